@@ -1,0 +1,1 @@
+"""Bridle for Python: the client library and the command line."""

@@ -1,0 +1,1 @@
+"""What both services decide by: state machines, rules and tables, without any input or output."""

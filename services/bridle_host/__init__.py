@@ -1,0 +1,1 @@
+"""The agent host service: runs agents on this machine and reports to control."""
