@@ -1,0 +1,116 @@
+"""The driver: the adapter that speaks one agent's protocol.
+
+A driver is made for one run of one session. It knows nothing of gRPC, of the journal or of other
+sessions: it starts its agent through `DriverContext.spawn` (which puts it under a shim with the
+session's containment), is told what to do by the session actor, one call at a time, and answers
+only by observations. Every call returns as soon as the order was given to the agent; what comes of
+it is observed.
+
+Optional parts are declared: `steer` is called only with STEER, `respond` only with APPROVALS, a
+NATIVE resume is only asked for with NATIVE_RESUME.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bridle_core.observations import Capability, Content, Decision, Observation, ResumeMode
+from bridle_host.process import ShimProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Whether an agent can be run on this machine: `hint` says how to get it where it can't."""
+
+    installed: bool
+    version: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeFrom:
+    """What a resumed run is made from. `driver_state` is what KeepState gave, the newest, or b""."""
+
+    mode: ResumeMode
+    driver_state: bytes = field(default=b"", repr=False)
+    same_host: bool = True
+
+
+class Spawn(Protocol):
+    """Starts a process of the session under its shim."""
+
+    async def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        directory: str,
+        environment: Mapping[str, str],
+        control_pipes: int = 0,
+    ) -> ShimProcess:
+        """The environment is added to the session's own. See `ShimProcess.spawn` for the errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverContext:
+    """What a driver is given. `state_directory` is the session's own, private, on this host."""
+
+    session_id: str
+    run: int
+    directory: str
+    agent_command: str
+    environment: Mapping[str, str]
+    state_directory: Path
+    spawn: Spawn
+
+
+class Driver(Protocol):
+    """One agent of one run. The methods are called by the session actor only, never two at once."""
+
+    async def run(self) -> None:
+        """The driver's own work: reads its agent until it has told ProcessGone. Started first."""
+
+    def observations(self) -> AsyncIterator[Observation]:
+        """What the driver sees, in order; ends after the last ProcessGone or StartFailed."""
+
+    async def start(self, resume: ResumeFrom | None) -> None:
+        """Bring the agent up: ProcessUp follows, or StartFailed."""
+
+    async def send(self, turn: int, content: Sequence[Content]) -> None:
+        """Give the agent an input as a turn of its own: TurnBegan(turn) and TurnOver follow."""
+
+    async def steer(self, input_id: str, content: Sequence[Content]) -> None:
+        """Give the agent an input into the open turn: Steered follows, or nothing if it was late."""
+
+    async def interrupt(self, *, grace: float, include_background: bool) -> None:
+        """End the open turn (called after its TurnBegan): TurnOver(INTERRUPTED) follows.
+
+        The agent gets `grace` seconds. After that the driver kills the turn's tools, then, if need be,
+        the agent itself and brings up another, and says so by a Note(ESCALATED). What was born in
+        the turn beneath its tool calls is gone by the time of TurnOver, setsid children too; what was
+        there before lives, unless `include_background`.
+        """
+
+    async def respond(self, approval_id: str, decision: Decision, message: str) -> None:
+        """Answer an approval."""
+
+    async def stop(self, *, grace: float) -> None:
+        """Let the idle agent end by itself, within `grace` seconds, else kill it: ProcessGone follows."""
+
+    async def kill(self) -> None:
+        """End the agent and all that it started now: (TurnOver is not needed) ProcessGone follows."""
+
+
+class DriverFactory(Protocol):
+    """A kind of agent: makes drivers and knows whether the agent is there."""
+
+    name: str
+    capabilities: frozenset[Capability]
+
+    def probe(self) -> Installation:
+        """Look whether the agent can be run here. Called at the host's start, off the event loop."""
+
+    def create(self, context: DriverContext) -> Driver:
+        """A driver for one run. Raises ValueError with a line for people on a bad `agent_command`."""
