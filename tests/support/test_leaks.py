@@ -1,0 +1,153 @@
+"""The leak checks are themselves proven: each kind of leak turns its test red, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LEAKY = """
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+KEEP = []
+NOTE = os.environ["PIDS_TO_KILL"]
+
+
+def note(pid):
+    with open(NOTE, "a") as file:
+        file.write(f"{pid}\\n")
+
+
+def test_clean():
+    subprocess.run(["true"], check=True)
+
+
+async def test_clean_async():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(0))
+
+
+async def test_leaks_a_task():
+    KEEP.append(asyncio.get_running_loop().create_task(asyncio.sleep(3600)))
+
+
+async def test_leaks_an_exception():
+    async def fail():
+        raise ValueError("nobody asked")
+
+    task = asyncio.get_running_loop().create_task(fail())
+    await asyncio.wait([task])
+
+
+def test_leaks_a_thread():
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def test_leaks_a_descriptor():
+    KEEP.append(os.pipe())
+
+
+def test_leaks_a_child():
+    KEEP.append(subprocess.Popen(["sleep", "600"]))
+    note(KEEP[-1].pid)
+
+
+def test_leaks_a_zombie():
+    pid = os.posix_spawn("/bin/true", ["true"], os.environ)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+DAEMON = "sleep 600 & echo $!"
+
+
+def test_leaks_a_daemon():
+    done = subprocess.run(
+        ["setsid", "sh", "-c", DAEMON + "; exec >&-"], stdout=open(NOTE, "a"), check=True
+    )
+
+
+def test_leaks_a_process_of_a_session():
+    subprocess.run(
+        ["setsid", "sh", "-c", DAEMON],
+        stdout=open(NOTE, "a"),
+        env={"PATH": os.environ["PATH"], "BRIDLE_SESSION_MARK": "abc"},
+        check=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def shared():
+    ends = os.pipe()
+    yield
+    os.close(ends[0])
+    os.close(ends[1])
+
+
+def test_uses_a_shared_fixture(shared):
+    pass
+
+
+def test_uses_it_again(shared):
+    pass
+"""
+
+RED = {
+    "test_leaks_a_task": "task: ",
+    "test_leaks_an_exception": "asyncio error: ",
+    "test_leaks_a_thread": "thread: ",
+    "test_leaks_a_descriptor": "file descriptor: ",
+    "test_leaks_a_child": "process: ",
+    "test_leaks_a_zombie": "process: ",
+    "test_leaks_a_daemon": "process: ",
+    "test_leaks_a_process_of_a_session": "process: ",
+}
+
+
+def run_inner(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> pytest.RunResult:
+    """Run pytest with the leak checks in a process of its own."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeconftest('pytest_plugins = ["tests.support.leaks"]')
+    pytester.makeini("[pytest]\nasyncio_mode = auto\nleak_grace = 0.2\n")
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+
+
+def test_every_kind_of_leak_turns_its_own_test_red(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    note = tmp_path / "pids"
+    note.touch()
+    monkeypatch.setenv("PIDS_TO_KILL", str(note))
+    pytester.makepyfile(LEAKY)
+    try:
+        result = run_inner(pytester, monkeypatch)
+    finally:
+        for pid in note.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+    text = result.stdout.str()
+    sections = text.split("ERROR at teardown of ")[1:]
+    found = {section.split()[0]: section for section in sections}
+    assert found.keys() == RED.keys(), text
+    for name, kind in RED.items():
+        assert f"  {kind}" in found[name], found[name]
+    result.assert_outcomes(passed=12, errors=len(RED))
+
+
+def test_a_skipped_test_fails_the_run_where_skips_are_refused(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile("import pytest\n\ndef test_a():\n    pytest.skip('not today')\n")
+    assert run_inner(pytester, monkeypatch).ret == 0
+    assert run_inner(pytester, monkeypatch, "--no-skips").ret == 1
