@@ -230,8 +230,9 @@ def warm_up_grpc() -> None:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            # An empty request asks for the health of the server as a whole.
-            await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+            check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            await check(b"")  # an empty request asks for the health of the server as a whole
         await server.stop(None)
 
     grpc.aio.init_grpc_aio()
@@ -327,4 +328,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """With --no-skips, a test that did not run is a test that did not pass."""
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("\nskipped tests are refused here (--no-skips)", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
