@@ -68,7 +68,7 @@ check-types: setup ## Python's types hold, strictly
 	@$(BIN)/mypy
 
 check-imports: setup ## Packages import only what they may
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 check-buf-format: setup ## The protos are formatted
 	@$(BIN)/buf format proto --diff --exit-code
