@@ -1,0 +1,1308 @@
+"""The shim: one small process per session that owns the agent's pipes and its containment.
+
+Started by `bridle_host.process` as ``python -I -S -X utf8 shim.py --session=… --run=… --state=DIR
+--level=… [--cgroup=DIR] --on-host-lost=kill``. It imports the standard library only, has no asyncio
+and no threads, and keeps no secret: the agent's environment arrives over the socket, never in argv.
+`bridle_host.process` and `bridle_host.sweep` import the constants and the /proc helpers from here;
+nothing else may.
+
+The contract with the host service (PROTOCOL_VERSION 1)
+-------------------------------------------------------
+Descriptors at start: 0 is a listening unix socket (`shim.sock` in the session's state directory) to
+which the host is connected already; 1 is the birth pipe; 2 is the shim's own log.
+
+Birth pipe, lines of text until its end: ``pid N`` names the process that became the shim (it isn't
+the one that was started when that one made a PID namespace and left); ``error TEXT`` says why there
+will be no shim. The end of the pipe without an error means that the shim listens.
+
+Socket: frames of ``>IB`` (length of the body, type), then the body. J = JSON object.
+
+  type          from   body
+  HELLO         shim   J version, session, run, pid, start_time (epoch s), start_ticks, boot_id,
+                       level, agent {pid, start_ticks} | null, spooled, acknowledged (offsets)
+  START         host   J argv, directory, environment, mark, control_pipes, cap
+  STARTED       shim   J pid, start_time (epoch s), level, notes [text]
+  REFUSED       shim   J stage ("directory" | "execute" | "shim"), errno, text. The shim then ends.
+  OUTPUT        shim   >BQd stream, offset of the first byte, epoch s; then the bytes.
+                       The offset counts the bytes of all streams together, in the order of sending.
+  ACK           host   >Q all bytes before this offset were consumed
+  STDIN         host   bytes for the agent
+  STDIN_END     host   nothing; closes the agent's stdin once what came before is written
+  STDIN_TAKEN   shim   >QB bytes that left the buffer so far; 1 when the agent has closed its stdin
+  REQUEST       host   J id, verb, … (see `Shim.begin`)
+  REPLY         shim   J id, … or id, error
+  EXIT          shim   J code | null, signal | null, time (epoch s), offset (end of all output)
+  RELEASE       host   nothing; kill what is left, remove the state, end
+
+Promises:
+- Output is never dropped and never reordered within a stream. Above `cap` unacknowledged bytes the
+  shim stops reading, so that the agent blocks on its pipe.
+- What is read from a control pipe follows everything that was in stdout and stderr at that moment:
+  an agent that prints, then writes a marker to a control pipe, is seen in this order. Output that
+  is printed *after* the marker may overtake it.
+- EXIT comes from the process's own status, not from the end of its pipes. It follows all output
+  that was written before the exit, and doesn't wait for others that hold the pipes. What they write
+  later is read and thrown away.
+- Each process is signalled through a pidfd whose start time was checked.
+- When the connection is lost, the policy `--on-host-lost` decides. `kill`: everything in the
+  session is killed, seen gone, and the shim ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import termios
+import time
+from collections import deque
+from contextlib import suppress
+
+TYPE_CHECKING = False  # `typing` costs a megabyte at run time
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from typing import Any, NoReturn
+
+    Pauses = Generator[float, None, None]
+    Key = tuple[int, int]
+
+PROTOCOL_VERSION = 1
+
+HELLO, START, STARTED, REFUSED, OUTPUT, ACK = 1, 2, 3, 4, 5, 6
+STDIN, STDIN_END, STDIN_TAKEN, REQUEST, REPLY, EXIT, RELEASE = 7, 8, 9, 10, 11, 12, 13
+
+FRAME = struct.Struct(">IB")
+OUTPUT_HEAD = struct.Struct(">BQd")
+OFFSET = struct.Struct(">Q")
+TAKEN = struct.Struct(">QB")
+
+STDOUT, STDERR, CONTROL = 1, 2, 3  # CONTROL + n is the agent's descriptor 3 + n
+
+CHUNK = 65_536
+# A frame costs memory beside its bytes; without this an agent that prints byte by byte would make
+# the spool a hundred times larger than its cap.
+FRAME_COST = 256
+# Frames from the host: the environment is the largest (Linux lets it be a few megabytes).
+FRAME_LIMIT = 16 * 1024 * 1024
+# How long a SIGKILL may take to be seen. Only uninterruptible sleep or foreign processes need more.
+KILL_LIMIT = 10.0
+# An agent that spawns without end would keep an interrupt busy for ever.
+INTERRUPT_KILL_LIMIT = 3.0
+LISTED = 256  # processes named in one answer; the counts are always whole
+
+STATE_FILE = "shim.json"
+SOCKET_FILE = "shim.sock"
+MARK_VARIABLE = "BRIDLE_SESSION_MARK"
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+# --- Linux calls that the standard library lacks -------------------------------------------------
+
+CLONE_NEWNS, CLONE_NEWPID, CLONE_PARENT = 0x00020000, 0x20000000, 0x00008000
+SYS_CLONE3 = 435  # one number on every architecture
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_SLAVE = 2, 4, 8, 0x4000, 0x80000
+
+# PyDLL keeps the interpreter's lock over the call, so that the child of a clone holds it too.
+libc = ctypes.PyDLL(None, use_errno=True)
+
+
+def checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, value: int) -> None:
+    checked(libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    kind_bytes = kind.encode() if kind else None
+    call = libc.mount(
+        source.encode(), target.encode(), kind_bytes, ctypes.c_ulong(flags), ctypes.c_void_p(None)
+    )
+    checked(call, f"mount {target}")
+
+
+def clone(flags: int) -> int:
+    """Fork with clone flags. With CLONE_PARENT the child is a child of our parent."""
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+    # CLONE_PARENT hands down our own exit signal, and the kernel wants a 0 here.
+    exit_signal = 0 if flags & CLONE_PARENT else signal.SIGCHLD
+    arguments = (ctypes.c_uint64 * 8)(flags, 0, 0, 0, exit_signal, 0, 0, 0)
+    call = libc.syscall(
+        ctypes.c_long(SYS_CLONE3), arguments, ctypes.c_size_t(ctypes.sizeof(arguments))
+    )
+    return checked(call, "clone3")
+
+
+def enter_namespace() -> int:
+    """In the first process of a new PID namespace: give it its own /proc.
+
+    Returns a descriptor of the outer /proc/self/fdinfo, which translates pids to the host's.
+    """
+    outer = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY)
+    # Slave, not private: what the machine mounts later still shows up in the session.
+    mount("none", "/", None, MS_REC | MS_SLAVE)
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    return outer
+
+
+# --- /proc ---------------------------------------------------------------------------------------
+
+
+class Process:
+    """One line of /proc: `key` = (pid, start in clock ticks since boot) names it for good."""
+
+    __slots__ = ("dead", "name", "parent", "pid", "start")
+
+    def __init__(self, pid: int, parent: int, start: int, dead: bool, name: str) -> None:
+        self.pid, self.parent, self.start, self.dead, self.name = pid, parent, start, dead, name
+
+    @property
+    def key(self) -> Key:
+        return self.pid, self.start
+
+
+def read_process(pid: int) -> Process | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            data = file.read(4096)
+    except OSError:
+        return None
+    # The name stands in brackets and may itself hold brackets, blanks and newlines.
+    head, _, tail = data.rpartition(b")")
+    fields = tail.split()
+    if len(fields) < 20:
+        return None
+    # A leader that ended while its threads go on is a zombie too, but not dead.
+    dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    name = head.partition(b"(")[2].decode("utf-8", "replace")
+    return Process(pid, int(fields[1]), int(fields[19]), dead, name)
+
+
+def read_command(process: Process) -> str:
+    """The command line joined by blanks (cut at 300 characters), else the name in brackets."""
+    try:
+        with open(f"/proc/{process.pid}/cmdline", "rb", buffering=0) as file:
+            line = file.read(2048)
+    except OSError:
+        line = b""
+    text = line.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")[:300]
+    return text or f"[{process.name}]"
+
+
+def has_mark(pid: int, entry: bytes) -> bool:
+    """Whether the process was executed with this NAME=VALUE in its environment."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return entry in file.readall().split(b"\0")
+    except OSError:
+        return False
+
+
+def all_processes() -> dict[int, Process]:
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            process = read_process(int(name))
+            if process is not None:
+                found[process.pid] = process
+    return found
+
+
+def children_of(pids: Iterable[int], processes: dict[int, Process]) -> set[int]:
+    """Everything beneath these pids, without them."""
+    beneath: dict[int, list[int]] = {}
+    for process in processes.values():
+        beneath.setdefault(process.parent, []).append(process.pid)
+    found: set[int] = set()
+    todo = list(pids)
+    while todo:
+        for child in beneath.get(todo.pop(), ()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def send_signal(process: Process, signum: int) -> bool:
+    """Signal exactly this process. False: it is gone, or is not ours to signal."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return False
+    try:
+        # The descriptor holds whoever has the pid now; the start time says whether it is still the
+        # one that was meant. After this check the pid cannot change hands under us.
+        now = read_process(process.pid)
+        if now is None or now.start != process.start:
+            return False
+        signal.pidfd_send_signal(descriptor, signum)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def epoch_of(ticks: int) -> float:
+    """Epoch seconds of a start time in ticks since boot."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / TICKS
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+# --- What belongs to the session, and how it dies ------------------------------------------------
+
+
+class Cgroup:
+    """A cgroup v2 of the session's own, beneath a delegated one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        os.mkdir(self.path, 0o755)
+
+    def members(self) -> list[int]:
+        """Pids in this cgroup and those below, as this PID namespace sees them."""
+        found: list[int] = []
+        for directory, _, _ in os.walk(self.path):
+            try:
+                with open(f"{directory}/cgroup.procs") as file:
+                    found += [int(line) for line in file if line.strip() != "0"]
+            except OSError:
+                continue
+        return found
+
+    def kill(self) -> bool:
+        """Kill everything in it, forks under way included. False where the kernel cannot."""
+        try:
+            with open(f"{self.path}/cgroup.kill", "w") as file:
+                file.write("1")
+        except OSError:
+            return False
+        return True
+
+    def populated(self) -> bool:
+        try:
+            with open(f"{self.path}/cgroup.events") as file:
+                return "populated 1" in file.read()
+        except OSError:
+            return False
+
+    def remove(self) -> bool:
+        """Remove it with those below, deepest first. True when it is gone."""
+        for directory, _, _ in os.walk(self.path, topdown=False):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                continue
+        return not os.path.exists(self.path)
+
+
+class Tree:
+    """All processes of the session but the shim: by namespace, or by descent, mark and cgroup."""
+
+    def __init__(self, outer_fdinfo: int | None) -> None:
+        self.outer_fdinfo = outer_fdinfo
+        self.own = os.getpid()
+        self.cgroup: Cgroup | None = None
+        self.mark = b""
+        # Once seen as ours, always ours: neither a new parent nor a cleaned environment hides it.
+        self.known: set[Key] = set()
+        self.strangers: set[Key] = set()
+
+    @property
+    def namespaced(self) -> bool:
+        return self.outer_fdinfo is not None
+
+    def scan(self) -> dict[int, Process]:
+        """Every process of the session, dead ones that nobody has reaped included."""
+        found = all_processes()
+        found.pop(self.own, None)
+        if self.namespaced:
+            return found
+        return {pid: found[pid] for pid in self.belonging(found)}
+
+    def belonging(self, everyone: dict[int, Process]) -> set[int]:
+        for _ in range(3):
+            # A parent that died while we read leaves a child that points nowhere: read it again, it
+            # has us as its parent by now.
+            orphans = [
+                p.pid
+                for p in everyone.values()
+                if p.parent not in everyone and p.parent not in (0, self.own)
+            ]
+            if not orphans:
+                break
+            for pid in orphans:
+                again = read_process(pid)
+                if again is None:
+                    del everyone[pid]
+                else:
+                    everyone[pid] = again
+        roots = {self.own}
+        if self.cgroup is not None:
+            roots.update(pid for pid in self.cgroup.members() if pid in everyone)
+        for process in everyone.values():
+            if process.key in self.known:
+                roots.add(process.pid)
+        members = children_of(roots, everyone) | (roots - {self.own})
+        strays = set()
+        for process in everyone.values():
+            if process.pid in members or process.key in self.strangers:
+                continue
+            if self.mark and has_mark(process.pid, self.mark):
+                strays.add(process.pid)
+            else:
+                # A process is marked from its birth, as it inherits its parent's memory: a look at
+                # each stranger once is enough.
+                self.strangers.add(process.key)
+        members |= strays | children_of(strays, everyone)
+        members.discard(self.own)
+        keys = {process.key for process in everyone.values()}
+        self.known = {everyone[pid].key for pid in members}
+        self.strangers &= keys
+        return members
+
+    def host_pid(self, pid: int) -> int:
+        """The pid as the host sees it."""
+        if self.outer_fdinfo is None:
+            return pid
+        descriptor = -1
+        try:
+            descriptor = os.pidfd_open(pid)
+            info = os.open(str(descriptor), os.O_RDONLY, dir_fd=self.outer_fdinfo)
+            with open(info, "rb", buffering=0) as file:
+                for line in file.read(4096).splitlines():
+                    if line.startswith(b"Pid:"):
+                        return int(line[4:])
+        except OSError:
+            pass
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        return 0
+
+    def describe(self, processes: Iterable[Process]) -> list[dict[str, Any]]:
+        listed = list(processes)[:LISTED]
+        return [
+            {
+                "pid": self.host_pid(process.pid),
+                "parent": self.host_pid(process.parent) if process.parent else 0,
+                "start_time": epoch_of(process.start),
+                "command": read_command(process),
+            }
+            for process in listed
+        ]
+
+    def kill_all(self) -> dict[int, Process]:
+        """SIGKILL everything once. Returns what was there."""
+        found = self.scan()
+        if self.cgroup is not None:
+            self.cgroup.kill()
+        if self.namespaced and self.own == 1:
+            # From the init of a namespace this reaches all of it, and nothing else; the kernel
+            # refuses forks that race with it.
+            if found:
+                with suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGKILL)
+            return found
+        for process in found.values():
+            send_signal(process, signal.SIGKILL)
+        self.kill_orphans()
+        return found
+
+    def kill_orphans(self) -> None:
+        """Kill what is handed to us as its parents die, faster than it can fork and leave.
+
+        Nobody but us reaps our children, so their pids are safe to signal.
+        """
+        for _ in range(200):
+            try:
+                with open(f"/proc/self/task/{self.own}/children", "rb", buffering=0) as file:
+                    children = [int(pid) for pid in file.read(65_536).split()]
+            except (OSError, ValueError):
+                return
+            alive = [process for pid in children if (process := read_process(pid)) is not None]
+            alive = [process for process in alive if not process.dead]
+            if not alive:
+                return
+            for process in alive:
+                send_signal(process, signal.SIGKILL)
+
+
+# --- The socket ----------------------------------------------------------------------------------
+
+
+class Channel:
+    """Frames in both directions. What waits to be sent is bounded by the spool's cap."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.socket.setblocking(False)
+        self.incoming = bytearray()
+        self.outgoing: deque[bytes | memoryview] = deque()
+
+    def send(self, kind: int, body: bytes) -> bytes:
+        frame = FRAME.pack(len(body), kind) + body
+        self.outgoing.append(frame)
+        return frame
+
+    def send_object(self, kind: int, value: dict[str, Any]) -> None:
+        self.send(kind, json.dumps(value).encode("ascii"))
+
+    def flush(self) -> None:
+        """Raises OSError when the host is gone."""
+        while self.outgoing:
+            first = self.outgoing[0]
+            try:
+                sent = self.socket.send(first)
+            except BlockingIOError:
+                return
+            if sent == len(first):
+                self.outgoing.popleft()
+            else:
+                self.outgoing[0] = memoryview(first)[sent:]
+
+    def receive(self) -> Iterator[tuple[int, bytes]]:
+        """The frames that have arrived. Raises ConnectionError at the end of the stream."""
+        try:
+            data = self.socket.recv(CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            raise ConnectionResetError
+        self.incoming += data
+        while len(self.incoming) >= FRAME.size:
+            length, kind = FRAME.unpack_from(self.incoming)
+            if length > FRAME_LIMIT:
+                raise ConnectionAbortedError
+            end = FRAME.size + length
+            if len(self.incoming) < end:
+                return
+            body = bytes(self.incoming[FRAME.size : end])
+            del self.incoming[:end]
+            yield kind, body
+
+
+# --- The agent's process and its pipes -----------------------------------------------------------
+
+
+class RefusedError(Exception):
+    """The agent cannot be started. `stage` says which step failed."""
+
+    def __init__(self, stage: str, number: int, text: str) -> None:
+        super().__init__(text)
+        self.stage, self.number, self.text = stage, number, text
+
+
+class Agent:
+    """The root process of the session, and our ends of its pipes."""
+
+    def __init__(self, start: dict[str, Any], tree: Tree) -> None:
+        self.notes: list[str] = []
+        self.status: int | None = None
+        count = 3 + int(start["control_pipes"])
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(count)]
+        report_read, report_write = os.pipe2(os.O_CLOEXEC)
+        # stdin is read by the agent, all others are written by it.
+        theirs = [pipes[0][0]] + [pipe[1] for pipe in pipes[1:]]
+        shim = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            become_agent(start, theirs, report_write, tree, shim)
+        # Not reaped before we say so: the pid cannot be another's yet.
+        process = read_process(self.pid)
+        self.start = process.start if process else 0
+        os.close(report_write)
+        for descriptor in theirs:
+            os.close(descriptor)
+        self.stdin = pipes[0][1]
+        self.outputs = {pipe[0]: STDOUT + index for index, pipe in enumerate(pipes[1:])}
+        for descriptor in [self.stdin, *self.outputs]:
+            os.set_blocking(descriptor, False)
+        with open(report_read, "rb") as report:
+            lines = report.read().decode("utf-8", "replace").splitlines()
+        for line in lines:
+            stage, number, text = line.split(" ", 2)
+            if stage != "note":
+                os.waitpid(self.pid, 0)
+                raise RefusedError(stage, int(number), text)
+            self.notes.append(text)
+
+
+def become_agent(
+    start: dict[str, Any], theirs: list[int], report: int, tree: Tree, shim: int
+) -> NoReturn:
+    """In the forked child: turn into the agent, or report why not and end."""
+    stage = "shim"
+    try:
+        signal.set_wakeup_fd(-1)
+        for signum in signal.valid_signals():
+            try:
+                signal.signal(signum, signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue  # SIGKILL, SIGSTOP and those that libc keeps
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.setsid()
+        if not tree.namespaced:
+            # The sweep finds what a killed shim leaves; this only makes the root quicker to go.
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != shim:
+                os._exit(127)
+        if tree.cgroup is not None:
+            try:
+                with open(f"{tree.cgroup.path}/cgroup.procs", "w") as file:
+                    file.write("0")
+            except OSError as error:
+                os.write(report, f"note 0 no cgroup: {error.strerror}\n".encode())
+        # First out of the way of the low numbers, then into their places.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in theirs]
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 64)
+        for target, descriptor in enumerate(high):
+            os.dup2(descriptor, target, inheritable=True)
+        os.closerange(len(high), 64)
+        stage = "directory"
+        os.chdir(start["directory"])
+        stage = "execute"
+        os.execvpe(start["argv"][0], start["argv"], start["environment"])
+    except OSError as error:
+        text = (error.strerror or "unknown error").replace("\n", " ")
+        os.write(report, f"{stage} {error.errno or 0} {text}\n".encode())
+    except BaseException as error:  # noqa: BLE001 - nothing may return into the shim's code
+        text = str(error).replace("\n", " ") or type(error).__name__
+        os.write(report, f"{stage} 0 {text}\n".encode("utf-8", "replace"))
+    finally:
+        os._exit(127)
+
+
+def pending(descriptor: int) -> int:
+    """Bytes that wait in a pipe."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))[0])
+    except OSError:
+        return 0
+
+
+class Output:
+    """The spool: reads the agent's pipes, numbers the bytes, keeps them until acknowledged."""
+
+    def __init__(self, channel: Channel, selector: selectors.BaseSelector, cap: int) -> None:
+        self.channel, self.selector, self.cap = channel, selector, cap
+        self.streams: dict[int, int] = {}
+        self.spool: deque[tuple[int, bytes]] = deque()  # (offset after it, frame)
+        self.spooled = 0
+        self.acknowledged = 0
+        self.cost = 0
+        self.reading = False
+        self.discarding = False
+
+    def attach(self, streams: dict[int, int]) -> None:
+        self.streams = streams
+        self.balance()
+
+    def balance(self) -> None:
+        """Read while there is room. What isn't read stays in the pipe: the agent blocks on it."""
+        reading = self.discarding or self.cost < self.cap
+        if reading == self.reading:
+            return
+        self.reading = reading
+        for descriptor in self.streams:
+            if reading:
+                self.selector.register(descriptor, selectors.EVENT_READ, self.readable)
+            else:
+                self.selector.unregister(descriptor)
+
+    def readable(self, descriptor: int, _events: int) -> None:
+        if not self.reading or descriptor not in self.streams:
+            return  # an earlier event of the same round has changed that
+        if self.streams[descriptor] >= CONTROL and not self.discarding:
+            self.read_control([descriptor])
+        else:
+            self.keep(descriptor, self.read(descriptor, CHUNK))
+        self.balance()
+
+    def read(self, descriptor: int, limit: int) -> bytes:
+        try:
+            data = os.read(descriptor, limit)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            if self.reading:
+                self.selector.unregister(descriptor)
+            del self.streams[descriptor]
+            os.close(descriptor)
+        return data
+
+    def keep(self, descriptor: int, data: bytes, stream: int | None = None) -> None:
+        if not data or self.discarding:
+            return
+        number = self.streams[descriptor] if stream is None else stream
+        head = OUTPUT_HEAD.pack(number, self.spooled, time.time())
+        self.spooled += len(data)
+        frame = self.channel.send(OUTPUT, head + data)
+        self.spool.append((self.spooled, frame))
+        self.cost += len(frame) + FRAME_COST
+
+    def read_pending(self, descriptor: int) -> None:
+        """Spool what is in the pipe now; not what comes meanwhile, which may never end."""
+        left = pending(descriptor)
+        while left > 0:
+            data = self.read(descriptor, min(left, CHUNK))
+            if not data:
+                return
+            self.keep(descriptor, data)
+            left -= len(data)
+
+    def read_control(self, descriptors: Iterable[int]) -> None:
+        # Take the control bytes first, then all output that is there, then pass both on in the
+        # other order: whatever was printed before a control byte was written is in the pipes by
+        # now. This may exceed the cap by what the pipes can hold, which is bounded.
+        taken = []
+        for descriptor in descriptors:
+            stream = self.streams[descriptor]
+            left = max(pending(descriptor), 1)
+            while left > 0:
+                data = self.read(descriptor, min(left, CHUNK))
+                if not data:
+                    break
+                taken.append((descriptor, data, stream))
+                left -= len(data)
+        for descriptor in [fd for fd, stream in self.streams.items() if stream < CONTROL]:
+            self.read_pending(descriptor)
+        for descriptor, data, stream in taken:
+            self.keep(descriptor, data, stream)
+
+    def finish(self) -> None:
+        """The agent has exited: spool what it left in its pipes; throw away what others add."""
+        self.read_control([fd for fd, stream in self.streams.items() if stream >= CONTROL])
+        self.discarding = True
+        self.balance()
+
+    def acknowledge(self, offset: int) -> None:
+        while self.spool and self.spool[0][0] <= offset:
+            end, frame = self.spool.popleft()
+            self.cost -= len(frame) + FRAME_COST
+            self.acknowledged = end
+        self.balance()
+
+
+class Input:
+    """Bytes on their way to the agent's stdin. The host keeps them below its window."""
+
+    def __init__(self, channel: Channel, selector: selectors.BaseSelector, descriptor: int) -> None:
+        self.channel, self.selector, self.descriptor = channel, selector, descriptor
+        self.waiting: deque[bytes | memoryview] = deque()
+        self.taken = 0
+        self.ending = False
+        self.broken = False
+        self.watched = False
+
+    def add(self, data: bytes) -> None:
+        if self.broken:
+            self.taken += len(data)
+            self.report()
+            return
+        self.waiting.append(data)
+        self.write()
+
+    def end(self) -> None:
+        self.ending = True
+        self.write()
+
+    def writable(self, _descriptor: int, _events: int) -> None:
+        self.write()
+
+    def write(self) -> None:
+        before = self.taken
+        while self.waiting and not self.broken:
+            first = self.waiting[0]
+            try:
+                count = os.write(self.descriptor, first[:CHUNK])
+            except BlockingIOError:
+                break
+            except OSError:
+                self.broken = True
+                self.taken += sum(map(len, self.waiting))
+                self.waiting.clear()
+                break
+            self.taken += count
+            if count == len(first):
+                self.waiting.popleft()
+            else:
+                self.waiting[0] = memoryview(first)[count:]
+        self.watch(bool(self.waiting))
+        if (self.ending or self.broken) and not self.waiting:
+            self.close()
+        if self.taken != before or self.broken:
+            self.report()
+
+    def watch(self, wanted: bool) -> None:
+        if wanted and not self.watched:
+            self.selector.register(self.descriptor, selectors.EVENT_WRITE, self.writable)
+        elif self.watched and not wanted:
+            self.selector.unregister(self.descriptor)
+        self.watched = wanted
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        self.broken = True
+
+    def report(self) -> None:
+        # After a close that the host asked for, it sends no more: nothing is broken for it.
+        self.channel.send(STDIN_TAKEN, TAKEN.pack(self.taken, self.broken and not self.ending))
+
+
+# --- The shim ------------------------------------------------------------------------------------
+
+
+class Options:
+    """The command line."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        given = {}
+        for argument in arguments:
+            name, _, value = argument.removeprefix("--").partition("=")
+            given[name] = value
+        self.probe = "probe" in given
+        self.session = given.get("session", "")
+        self.run = int(given.get("run", "0"))
+        self.state = given.get("state", "")
+        self.level = given.get("level", "SUBREAPER")
+        self.cgroup = given.get("cgroup", "")
+        # The policy is explicit so that a shim that outlives its host can be told apart.
+        self.on_host_lost = given.get("on-host-lost", "kill")
+        if self.on_host_lost != "kill":
+            raise SystemExit(f"unknown policy --on-host-lost={self.on_host_lost}")
+
+
+class Shim:
+    """The loop: pumps all pipes at once, and runs requests beside it as generators of pauses."""
+
+    def __init__(self, options: Options, connection: socket.socket, tree: Tree, pid: int) -> None:
+        self.options, self.tree, self.pid = options, tree, pid
+        self.channel = Channel(connection)
+        self.selector = selectors.DefaultSelector()
+        self.agent: Agent | None = None
+        self.output: Output | None = None
+        self.input: Input | None = None
+        self.jobs: list[tuple[float, Pauses]] = []
+        self.ended = False
+        self.listening_for_room = False
+        own = read_process(tree.own)
+        self.start_ticks = own.start if own else 0
+
+    # The loop.
+
+    def run(self) -> None:
+        wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self.asked_to_end)
+        for signum in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        self.selector.register(wake_read, selectors.EVENT_READ, self.signalled)
+        self.selector.register(self.channel.socket, selectors.EVENT_READ, self.host_event)
+        self.hello()
+        try:
+            while not self.ended:
+                self.turn()
+        except ConnectionError:
+            pass  # the host is lost, and `kill` is the policy
+        finally:
+            self.perish()
+
+    def turn(self) -> None:
+        self.channel.flush()
+        self.watch_for_room(bool(self.channel.outgoing))
+        timeout = None
+        if self.jobs:
+            timeout = max(0.0, min(when for when, _ in self.jobs) - time.monotonic())
+        for key, events in self.selector.select(timeout):
+            key.data(key.fd, events)
+        self.run_jobs()
+
+    def watch_for_room(self, wanted: bool) -> None:
+        if wanted != self.listening_for_room:
+            self.listening_for_room = wanted
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
+            self.selector.modify(self.channel.socket, events, self.host_event)
+
+    def asked_to_end(self, *_: object) -> None:
+        self.ended = True
+
+    def signalled(self, descriptor: int, _events: int) -> None:
+        with suppress(BlockingIOError):
+            while os.read(descriptor, 4096):
+                pass
+        self.reap()
+        # Somebody has died: whoever waits for deaths looks again at once.
+        self.jobs = [(0.0, job) for _, job in self.jobs]
+
+    def run_jobs(self) -> None:
+        now = time.monotonic()
+        due = [job for when, job in self.jobs if when <= now]
+        self.jobs = [(when, job) for when, job in self.jobs if when > now]
+        for job in due:
+            try:
+                pause = next(job)
+            except StopIteration:
+                continue
+            self.jobs.append((time.monotonic() + pause, job))
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.agent is not None and pid == self.agent.pid and self.agent.status is None:
+                self.agent_exited(status)
+
+    def agent_exited(self, status: int) -> None:
+        assert self.agent is not None
+        assert self.output is not None
+        assert self.input is not None
+        self.agent.status = status
+        self.output.finish()
+        if not self.input.broken:
+            self.input.watch(False)
+            self.input.waiting.clear()
+            self.input.close()
+            self.input.report()
+        code = os.waitstatus_to_exitcode(status)
+        self.channel.send_object(
+            EXIT,
+            {
+                "code": code if code >= 0 else None,
+                "signal": -code if code < 0 else None,
+                "time": time.time(),
+                "offset": self.output.spooled,
+            },
+        )
+
+    # Frames from the host.
+
+    def host_event(self, _descriptor: int, events: int) -> None:
+        if not events & selectors.EVENT_READ:
+            return  # room to send: the loop flushes anyway
+        for kind, body in self.channel.receive():
+            if kind == START and self.agent is None:
+                self.start(json.loads(body))
+            elif kind == REQUEST:
+                self.request(json.loads(body))
+            elif kind == RELEASE:
+                self.ended = True
+            elif self.output is None or self.input is None:
+                raise ConnectionAbortedError
+            elif kind == ACK:
+                self.output.acknowledge(OFFSET.unpack(body)[0])
+            elif kind == STDIN:
+                self.input.add(body)
+            elif kind == STDIN_END:
+                self.input.end()
+            else:
+                raise ConnectionAbortedError
+
+    def hello(self) -> None:
+        agent = self.agent
+        self.channel.send_object(
+            HELLO,
+            {
+                "version": PROTOCOL_VERSION,
+                "session": self.options.session,
+                "run": self.options.run,
+                "pid": self.pid,
+                "start_time": epoch_of(self.start_ticks),
+                "start_ticks": self.start_ticks,
+                "boot_id": boot_id(),
+                "level": self.level,
+                "agent": {"pid": agent.pid, "start_ticks": agent.start} if agent else None,
+                "spooled": self.output.spooled if self.output else 0,
+                "acknowledged": self.output.acknowledged if self.output else 0,
+            },
+        )
+
+    @property
+    def level(self) -> str:
+        return self.options.level + ("+CGROUP" if self.tree.cgroup is not None else "")
+
+    def start(self, start: dict[str, Any]) -> None:
+        self.tree.mark = f"{MARK_VARIABLE}={start['mark']}".encode()
+        start["environment"][MARK_VARIABLE] = start["mark"]
+        notes = []
+        if self.options.cgroup:
+            cgroup = Cgroup(self.options.cgroup)
+            try:
+                cgroup.create()
+                self.tree.cgroup = cgroup
+            except OSError as error:
+                notes.append(f"no cgroup: {error.strerror}")
+        # Before the agent exists, so that a sweep knows where to look for it.
+        self.write_state(start["mark"])
+        try:
+            self.agent = Agent(start, self.tree)
+        except RefusedError as refused:
+            self.refuse(refused.stage, refused.number, refused.text)
+            return
+        except (OSError, ValueError, TypeError) as error:
+            self.refuse("shim", getattr(error, "errno", None) or 0, str(error))
+            return
+        if any(note.startswith("no cgroup") for note in self.agent.notes) and self.tree.cgroup:
+            self.tree.cgroup.remove()
+            self.tree.cgroup = None
+        self.write_state(start["mark"])
+        self.channel.send_object(
+            STARTED,
+            {
+                "pid": self.tree.host_pid(self.agent.pid),
+                "start_time": epoch_of(self.agent.start),
+                "level": self.level,
+                "notes": notes + self.agent.notes,
+            },
+        )
+        self.input = Input(self.channel, self.selector, self.agent.stdin)
+        self.output = Output(self.channel, self.selector, int(start["cap"]))
+        self.output.attach(self.agent.outputs)
+        self.reap()
+
+    def refuse(self, stage: str, number: int, text: str) -> None:
+        self.channel.send_object(REFUSED, {"stage": stage, "errno": number, "text": text})
+        self.channel.socket.settimeout(2.0)
+        self.channel.flush()
+        self.ended = True
+
+    def write_state(self, mark: str) -> None:
+        """What a sweep needs when this process dies without a word."""
+        agent = self.agent
+        state = {
+            "version": PROTOCOL_VERSION,
+            "session": self.options.session,
+            "run": self.options.run,
+            "boot_id": boot_id(),
+            "pid": self.pid,
+            "start_ticks": self.start_ticks,
+            "level": self.level,
+            "cgroup": self.tree.cgroup.path if self.tree.cgroup else "",
+            "mark": mark,
+            "agent": None,
+        }
+        if agent is not None:
+            state["agent"] = {
+                "pid": self.tree.host_pid(agent.pid),
+                "start_ticks": agent.start,
+            }
+        write_state_file(self.options.state, state)
+
+    # Requests. Each may take its time, so it is a generator: it yields how long it wants to rest.
+
+    def request(self, request: dict[str, Any]) -> None:
+        self.jobs.append((0.0, self.begin(request)))
+
+    def begin(self, request: dict[str, Any]) -> Pauses:
+        """Run one request and send its reply.
+
+        signal {signal}: the agent's root process. → delivered
+        mark {}: → mark [[pid, start ticks], …], opaque to the host
+        interrupt {mark, signal, grace, spare_root}: → signalled, killed, remaining, duration
+        processes {}: → processes
+        stop {interrupt_grace, terminate_grace}: → rungs, remaining, duration
+        """
+        reply: dict[str, Any] = {"id": request["id"]}
+        try:
+            verb = request["verb"]
+            if verb == "signal":
+                reply["delivered"] = self.signal_root(int(request["signal"]))
+            elif verb == "mark":
+                reply["mark"] = [p.key for p in self.alive()]
+            elif verb == "processes":
+                reply["processes"] = self.tree.describe(self.alive())
+            elif verb == "interrupt":
+                yield from self.interrupt(request, reply)
+            elif verb == "stop":
+                yield from self.stop(request, reply)
+            else:
+                reply["error"] = f"unknown verb {verb}"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reply["error"] = f"{type(error).__name__}: {error}"
+        self.channel.send_object(REPLY, reply)
+
+    def alive(self) -> list[Process]:
+        return [process for process in self.tree.scan().values() if not process.dead]
+
+    def root(self) -> Process | None:
+        if self.agent is None or self.agent.status is not None:
+            return None  # reaped: the pid may be anybody's
+        return Process(self.agent.pid, 0, self.agent.start, False, "")
+
+    def signal_root(self, signum: int) -> bool:
+        root = self.root()
+        return root is not None and send_signal(root, signum)
+
+    def until_gone(self, keys: set[Key], deadline: float) -> Pauses:
+        """Rest until none of these is alive, or the deadline."""
+        pause = 0.005
+        yield 0.001  # whoever spawns as fast as we look must not keep the pipes waiting
+        while time.monotonic() < deadline:
+            self.reap()
+            left = set()
+            for pid, start in keys:
+                now = read_process(pid)
+                if now is not None and now.start == start and not now.dead:
+                    left.add((pid, start))
+            if not left:
+                return
+            keys = left
+            yield min(pause, max(0.0, deadline - time.monotonic()))
+            pause = min(pause * 1.5, 0.05)
+
+    def stop(self, request: dict[str, Any], reply: dict[str, Any]) -> Pauses:
+        """The ladder. Each rung is left as soon as nothing is left alive."""
+        started = time.monotonic()
+        rungs: list[dict[str, Any]] = []
+        for signum, grace in (
+            (signal.SIGINT, float(request["interrupt_grace"])),
+            (signal.SIGTERM, float(request["terminate_grace"])),
+        ):
+            found = self.alive() if grace > 0 else []
+            if not found:
+                continue
+            begun = time.monotonic()
+            for process in found:
+                send_signal(process, signum)
+                # A stopped process acts on a signal only once it is continued.
+                send_signal(process, signal.SIGCONT)
+            described = self.tree.describe(found)
+            keys = {process.key for process in found}
+            while keys and time.monotonic() < begun + grace:
+                yield from self.until_gone(keys, begun + grace)
+                keys = {process.key for process in self.alive()}
+            rungs.append(rung(signum, len(found), described, begun))
+        yield from self.kill_everything(rungs, reply)
+        reply["rungs"] = rungs
+        reply["duration"] = time.monotonic() - started
+
+    def kill_everything(self, rungs: list[dict[str, Any]], reply: dict[str, Any]) -> Pauses:
+        """SIGKILL until two looks in a row find nothing, not even a corpse."""
+        begun = time.monotonic()
+        first: list[Process] | None = None
+        described: list[dict[str, Any]] = []
+        empty = 0
+        pause = 0.001
+        found: dict[int, Process] = {}
+        while empty < 2 and time.monotonic() < begun + KILL_LIMIT:
+            self.reap()
+            found = self.tree.scan()
+            populated = self.tree.cgroup is not None and self.tree.cgroup.populated()
+            if not found and not populated:
+                empty += 1
+                continue
+            empty = 0
+            if first is None:
+                first = [process for process in found.values() if not process.dead]
+                described = self.tree.describe(first)
+            self.tree.kill_all()
+            yield pause
+            pause = min(pause * 1.5, 0.05)
+        if first:
+            rungs.append(rung(signal.SIGKILL, len(first), described, begun))
+        reply["remaining"] = len(found)
+        reply["left"] = self.tree.describe(found.values())
+
+    def interrupt(self, request: dict[str, Any], reply: dict[str, Any]) -> Pauses:
+        """Signal, then kill, what was born since the mark. What is older lives on."""
+        started = time.monotonic()
+        older = {(int(pid), int(start)) for pid, start in request["mark"]}
+        root = self.root()
+        if root is not None:
+            older.add(root.key)
+            if not request["spare_root"]:
+                send_signal(root, int(request["signal"]))
+        signalled: dict[Key, Process] = {}
+        described: dict[Key, dict[str, Any]] = {}
+
+        def young() -> list[Process]:
+            return [process for process in self.alive() if process.key not in older]
+
+        def describe(found: list[Process]) -> None:
+            new = [process for process in found if process.key not in described]
+            for process, text in zip(new, self.tree.describe(new), strict=False):
+                described[process.key] = text
+
+        deadline = started + float(request["grace"])
+        found = young()
+        while found:
+            describe(found)
+            for process in found:
+                if process.key not in signalled and len(signalled) < 4096:
+                    signalled[process.key] = process
+                    send_signal(process, int(request["signal"]))
+                    send_signal(process, signal.SIGCONT)
+            if time.monotonic() >= deadline:
+                break
+            yield from self.until_gone({process.key for process in found}, deadline)
+            found = young()
+        killed: dict[Key, Process] = {}
+        empty = 0
+        limit = time.monotonic() + INTERRUPT_KILL_LIMIT
+        while empty < 2 and time.monotonic() < limit:
+            self.reap()
+            found = young()
+            if not found:
+                empty += 1
+                continue
+            empty = 0
+            describe(found)
+            for process in found:
+                if send_signal(process, signal.SIGKILL):
+                    killed[process.key] = process
+            yield 0.002
+        reply["signalled"] = [described[key] for key in signalled if key in described][:LISTED]
+        reply["killed"] = [described[key] for key in killed if key in described][:LISTED]
+        reply["remaining"] = len(found)
+        reply["duration"] = time.monotonic() - started
+
+    # The end.
+
+    def perish(self) -> None:
+        """Kill what is left, see it gone, remove the traces. Nothing is pumped any more."""
+        self.channel.socket.close()
+        proof: dict[str, Any] = {}
+        for pause in self.kill_everything([], proof):
+            time.sleep(pause)
+        if proof["remaining"]:
+            complain(f"could not kill {proof['left']}")
+            return  # the state file stays, for the next sweep
+        if self.tree.cgroup is not None and not self.tree.cgroup.remove():
+            complain(f"could not remove {self.tree.cgroup.path}")
+            return
+        for name in (SOCKET_FILE, STATE_FILE):
+            try:
+                os.unlink(os.path.join(self.options.state, name))
+            except OSError:
+                continue
+
+
+def rung(signum: int, count: int, found: list[dict[str, Any]], begun: float) -> dict[str, Any]:
+    duration = time.monotonic() - begun
+    return {"signal": int(signum), "count": count, "found": found, "duration": duration}
+
+
+def complain(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"bridle shim: {text}\n".encode("utf-8", "replace"))
+
+
+def write_state_file(directory: str, state: dict[str, Any]) -> None:
+    """Replace the state file in one step; mode 0600."""
+    path = os.path.join(directory, STATE_FILE)
+    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        json.dump(state, file)
+    os.replace(path + ".new", path)
+
+
+# --- Starting ------------------------------------------------------------------------------------
+
+
+def probe(options: Options) -> None:
+    """Try a level on this machine, in this throw-away process. Ends with 0, or prints why not."""
+    try:
+        if options.level == "PID_NAMESPACE":
+            pid = clone(CLONE_NEWPID | CLONE_NEWNS)
+            if pid == 0:
+                try:
+                    enter_namespace()
+                    os._exit(0 if os.getpid() == 1 and os.listdir("/proc").count("1") else 3)
+                except BaseException as error:  # noqa: BLE001 - nothing may return from the fork
+                    complain(str(error))
+                    os._exit(3)
+            if os.waitpid(pid, 0)[1] != 0:
+                raise SystemExit(1)
+        else:
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+        if options.cgroup:
+            probe_cgroup(options.cgroup)
+    except OSError as error:
+        raise SystemExit(str(error)) from None
+
+
+def probe_cgroup(path: str) -> None:
+    cgroup = Cgroup(path)
+    cgroup.create()
+    gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(gate_write)
+        os.read(gate_read, 1)
+        os._exit(0)
+    try:
+        with open(f"{path}/cgroup.procs", "w") as file:
+            file.write(str(pid))
+        if pid not in cgroup.members() or not cgroup.kill():
+            raise OSError(errno.EOPNOTSUPP, "cgroup.kill doesn't work here")
+    finally:
+        os.close(gate_write)
+        os.waitpid(pid, 0)
+        cgroup.remove()
+
+
+def main(arguments: list[str]) -> None:
+    options = Options(arguments)
+    if options.probe:
+        probe(options)
+        return
+    outer_fdinfo = None
+    host_pid = os.getpid()
+    try:
+        if options.level == "PID_NAMESPACE":
+            # The shim becomes the init of a new PID namespace and a child of the host service; when
+            # it dies, by whatever cause, the kernel kills the namespace. The first process leaves.
+            child = clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_PARENT)
+            if child:
+                os.write(1, f"pid {child}\n".encode())
+                os._exit(0)
+            host_pid = int(os.readlink("/proc/self"))
+            os.setsid()
+            outer_fdinfo = enter_namespace()
+        else:
+            os.write(1, f"pid {host_pid}\n".encode())
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+        os.chdir("/")
+        listener = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 10))
+        # The host connected before it started us: this doesn't wait.
+        connection, _ = listener.accept()
+        listener.close()
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0, inheritable=False)
+        os.dup2(null, 1, inheritable=False)  # the end of the birth pipe
+        os.close(null)
+    except OSError as error:
+        os.write(1, f"error {error}\n".encode())
+        raise SystemExit(1) from None
+    Shim(options, connection, Tree(outer_fdinfo), host_pid).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,165 @@
+"""The host's side of a shim's socket, birth and death.
+
+Frames only: what they mean for an agent is the business of `bridle_host.process`, its only caller.
+Runs inside the event loop's callbacks, so there is no task to own; may not block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bridle_host import shim
+
+
+class Link(asyncio.Protocol):
+    """Splits the byte stream into frames. `on_frame(kind, body)`, then once `on_lost()`."""
+
+    def __init__(self, on_frame: Callable[[int, bytes], None], on_lost: Callable[[], None]) -> None:
+        self._on_frame, self._on_lost = on_frame, on_lost
+        self._incoming = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming += data
+        position = 0
+        while len(self._incoming) - position >= shim.FRAME.size:
+            length, kind = shim.FRAME.unpack_from(self._incoming, position)
+            end = position + shim.FRAME.size + length
+            if len(self._incoming) < end:
+                break
+            self._on_frame(kind, bytes(self._incoming[position + shim.FRAME.size : end]))
+            position = end
+        del self._incoming[:position]
+
+    @property
+    def connected(self) -> bool:
+        """Whether there was a connection at all; it may be lost by now."""
+        return self._transport is not None
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._on_lost()
+
+    def send(self, kind: int, body: bytes = b"") -> None:
+        """Never waits: what the host sends is bounded by the input window and by its requests."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(shim.FRAME.pack(len(body), kind) + body)
+
+    def send_object(self, kind: int, value: dict[str, Any]) -> None:
+        self.send(kind, json.dumps(value).encode("ascii"))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Death:
+    """Reaps one child process when it dies, by its pidfd: no thread, no SIGCHLD handler."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._loop = asyncio.get_running_loop()
+        self._seen: asyncio.Future[None] = self._loop.create_future()
+        self._descriptor = os.pidfd_open(pid)
+        self._loop.add_reader(self._descriptor, self._dead)
+
+    def _dead(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        with contextlib.suppress(ChildProcessError):  # reaped by another; dead in any case
+            os.waitpid(self.pid, 0)
+        if not self._seen.done():
+            self._seen.set_result(None)
+
+    @property
+    def dead(self) -> bool:
+        return self._seen.done()
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether it is dead within this time."""
+        done, _ = await asyncio.wait([self._seen], timeout=seconds)
+        return bool(done)
+
+    def kill(self) -> None:
+        """SIGKILL. The pid is ours until it is reaped, which happens on this very loop."""
+        if not self.dead:
+            os.kill(self.pid, 9)
+
+
+class Birth:
+    """Reads the shim's birth pipe to its end, also when nobody waits for it any more.
+
+    `on_pid(pid)` is called as soon as the shim's pid is known, so that it will be reaped whatever
+    else happens. `error` is the shim's reason not to be, or empty.
+    """
+
+    def __init__(self, descriptor: int, on_pid: Callable[[int], None]) -> None:
+        self.error = ""
+        self._on_pid = on_pid
+        self._descriptor = descriptor
+        self._data = bytearray()
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(descriptor, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            part = os.read(self._descriptor, 4096)
+        except BlockingIOError:
+            return
+        self._data += part
+        *lines, self._data = self._data.split(b"\n")
+        for line in lines:
+            word, _, rest = line.decode("utf-8", "replace").partition(" ")
+            if word == "pid":
+                self._on_pid(int(rest))
+            elif word == "error":
+                self.error = rest
+        if not part:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            if not self._ended.done():
+                self._ended.set_result(None)
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether the pipe has ended within this time."""
+        done, _ = await asyncio.wait([self._ended], timeout=seconds)
+        return bool(done)
+
+
+def connected_pair(state_directory: Path) -> tuple[socket.socket, socket.socket]:
+    """A listening socket (`shim.sock`, mode 0600) and a connection that waits in its queue.
+
+    The shim inherits the listener, so there is no moment at which it isn't there yet.
+    """
+    directory = os.open(state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # A socket's name has room for 107 bytes; a path through the directory's descriptor is
+        # short. Bound under another name and moved: a predecessor's is replaced in one step.
+        temporary = f"{shim.SOCKET_FILE}.{secrets.token_hex(4)}"
+        listener.bind(f"/proc/self/fd/{directory}/{temporary}")
+        os.chmod(temporary, 0o600, dir_fd=directory)
+        os.rename(temporary, shim.SOCKET_FILE, src_dir_fd=directory, dst_dir_fd=directory)
+        listener.listen(1)
+        client.connect(f"/proc/self/fd/{directory}/{shim.SOCKET_FILE}")
+        client.setblocking(False)
+    except BaseException:
+        listener.close()
+        client.close()
+        raise
+    finally:
+        os.close(directory)
+    return listener, client

@@ -1,0 +1,160 @@
+"""Finds and kills what a dead shim, or a dead host service, left of a session.
+
+Works from the session's state file alone and blocks (threads only, never the event loop). May not
+touch a process whose start time or boot differs from what was recorded, nor one that is neither
+recorded, nor in the session's cgroup, nor marked, nor a descendant of such a one. Called by the
+host's start for each session directory, and by `bridle_host.process` when a shim dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridle_host import shim
+from bridle_host.process_types import ProcessInfo
+
+LISTED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """found: False when there was no state file, so nothing to do. rebooted: the machine has
+    started anew since, so nothing can be left. killed: the first 256 that were. remaining: must
+    be 0. duration: seconds.
+    """
+
+    found: bool
+    session_id: str = ""
+    run: int = 0
+    rebooted: bool = False
+    killed: tuple[ProcessInfo, ...] = ()
+    remaining: int = 0
+    duration: float = 0.0
+
+
+def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
+    """Kill what is left of the session and prove it. Blocks for `limit` seconds at the most.
+
+    On remaining == 0 the state file is removed, so that the next sweep finds nothing.
+    """
+    started = time.monotonic()
+    state = read_state(state_directory)
+    if state is None:
+        return SweepReport(found=False)
+    session, run = str(state["session"]), int(state["run"])
+    if state["boot_id"] != shim.boot_id():
+        _forget(state_directory)
+        return SweepReport(found=True, session_id=session, run=run, rebooted=True)
+    search = _Search(state)
+    killed: dict[tuple[int, int], ProcessInfo] = {}
+    left: dict[int, shim.Process] = {}
+    empty = 0
+    pause = 0.002
+    while empty < 2 and time.monotonic() < started + limit:
+        left = search.look()
+        if not left and not search.populated():
+            empty += 1
+            continue
+        empty = 0
+        for process in left.values():
+            if process.key not in killed and len(killed) < LISTED:
+                killed[process.key] = _describe(process)
+        search.kill(left)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    remaining = len(left)
+    if remaining == 0:
+        if search.cgroup is not None:
+            search.cgroup.remove()
+        _forget(state_directory)
+    return SweepReport(
+        found=True,
+        session_id=session,
+        run=run,
+        killed=tuple(killed.values()),
+        remaining=remaining,
+        duration=time.monotonic() - started,
+    )
+
+
+def read_state(state_directory: Path) -> dict[str, Any] | None:
+    """The state file of a session's shim; None where there is none, or none that can be trusted."""
+    path = state_directory / shim.STATE_FILE
+    try:
+        status = os.stat(path, follow_symlinks=False)
+        state = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    # Whoever else could write it could name a victim.
+    if status.st_uid not in (0, os.geteuid()) or not isinstance(state, dict):
+        return None
+    texts = all(isinstance(state.get(key), str) for key in ("session", "boot_id", "mark", "cgroup"))
+    numbers = all(isinstance(state.get(key), int) for key in ("run", "pid", "start_ticks"))
+    return state if texts and numbers else None
+
+
+def shim_alive(state: dict[str, Any]) -> bool:
+    """Whether the very process that wrote this state file is still there."""
+    if state["boot_id"] != shim.boot_id():
+        return False
+    process = shim.read_process(int(state["pid"]))
+    return process is not None and process.start == state["start_ticks"] and not process.dead
+
+
+class _Search:
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.recorded = {(int(state["pid"]), int(state["start_ticks"]))}
+        agent = state.get("agent")
+        # Inside a PID namespace the recorded start belongs to another pid; the namespace dies with
+        # the shim anyway.
+        if isinstance(agent, dict):
+            self.recorded.add((int(agent["pid"]), int(agent["start_ticks"])))
+        self.mark = f"{shim.MARK_VARIABLE}={state['mark']}".encode() if state["mark"] else b""
+        self.cgroup = shim.Cgroup(state["cgroup"]) if state["cgroup"] else None
+        self.strangers: set[tuple[int, int]] = set()
+
+    def populated(self) -> bool:
+        return self.cgroup is not None and self.cgroup.populated()
+
+    def look(self) -> dict[int, shim.Process]:
+        """What is alive of the session. Corpses are somebody else's to reap."""
+        everyone = shim.all_processes()
+        roots = set()
+        members = set(self.cgroup.members()) if self.cgroup is not None else set()
+        for process in everyone.values():
+            if process.key in self.recorded or process.pid in members:
+                roots.add(process.pid)
+            elif process.key not in self.strangers:
+                if self.mark and shim.has_mark(process.pid, self.mark):
+                    roots.add(process.pid)
+                else:
+                    self.strangers.add(process.key)
+        found = roots | shim.children_of(roots, everyone)
+        # One that was seen beneath the session stays its own when its parents are gone.
+        self.recorded |= {everyone[pid].key for pid in found}
+        # Never ourselves, were the host service started from inside of a session.
+        found.discard(os.getpid())
+        return {pid: everyone[pid] for pid in found if not everyone[pid].dead}
+
+    def kill(self, found: dict[int, shim.Process]) -> None:
+        if self.cgroup is not None:
+            self.cgroup.kill()
+        for process in found.values():
+            shim.send_signal(process, signal.SIGKILL)
+
+
+def _describe(process: shim.Process) -> ProcessInfo:
+    return ProcessInfo(
+        process.pid, process.parent, shim.epoch_of(process.start), shim.read_command(process)
+    )
+
+
+def _forget(state_directory: Path) -> None:
+    for name in (shim.SOCKET_FILE, shim.STATE_FILE):
+        (state_directory / name).unlink(missing_ok=True)
