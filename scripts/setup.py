@@ -119,13 +119,23 @@ def is_reachable(place: str) -> bool:
     return "://" in place or Path(place).expanduser().is_dir()
 
 
+def has_cache(env: dict[str, str]) -> bool:
+    """Whether uv can keep its cache where it wants to; service users often have no home."""
+    user = env.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    cache = Path(env.get("UV_CACHE_DIR") or os.path.join(user, "uv"))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(cache, os.W_OK)
+
+
 def uv_environment() -> dict[str, str]:
     """The environment for uv, with pip's settings handed over unless uv has its own."""
     env = dict(os.environ)
     env["UV_PYTHON_DOWNLOADS"] = "never"
     env.pop("VIRTUAL_ENV", None)
-    cache = Path(env.get("UV_CACHE_DIR") or env.get("XDG_CACHE_HOME") or os.path.expanduser("~"))
-    if not os.access(cache if cache.exists() else cache.parent, os.W_OK):
+    if not has_cache(env):
         env["UV_CACHE_DIR"] = str(TOOLS / "cache")
     if has_uv_settings():
         return env
