@@ -1,0 +1,1 @@
+"""The store of control: one protocol (`api`), and what serves it."""
