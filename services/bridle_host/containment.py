@@ -18,10 +18,12 @@ Levels, strongest first:
 from __future__ import annotations
 
 import enum
+import importlib.util
 import logging
 import os
 import re
 import secrets
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -60,7 +62,25 @@ class Containment:
 
 def shim_command(*options: str) -> list[str]:
     """The command line of a shim: isolated from the user's Python settings, no site packages."""
-    return [sys.executable, "-I", "-S", "-X", "utf8", shim.__file__, *options]
+    return [sys.executable, "-I", "-S", "-X", "utf8", _shim_file(), *options]
+
+
+def _shim_file() -> str:
+    """shim.py, or its compiled form where that is current.
+
+    Compiling it in each session would cost 3 MB there for as long as the session lives.
+    """
+    source = shim.__file__
+    try:
+        compiled = importlib.util.cache_from_source(source)
+        with open(compiled, "rb") as file:
+            head = file.read(16)
+        status = os.stat(source)
+    except (OSError, NotImplementedError):
+        return source
+    # A .pyc's head: magic number, flags (0: checked by time), time and size of the source.
+    fresh = struct.pack("<III", 0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+    return compiled if head == importlib.util.MAGIC_NUMBER + fresh else source
 
 
 def shim_environment() -> dict[str, str]:

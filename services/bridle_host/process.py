@@ -177,7 +177,7 @@ class ShimProcess:
             raise ShimFailedError(f"cannot start the shim: {error}") from error
         finally:
             os.close(birth_write)
-        self._deaths.append(Death(first))
+        self._deaths.append(first)
         self._birth = Birth(birth_read, self._born)
         await self._loop.create_unix_connection(lambda: self._link, sock=client)
         if not await self._birth.wait(SHIM_START_SECONDS):
@@ -194,17 +194,18 @@ class ShimProcess:
             self._deaths.append(Death(pid))
 
     async def _start_agent(self, spec: ProcessSpec) -> None:
-        self._link.send_object(
-            shim.START,
-            {
-                "argv": list(spec.argv),
-                "directory": spec.directory,
-                "environment": dict(spec.environment),
-                "mark": f"{spec.session_id}:{secrets.token_hex(16)}",
-                "control_pipes": spec.control_pipes,
-                "cap": OUTPUT_CAP,
-            },
-        )
+        start = {
+            "argv": list(spec.argv),
+            "directory": spec.directory,
+            "environment": dict(spec.environment),
+            "mark": f"{spec.session_id}:{secrets.token_hex(16)}",
+            "control_pipes": spec.control_pipes,
+            "cap": OUTPUT_CAP,
+        }
+        body = json.dumps(start).encode("ascii")
+        if len(body) > shim.FRAME_LIMIT:
+            raise NotExecutableError("argv and environment are too long")
+        self._link.send(shim.START, body)
         started = await self._soon(self._started, AGENT_START_SECONDS, "the agent does not start")
         self.pid = int(started["pid"])
         self.start_time = float(started["start_time"])
@@ -378,12 +379,15 @@ class ShimProcess:
         signum: int = signals.SIGINT,
         grace: float,
         spare_root: bool = True,
+        spare_jobs: bool = False,
     ) -> Interrupted:
         """Signal everything born since the mark; after `grace` seconds kill what is left of it.
 
         Finds processes wherever they hang (setsid, daemonized). What is older lives on. With
         spare_root=False the root process gets the signal too, before the others; it is never killed
-        here.
+        here. With spare_jobs=True what hangs beneath an older process other than the root is spared
+        too: right for a shell, whose older children are background jobs; wrong for an agent that
+        runs its tools from a helper process.
         """
         reply = await self._ask(
             "interrupt",
@@ -392,6 +396,7 @@ class ShimProcess:
             signal=int(signum),
             grace=grace,
             spare_root=spare_root,
+            spare_jobs=spare_jobs,
         )
         return Interrupted(
             signalled=_infos(reply["signalled"]),
@@ -496,8 +501,8 @@ def _prepare(state_directory: Path) -> None:
         raise SessionBusyError(f"shim {state['pid']} of run {state['run']} is alive")
 
 
-def _launch(state_directory: Path, options: list[str], birth: int) -> tuple[int, socket.socket]:
-    """Start the first process and connect. Returns its pid, and the connection."""
+def _launch(state_directory: Path, options: list[str], birth: int) -> tuple[Death, socket.socket]:
+    """Start the first process, watched, and connect to it."""
     listener, client = connected_pair(state_directory)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -511,13 +516,19 @@ def _launch(state_directory: Path, options: list[str], birth: int) -> tuple[int,
                 cwd="/",
                 start_new_session=True,
             )
+        try:
+            death = Death(first.pid)
+        except OSError:
+            first.kill()
+            first.wait()
+            raise
     except BaseException:
         client.close()
         raise
     finally:
         listener.close()
     first.returncode = 0  # `Death` reaps it: Popen must neither wait nor warn
-    return first.pid, client
+    return death, client
 
 
 def _shim_options(spec: ProcessSpec, containment: Containment) -> list[str]:

@@ -97,6 +97,18 @@ KILL_LIMIT = 10.0
 INTERRUPT_KILL_LIMIT = 3.0
 LISTED = 256  # processes named in one answer; the counts are always whole
 
+DEAF_TO = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+
 STATE_FILE = "shim.json"
 SOCKET_FILE = "shim.sock"
 MARK_VARIABLE = "BRIDLE_SESSION_MARK"
@@ -159,6 +171,16 @@ def enter_namespace() -> int:
 
 # --- /proc ---------------------------------------------------------------------------------------
 
+# The shim keeps its own /proc open: an agent that unmounts it must not make the shim blind, or show
+# it the machine's. Others read by path.
+proc_directory: int | None = None
+
+
+def open_proc(path: str) -> int:
+    if proc_directory is None:
+        path = f"/proc/{path}"
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_directory)
+
 
 class Process:
     """One line of /proc: `key` = (pid, start in clock ticks since boot) names it for good."""
@@ -175,7 +197,7 @@ class Process:
 
 def read_process(pid: int) -> Process | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        with open(open_proc(f"{pid}/stat"), "rb", buffering=0) as file:
             data = file.read(4096)
     except OSError:
         return None
@@ -193,7 +215,7 @@ def read_process(pid: int) -> Process | None:
 def read_command(process: Process) -> str:
     """The command line joined by blanks (cut at 300 characters), else the name in brackets."""
     try:
-        with open(f"/proc/{process.pid}/cmdline", "rb", buffering=0) as file:
+        with open(open_proc(f"{process.pid}/cmdline"), "rb", buffering=0) as file:
             line = file.read(2048)
     except OSError:
         line = b""
@@ -204,15 +226,15 @@ def read_command(process: Process) -> str:
 def has_mark(pid: int, entry: bytes) -> bool:
     """Whether the process was executed with this NAME=VALUE in its environment."""
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return entry in file.readall().split(b"\0")
+        with open(open_proc(f"{pid}/environ"), "rb", buffering=0) as file:
+            return b"\0" + entry + b"\0" in b"\0" + file.readall() + b"\0"
     except OSError:
         return False
 
 
 def all_processes() -> dict[int, Process]:
     found = {}
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc" if proc_directory is None else proc_directory):
         if name.isdigit():
             process = read_process(int(name))
             if process is not None:
@@ -423,7 +445,8 @@ class Tree:
                     os.kill(-1, signal.SIGKILL)
             return found
         for process in found.values():
-            send_signal(process, signal.SIGKILL)
+            if not process.dead:
+                send_signal(process, signal.SIGKILL)
         self.kill_orphans()
         return found
 
@@ -434,7 +457,8 @@ class Tree:
         """
         for _ in range(200):
             try:
-                with open(f"/proc/self/task/{self.own}/children", "rb", buffering=0) as file:
+                path = f"{self.own}/task/{self.own}/children"
+                with open(open_proc(path), "rb", buffering=0) as file:
                     children = [int(pid) for pid in file.read(65_536).split()]
             except (OSError, ValueError):
                 return
@@ -817,8 +841,8 @@ class Shim:
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self.asked_to_end)
-        for signum in (signal.SIGINT, signal.SIGHUP):
+        # An agent's `pkill python` must not end its session; the end comes over the socket.
+        for signum in DEAF_TO:
             signal.signal(signum, signal.SIG_IGN)
         self.selector.register(wake_read, selectors.EVENT_READ, self.signalled)
         self.selector.register(self.channel.socket, selectors.EVENT_READ, self.host_event)
@@ -847,9 +871,6 @@ class Shim:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
             self.selector.modify(self.channel.socket, events, self.host_event)
 
-    def asked_to_end(self, *_: object) -> None:
-        self.ended = True
-
     def signalled(self, descriptor: int, _events: int) -> None:
         with suppress(BlockingIOError):
             while os.read(descriptor, 4096):
@@ -869,14 +890,19 @@ class Shim:
                 continue
             self.jobs.append((time.monotonic() + pause, job))
 
-    def reap(self) -> None:
+    def reap(self) -> bool:
+        """Reap what is dead. True: we have no child left at all.
+
+        Orphans of the session become our children, so that is the kernel's own word that nothing
+        descends from us any more, however fast it forked.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return True
             if pid == 0:
-                return
+                return False
             if self.agent is not None and pid == self.agent.pid and self.agent.status is None:
                 self.agent_exited(status)
 
@@ -1025,7 +1051,8 @@ class Shim:
 
         signal {signal}: the agent's root process. → delivered
         mark {}: → mark [[pid, start ticks], …], opaque to the host
-        interrupt {mark, signal, grace, spare_root}: → signalled, killed, remaining, duration
+        interrupt {mark, signal, grace, spare_root, spare_jobs}: → signalled, killed, remaining,
+            duration
         processes {}: → processes
         stop {interrupt_grace, terminate_grace}: → rungs, remaining, duration
         """
@@ -1112,10 +1139,10 @@ class Shim:
         pause = 0.001
         found: dict[int, Process] = {}
         while empty < 2 and time.monotonic() < begun + KILL_LIMIT:
-            self.reap()
+            childless = self.reap()
             found = self.tree.scan()
             populated = self.tree.cgroup is not None and self.tree.cgroup.populated()
-            if not found and not populated:
+            if childless and not found and not populated:
                 empty += 1
                 continue
             empty = 0
@@ -1135,6 +1162,7 @@ class Shim:
         started = time.monotonic()
         older = {(int(pid), int(start)) for pid, start in request["mark"]}
         root = self.root()
+        root_pid = root.pid if root else 0
         if root is not None:
             older.add(root.key)
             if not request["spare_root"]:
@@ -1143,7 +1171,16 @@ class Shim:
         described: dict[Key, dict[str, Any]] = {}
 
         def young() -> list[Process]:
-            return [process for process in self.alive() if process.key not in older]
+            found = self.tree.scan()
+            spared: set[int] = set()
+            if request["spare_jobs"]:
+                heads = [p.pid for p in found.values() if p.key in older]
+                spared = children_of([pid for pid in heads if pid != root_pid], found)
+            return [
+                process
+                for process in found.values()
+                if not process.dead and process.key not in older and process.pid not in spared
+            ]
 
         def describe(found: list[Process]) -> None:
             new = [process for process in found if process.key not in described]
@@ -1289,6 +1326,8 @@ def main(arguments: list[str]) -> None:
         else:
             os.write(1, f"pid {host_pid}\n".encode())
             prctl(PR_SET_CHILD_SUBREAPER, 1)
+        global proc_directory
+        proc_directory = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.chdir("/")
         listener = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 10))
         # The host connected before it started us: this doesn't wait.

@@ -111,8 +111,6 @@ class _Search:
     def __init__(self, state: dict[str, Any]) -> None:
         self.recorded = {(int(state["pid"]), int(state["start_ticks"]))}
         agent = state.get("agent")
-        # Inside a PID namespace the recorded start belongs to another pid; the namespace dies with
-        # the shim anyway.
         if isinstance(agent, dict):
             self.recorded.add((int(agent["pid"]), int(agent["start_ticks"])))
         self.mark = f"{shim.MARK_VARIABLE}={state['mark']}".encode() if state["mark"] else b""
