@@ -1,0 +1,326 @@
+"""The journal's file: one SQLite database, used by one thread through one connection.
+
+Why SQLite and not an append-only file of checked records: beside the entries, the journal holds
+what must change *together* with them (the answers to commands, the runs that are live) and what is
+deleted in another order than it was written (an answer outlives its entry). An append-only file
+would need an index and a compactor for that, and both would have to survive a cut at any byte; this
+is what SQLite's write-ahead log is proven to do. It costs nothing where it counts: with group
+commit the fsync is the price, and the file is no slower than the disk.
+
+The settings, each for a reason:
+
+- `locking_mode=EXCLUSIVE`, before the first access: the log's index lives in this process's memory,
+  so there is no `-shm` file to run out of space, and a second process can't open the journal. One
+  connection also keeps away from a known bug of SQLite before 3.51.3 in resetting the log, which
+  needs two.
+- `synchronous=FULL`: a COMMIT that returned has been fsynced.
+- `wal_autocheckpoint=0`: SQLite throws the errors of automatic checkpoints away. A failed fsync
+  must never be retried (the kernel may have dropped the pages and say yes the second time), so
+  checkpoints are made here, where the error is seen.
+
+It knows nothing of asyncio, of protobuf or of what the entries mean. Only `bridle_host.journal`
+uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: The format that this code writes, in `PRAGMA user_version`.
+FORMAT = 1
+#: Marks the file as a Bridle journal, in `PRAGMA application_id` ("BRDJ").
+APPLICATION_ID = 0x4252444A
+#: Written since the last checkpoint, in bytes of bodies, before the next one: large enough that
+#: most entries are acknowledged and gone by then, small enough that a start replays it at once.
+CHECKPOINT_BYTES = 8 * 1024 * 1024
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE answers (
+    number INTEGER PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    command_id TEXT NOT NULL,
+    session_id TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE runs (
+    session_id TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (session_id, run)
+);
+"""
+
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+class JournalError(Exception):
+    """The journal can't be used; the text is one line for people."""
+
+
+class DiskFullError(Exception):
+    """There is no space; nothing was changed, and the same call may be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """A CommandEntry, kept for repeats of its command.
+
+    `number` counts answers and never comes again; `sequence` is that of its entry, 0 for one of an
+    earlier journal_id.
+    """
+
+    number: int
+    sequence: int
+    command_id: str
+    session_id: str
+    run: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Change:
+    """What one commit changes. Changes of a group are applied in order."""
+
+    entries: Sequence[tuple[int, bytes]] = ()
+    answers: Sequence[AnswerRow] = ()
+    put_runs: Sequence[tuple[str, int, bytes]] = ()
+    drop_runs: Sequence[tuple[str, int]] = ()
+    #: Entries up to this one are no longer needed; 0 for none.
+    trim: int = 0
+    #: The numbers of answers that are no longer needed.
+    drop_answers: Sequence[int] = ()
+    #: How much it writes, in bytes, roughly.
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is in the file when it is opened."""
+
+    journal_id: str
+    #: The newest entry ever written; 0 for none.
+    last: int
+    #: Entries up to this one are gone.
+    trimmed: int
+    #: (last sequence, bytes) of stretches of entries, ascending.
+    sizes: list[tuple[int, int]]
+    answers: list[AnswerRow]
+    runs: dict[tuple[str, int], bytes]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """The connection that serves in production; tests put another one in its place."""
+    # It is opened by one thread and then handed over to the writer for good.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+
+
+class JournalFile:
+    """The open file. Raises JournalError, DiskFullError, or sqlite3.Error (which is fatal)."""
+
+    def __init__(self, path: Path, connect: Connect = connect) -> None:
+        self._path = path
+        self._unsaved = 0
+        is_new = not path.exists()
+        if is_new:
+            # SQLite gives its side files the mode of the main one.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self._db = connect(path)
+        try:
+            self._prepare()
+            self.loaded = self._load()
+            if is_new:
+                self._sync_directory()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise JournalError(self._explain(error)) from None
+        except JournalError:
+            self._db.close()
+            raise
+
+    # --- opening ---
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        application = int(self._db.execute("PRAGMA application_id").fetchone()[0])
+        tables = int(self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+        if tables and application != APPLICATION_ID:
+            raise JournalError(f"{self._path} is not a journal of bridle-host")
+        if version > FORMAT:
+            raise JournalError(
+                f"{self._path} was written by a newer bridle-host (format {version}, "
+                f"this one knows {FORMAT}); upgrade, or use another state directory"
+            )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA wal_autocheckpoint=0")
+        if not tables:
+            self._create()
+
+    def _create(self) -> None:
+        # One transaction: a cut leaves an empty file, which the next start fills.
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            self._db.execute(statement)
+        self._db.executemany(
+            "INSERT INTO meta VALUES (?, ?)",
+            [("journal_id", str(uuid.uuid4())), ("last", 0), ("trimmed", 0)],
+        )
+        self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        self._db.execute(f"PRAGMA user_version={FORMAT}")
+        self._db.execute("COMMIT")
+
+    def _load(self) -> Loaded:
+        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise JournalError(f"{self._path} is damaged; move it away to start with an empty one")
+        meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        last, trimmed = int(meta["last"]), int(meta["trimmed"])
+        count = int(self._db.execute("SELECT count(*) FROM entries").fetchone()[0])
+        if count != last - trimmed:
+            raise JournalError(f"{self._path} has gaps; move it away to start with an empty one")
+        sizes = self._db.execute(
+            "SELECT max(sequence), sum(length(body)) FROM entries "
+            "GROUP BY sequence / 1000 ORDER BY 1"
+        ).fetchall()
+        answers = self._db.execute(
+            "SELECT number, sequence, command_id, session_id, run, body "
+            "FROM answers ORDER BY number"
+        ).fetchall()
+        runs = self._db.execute("SELECT session_id, run, state FROM runs ORDER BY rowid").fetchall()
+        return Loaded(
+            journal_id=str(meta["journal_id"]),
+            last=last,
+            trimmed=trimmed,
+            sizes=[(int(sequence), int(size)) for sequence, size in sizes],
+            answers=[AnswerRow(*row) for row in answers],
+            runs={(session_id, run): state for session_id, run, state in runs},
+        )
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _explain(self, error: sqlite3.Error) -> str:
+        code = error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else 0
+        if code == sqlite3.SQLITE_BUSY:
+            return f"{self._path} is used by another process"
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return f"{self._path} is damaged; move it away to start with an empty one"
+        if code == sqlite3.SQLITE_FULL:
+            return f"{self._path}: no space is left on the disk"
+        return f"{self._path} can't be opened ({error})"
+
+    # --- writing ---
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Applies all or nothing; when it returns, the changes are on the disk."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for change in changes:
+                self._apply(change)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise _full(error) from error
+        self._unsaved += sum(change.size for change in changes)
+
+    def _apply(self, change: Change) -> None:
+        run = self._db.executemany
+        if change.entries:
+            run("INSERT INTO entries VALUES (?, ?)", change.entries)
+            last = change.entries[-1][0]
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'last'", (last,))
+        if change.answers:
+            run(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (a.number, a.sequence, a.command_id, a.session_id, a.run, a.body)
+                    for a in change.answers
+                ],
+            )
+        if change.put_runs:
+            run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", change.put_runs)
+        if change.drop_runs:
+            run("DELETE FROM runs WHERE session_id = ? AND run = ?", change.drop_runs)
+        if change.trim:
+            self._db.execute("DELETE FROM entries WHERE sequence <= ?", (change.trim,))
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'trimmed'", (change.trim,))
+        if change.drop_answers:
+            run("DELETE FROM answers WHERE number = ?", [(n,) for n in change.drop_answers])
+
+    def wants_checkpoint(self) -> bool:
+        """Whether enough was written since the last checkpoint."""
+        return self._unsaved >= CHECKPOINT_BYTES
+
+    def checkpoint(self) -> None:
+        """Moves the write-ahead log into the file. Raises DiskFullError, or what is fatal."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise _full(error) from error
+        self._unsaved = 0
+
+    def renew(self, journal_id: str, restamp: Callable[[int, bytes], bytes]) -> int:
+        """Gives the journal another id and numbers its entries from 1, keeping their order.
+
+        `restamp(sequence, body)` is the body under its new number. Returns the newest number.
+        """
+        meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        last, trimmed = int(meta["last"]), int(meta["trimmed"])
+        rows = self._db.execute("SELECT sequence, body FROM entries ORDER BY sequence").fetchall()
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM entries")
+        self._db.executemany(
+            "INSERT INTO entries VALUES (?, ?)",
+            [(old - trimmed, restamp(old - trimmed, body)) for old, body in rows],
+        )
+        self._db.execute("UPDATE answers SET sequence = max(0, sequence - ?)", (trimmed,))
+        self._db.executemany(
+            "UPDATE meta SET value = ? WHERE key = ?",
+            [(journal_id, "journal_id"), (last - trimmed, "last"), (0, "trimmed")],
+        )
+        self._db.execute("COMMIT")
+        return last - trimmed
+
+    # --- reading ---
+
+    def read(self, after: int, max_bytes: int, max_entries: int) -> list[tuple[int, bytes]]:
+        """Entries after `after`, ascending: as many as fit, but at least one where there is one."""
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        cursor = self._db.execute(
+            "SELECT sequence, body FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (after, max_entries),
+        )
+        try:
+            for sequence, body in cursor:
+                size += len(body)
+                if found and size > max_bytes:
+                    break
+                found.append((sequence, body))
+        finally:
+            cursor.close()
+        return found
+
+    def close(self) -> None:
+        """Closes the file; what was committed stays."""
+        self._db.close()
+
+
+def _full(error: sqlite3.Error) -> Exception:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return DiskFullError()
+    return error
