@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import protovalidate
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from bridle_core.errors import BridleError, FieldViolation, Reason
 
@@ -53,7 +53,7 @@ def broken_rules(violations: list[protovalidate.Violation]) -> BridleError:
     return BridleError(Reason.INVALID_REQUEST, text, fields=fields)
 
 
-def undecodable(_error: DecodeError) -> BridleError:
+def undecodable() -> BridleError:
     """The error for bytes that are not the message that they should be."""
     return BridleError(
         Reason.INVALID_REQUEST, "the request can't be read: not a message of this method"

@@ -1,0 +1,343 @@
+"""The one interceptor: what stands before every handler, and what comes out of every failure.
+
+For each call, in this order:
+
+  1. while the service is shutting down: SHUTTING_DOWN (health goes on);
+  2. the row of the method in the table of rights: none, then nobody may call it;
+  3. the credential: missing, unknown, of a wrong kind, expired, revoked;
+  4. the right;
+  5. the size of the request, then its bytes, then its rules (nothing of a request is parsed
+     before its caller is known);
+  6. the handler, as a task that can be ended when the token ends;
+  7. every failure becomes one google.rpc.Status: a BridleError as it is, anything else INTERNAL
+     with an id, and the traceback under that id in the log.
+
+It takes handlers of all four shapes, as coroutines that write by themselves and as async
+generators. A handler without a response serializer writes bytes. A method that a service has not
+taken over from its generated base class is refused as CAPABILITY_MISSING.
+
+Handlers find their caller by `bridle_control.caller.current()`. They never call `context.abort`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from bridle_control import status, validation
+from bridle_control.auth import Authenticator
+from bridle_control.caller import Caller, set_current
+from bridle_control.logs import kv
+from bridle_control.streams import OpenCall, OpenCalls
+from bridle_core.errors import BridleError, Reason
+from bridle_core.rights import REQUIREMENT_OF, CredentialKind, Requirement, allowed
+
+_log = logging.getLogger("bridle.control.calls")
+
+#: The largest message that the contract allows, in bytes.
+MESSAGE_MAX = 4 * 1024 * 1024
+#: What the transport takes. More than MESSAGE_MAX, so that a message which is somewhat too large
+#: gets an answer with a reason; beyond it grpc itself answers RESOURCE_EXHAUSTED, without one.
+TRANSPORT_MAX = 8 * 1024 * 1024
+
+# Unary calls that may wait long, and so are ended with their token like a stream.
+_LONG_CALLS = frozenset({"/bridle.v1.SessionService/GetCommand"})
+
+# Who is refused at a method without a row must have a token all the same: the refusal tells that
+# there is such a method.
+_NO_ROW = Requirement(frozenset({CredentialKind.USER, CredentialKind.SESSION}))
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_Behavior = Callable[[Any, Context], Any]
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """See the module. One per server; used from its event loop alone."""
+
+    def __init__(
+        self, authenticator: Authenticator, open_calls: OpenCalls, *, calls_max: int
+    ) -> None:
+        """`calls_max`: how many calls may be open at once; beyond it RATE_LIMITED."""
+        self._authenticator = authenticator
+        self._open_calls = open_calls
+        self._calls_max = calls_max
+        self._calls = 0
+        self._shutting_down = False
+        # grpc asks for the handler of each call; what is made of it is the same each time.
+        self._guarded: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
+
+    def refuse_new_calls(self) -> None:
+        """From now on every new call but health's gets SHUTTING_DOWN."""
+        self._shutting_down = True
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler behind the gate. A method that nobody serves is left to grpc
+        (UNIMPLEMENTED): clients find out by that which version of reflection we speak."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method: str = handler_call_details.method
+        known = self._guarded.get(method)
+        if known is None or known[0] is not handler:
+            known = (handler, self._guard(method, handler))
+            self._guarded[method] = known
+        return known[1]
+
+    def _guard(
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        guarded = _Guarded(self, method, handler)
+        if handler.request_streaming:
+            deserializer = guarded.decode
+        else:
+            deserializer = None  # done by the guard, once the caller is known
+        if handler.response_streaming:
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(guarded.stream, deserializer, handler.response_serializer)
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return make(guarded.unary, deserializer, None)
+
+    @contextmanager
+    def admit(self, requirement: Requirement) -> Iterator[None]:
+        """Counts a call. Raises SHUTTING_DOWN, RATE_LIMITED."""
+        if not requirement.public and self._shutting_down:
+            raise status.shutting_down()
+        if self._calls >= self._calls_max:
+            raise BridleError(
+                Reason.RATE_LIMITED,
+                f"control has {self._calls_max} calls open; try again",
+                retry_after=1.0,
+            )
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    async def identify(
+        self, method: str, requirement: Requirement, context: Context
+    ) -> Caller | None:
+        """The caller, set for the handler; None where the method is public."""
+        if requirement.public:
+            return None
+        metadata = context.invocation_metadata() or ()
+        caller = await self._authenticator.authenticate(metadata, requirement.kinds)
+        if not allowed(caller.rights, method):
+            right = requirement.right or ""
+            text = f"this needs the right {right}" if right else "nobody may call this"
+            raise BridleError(Reason.NOT_ALLOWED, text, metadata={"right": right})
+        if requirement.loopback_only and not _is_local(context.peer()):
+            raise BridleError(
+                Reason.NOT_ALLOWED,
+                "this is open to callers on control's own machine only",
+                metadata={"right": requirement.right or ""},
+            )
+        set_current(caller)
+        return caller
+
+    def track(self, caller: Caller) -> Any:
+        """A context manager for as long as a call under this caller's token is open."""
+        return self._open_calls.track(caller)
+
+
+class _Guarded:
+    """One method's handler behind the gate."""
+
+    def __init__(self, gate: Gate, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
+        self._gate = gate
+        self._method = method
+        self._requirement = REQUIREMENT_OF.get(method, _NO_ROW)
+        # (grpc's types know only the synchronous shapes.)
+        behavior: Any = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        self._behavior: _Behavior = behavior
+        self._streams_requests = handler.request_streaming
+        self._deserialize = handler.request_deserializer
+        self._serialize = handler.response_serializer
+        self._generates = inspect.isasyncgenfunction(behavior)
+        # The generated base classes' methods are plain functions that raise NotImplementedError.
+        self._served = self._generates or inspect.iscoroutinefunction(behavior)
+        self._tracked = handler.response_streaming or method in _LONG_CALLS
+
+    # -- the two shapes that grpc calls
+
+    async def unary(self, request: Any, context: Context) -> Any:
+        """For handlers with one answer; returns its bytes."""
+        return await self._handle(self._unary, request, context)
+
+    async def stream(self, request: Any, context: Context) -> None:
+        """For handlers with a stream of answers; writes them."""
+        await self._handle(self._stream, request, context)
+
+    def decode(self, raw: bytes) -> Any:
+        """A request from its bytes. Raises MESSAGE_TOO_LARGE, INVALID_REQUEST."""
+        if len(raw) > MESSAGE_MAX:
+            raise BridleError(
+                Reason.MESSAGE_TOO_LARGE,
+                f"the message has {len(raw)} bytes; at most {MESSAGE_MAX} are taken",
+                metadata={"limit": str(MESSAGE_MAX)},
+            )
+        if self._deserialize is None:
+            return raw
+        try:
+            return self._deserialize(raw)
+        except (DecodeError, ValueError) as error:
+            raise validation.undecodable() from error
+
+    # -- what goes on behind
+
+    async def _handle(
+        self,
+        respond: Callable[[Any, Context], Awaitable[Any]],
+        request: Any,
+        context: Context,
+    ) -> Any:
+        call: OpenCall | None = None
+        try:
+            with self._gate.admit(self._requirement):
+                caller = await self._gate.identify(self._method, self._requirement, context)
+                self._check_served()
+                if not self._tracked or caller is None:
+                    return await self._receive(respond, request, context)
+                with self._gate.track(caller) as call:
+                    return await self._receive(respond, request, context)
+        except asyncio.CancelledError:
+            if call is None or call.ended is None:
+                raise  # the client is gone, or the server stops
+            # Ended by us: the cancellation has done its work.
+            call.task.uncancel()
+            await _abort(context, call.ended)
+        except grpc.aio.AbortError:
+            raise  # only health's own servicer aborts
+        except BridleError as error:
+            await self._refuse(context, error)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 (the one place that catches everything)
+            await self._fault(context, error)
+
+    def _check_served(self) -> None:
+        if not self._served:
+            name = self._method.rpartition("/")[2]
+            raise BridleError(
+                Reason.CAPABILITY_MISSING,
+                f"{name} is not served by this release",
+                metadata={"capability": name},
+            )
+
+    async def _receive(
+        self, respond: Callable[[Any, Context], Awaitable[Any]], request: Any, context: Context
+    ) -> Any:
+        if self._streams_requests:
+            return await respond(_Checked(request), context)
+        message = self.decode(request)
+        validation.check(message)
+        return await respond(message, context)
+
+    async def _unary(self, request: Any, context: Context) -> Any:
+        response = await self._behavior(request, context)
+        return self._serialize(response) if self._serialize is not None else response
+
+    async def _stream(self, request: Any, context: Context) -> None:
+        if not self._generates:
+            await self._behavior(request, context)
+            return
+        responses = self._behavior(request, context)
+        try:
+            async for response in responses:
+                await context.write(response)
+        finally:
+            await responses.aclose()
+
+    # -- failures
+
+    async def _refuse(self, context: Context, error: BridleError) -> NoReturn:
+        if error.reason in _LOGGED:
+            _log.warning(
+                "refused",
+                extra=kv(method=self._method, reason=error.reason, peer=context.peer()),
+            )
+        await _abort(context, error)
+
+    async def _fault(self, context: Context, error: BaseException) -> NoReturn:
+        if context.done():
+            # Nobody is there to be told; what failed was most likely the write.
+            _log.debug("failed after its end", extra=kv(method=self._method), exc_info=error)
+            raise asyncio.CancelledError
+        fault_id = uuid.uuid4().hex
+        _log.error("fault", extra=kv(id=fault_id, method=self._method), exc_info=error)
+        await _abort(context, status.internal(fault_id))
+
+
+#: Refusals that somebody who looks after the service wants to see.
+_LOGGED = frozenset(
+    {
+        Reason.TOKEN_INVALID,
+        Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_REVOKED,
+        Reason.NOT_ALLOWED,
+        Reason.LOG_CORRUPT,
+        Reason.STORE_FULL,
+        Reason.RATE_LIMITED,
+    }
+)
+
+
+class _Checked:
+    """The requests of a stream, the first of them checked against its rules."""
+
+    def __init__(self, requests: AsyncIterator[Any]) -> None:
+        self._requests = requests
+        self._first = True
+
+    def __aiter__(self) -> _Checked:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await anext(self._requests)
+        if self._first:
+            self._first = False
+            validation.check(message)
+        return message
+
+
+async def _abort(context: Context, error: BridleError) -> NoReturn:
+    """Ends the call with the error's status."""
+    rich = status.to_status(error)
+    await context.abort(
+        status.to_grpc_code(error),
+        rich.message,
+        ((status.STATUS_KEY, rich.SerializeToString()),),
+    )
+
+
+def _is_local(peer: str) -> bool:
+    """Whether grpc's name of a peer is of this machine."""
+    return peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:"))
