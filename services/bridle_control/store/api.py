@@ -397,7 +397,8 @@ class Changes:
     whoever listens late or not at all misses nothing that it can't read.
     `sessions` are the ids of rows that were inserted or changed (not by events alone), `deleted`
     of those that are gone; `hosts` are the ids of hosts that have new commands to be sent;
-    `commands` the ids of commands whose row was inserted or changed.
+    `commands` the ids of commands whose row was inserted or changed; `tokens` the ids of tokens
+    that were revoked or deleted.
     """
 
     appended: tuple[Appended, ...] = ()
@@ -405,6 +406,7 @@ class Changes:
     deleted: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     commands: frozenset[str] = frozenset()
+    tokens: frozenset[str] = frozenset()
 
 
 # ---------------------------------------------------------------- inside a transaction

@@ -1,0 +1,134 @@
+"""The store on SQLite: one file, one thread that writes, a few that read.
+
+Purpose: `Store` for one control process on one machine. See `api` for what it promises, and
+`sqlite_writer` for how it commits. Opened by control's application and by its `init` command.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from bridle_control.store.api import Changes, ReadTx, Store, Tx
+from bridle_control.store.schema import MIGRATIONS, Migration
+from bridle_control.store.sqlite_open import OpenStore, open_directory
+from bridle_control.store.sqlite_readers import Readers
+from bridle_control.store.sqlite_writer import Writer
+
+T = TypeVar("T")
+
+#: Room on the disk that only urgent writes may use, in bytes: enough for the interrupts, stops and
+#: kills of thousands of sessions and what comes of them.
+RESERVE_BYTES = 32 * 1024 * 1024
+
+
+def die(reason: str) -> None:
+    """Ends the process at once: after a failed fsync nothing that it would still say is certain."""
+    print(f"level=critical event=store_failed reason={reason!r}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+class SqliteStore:
+    """See `Store`."""
+
+    def __init__(
+        self,
+        opened: OpenStore,
+        *,
+        clock: Callable[[], int],
+        free_bytes: Callable[[], int] | None,
+        reserve_bytes: int,
+        on_fatal: Callable[[str], None],
+    ) -> None:
+        self._opened = opened
+        self._listeners: list[Callable[[Changes], None]] = []
+        self._closed = False
+        free = free_bytes or self._free_bytes
+        self._readers = Readers(opened.database, clock=clock)
+        self._writer = Writer(
+            opened.writer,
+            clock=clock,
+            has_room=lambda: free() >= reserve_bytes,
+            on_fatal=on_fatal,
+            on_commit=self._committed,
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        create: bool = False,
+        clock: Callable[[], int] = time.time_ns,
+        free_bytes: Callable[[], int] | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
+        on_fatal: Callable[[str], None] = die,
+        migrations: Sequence[Migration] = MIGRATIONS,
+        connection_class: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> SqliteStore:
+        """Opens the store in a directory of its own; with `create`, makes a new one.
+
+        `clock` gives nanoseconds since the epoch, `free_bytes` the room on the disk; `on_fatal`
+        is called on the writer's thread when the disk failed, and must end the process. Raises
+        StoreOpenError. Blocks for as long as SQLite takes to recover a log, so it is called before
+        anything is served.
+        """
+        opened = open_directory(
+            directory,
+            create=create,
+            now=clock(),
+            migrations=migrations,
+            connection_class=connection_class,
+        )
+        return cls(
+            opened,
+            clock=clock,
+            free_bytes=free_bytes,
+            reserve_bytes=reserve_bytes,
+            on_fatal=on_fatal,
+        )
+
+    @property
+    def log_id(self) -> str:
+        return self._opened.log_id
+
+    @property
+    def store_id(self) -> str:
+        return self._opened.store_id
+
+    def listen(self, listener: Callable[[Changes], None]) -> None:
+        self._listeners.append(listener)
+
+    async def write(self, fn: Callable[[Tx], T], *, urgent: bool = False) -> T:
+        result: T = await self._writer.submit(fn, urgent=urgent)
+        return result
+
+    async def read(self, fn: Callable[[ReadTx], T]) -> T:
+        result: T = await self._readers.read(fn)
+        return result
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        # Readers first: the last connection to close is the one that may checkpoint.
+        await self._readers.close()
+        await self._writer.close()
+        self._opened.unlock()
+
+    def _committed(self, changes: Changes) -> None:
+        for listener in self._listeners:
+            listener(changes)
+
+    def _free_bytes(self) -> int:
+        found = os.statvfs(self._opened.database.parent)
+        return found.f_bavail * found.f_frsize
+
+
+def _check(store: SqliteStore) -> Store:
+    return store

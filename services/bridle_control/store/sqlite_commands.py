@@ -1,0 +1,157 @@
+"""Commands, in SQLite. See `api`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from bridle_control.store.api import CommandRow, CommandState
+from bridle_control.store.sqlite_base import ReadBase
+from bridle_control.store.sqlite_queue import QueueWrites
+
+_COLUMNS = (
+    "command_id",
+    "verb",
+    "accept_time",
+    "scope",
+    "principal_key",
+    "request_id",
+    "request_hash",
+    "principal",
+    "session_id",
+    "run",
+    "host_id",
+    "expire_time",
+    "action",
+    "state",
+    "outcome",
+    "error_metadata",
+    "input_id",
+    "sequence",
+    "resource",
+    "parent_command_id",
+)
+_COMMANDS = f"SELECT {', '.join(_COLUMNS)}, position FROM commands"
+
+
+def _command(row: Any) -> CommandRow:
+    values = list(row)
+    values[13] = CommandState(row[13])
+    values[15] = json.loads(row[15])  # error_metadata
+    return CommandRow(*values)
+
+
+def _values(row: CommandRow) -> tuple[str | bytes | int, ...]:
+    return (
+        row.command_id,
+        row.verb,
+        row.accept_time,
+        row.scope,
+        row.principal_key,
+        row.request_id,
+        row.request_hash,
+        row.principal,
+        row.session_id,
+        row.run,
+        row.host_id,
+        row.expire_time,
+        row.action,
+        row.state,
+        row.outcome,
+        json.dumps(dict(row.error_metadata)),
+        row.input_id,
+        row.sequence,
+        row.resource,
+        row.parent_command_id,
+    )
+
+
+class CommandReads(ReadBase):
+    """The reads. The literals in them are those of the partial indexes."""
+
+    def command(self, command_id: str) -> CommandRow | None:
+        row = self._one(f"{_COMMANDS} WHERE command_id = ?", (command_id,))
+        return row and _command(row)
+
+    def command_by_request(
+        self, scope: str, principal_key: str, request_id: str
+    ) -> CommandRow | None:
+        row = self._one(
+            f"{_COMMANDS} WHERE scope = ? AND principal_key = ? AND request_id = ?"
+            " AND request_id <> ''",
+            (scope, principal_key, request_id),
+        )
+        return row and _command(row)
+
+    def commands_to_send(
+        self, host_id: str, *, after: int = 0, limit: int = 256
+    ) -> list[CommandRow]:
+        rows = self._all(
+            f"{_COMMANDS} WHERE host_id = ? AND position > ? AND state < 4 AND state < 3"
+            " AND action <> x'' ORDER BY position LIMIT ?",
+            (host_id, after, limit),
+        )
+        return [_command(row) for row in rows]
+
+    def open_commands(self, session_id: str) -> list[CommandRow]:
+        rows = self._all(
+            f"{_COMMANDS} WHERE session_id = ? AND state < 4 ORDER BY position", (session_id,)
+        )
+        return [_command(row) for row in rows]
+
+    def open_commands_of_host(self, host_id: str) -> list[CommandRow]:
+        rows = self._all(
+            f"{_COMMANDS} WHERE host_id = ? AND state < 4 ORDER BY position", (host_id,)
+        )
+        return [_command(row) for row in rows]
+
+    def child_commands(self, parent_command_id: str) -> list[CommandRow]:
+        rows = self._all(
+            f"{_COMMANDS} WHERE parent_command_id = ? AND parent_command_id <> ''"
+            " ORDER BY position",
+            (parent_command_id,),
+        )
+        return [_command(row) for row in rows]
+
+    def commands_expired(self, now: int, limit: int = 256) -> list[CommandRow]:
+        rows = self._all(
+            f"{_COMMANDS} WHERE state < 3 AND expire_time > 0 AND expire_time <= ?"
+            " ORDER BY expire_time, position LIMIT ?",
+            (now, limit),
+        )
+        return [_command(row) for row in rows]
+
+    def next_command_expiry(self) -> int:
+        row = self._one("SELECT min(expire_time) FROM commands WHERE state < 3 AND expire_time > 0")
+        return row[0] or 0
+
+
+class CommandWrites(CommandReads, QueueWrites):
+    """The writes."""
+
+    def insert_command(self, row: CommandRow) -> CommandRow:
+        position = self._insert("commands", _COLUMNS, _values(row))
+        self._note(row)
+        return replace(row, position=position)
+
+    def update_command(self, row: CommandRow) -> None:
+        self._update("commands", _COLUMNS[1:], "command_id", (*_values(row)[1:], row.command_id))
+        self._note(row)
+
+    def _note(self, row: CommandRow) -> None:
+        self.changes.commands.add(row.command_id)
+        if row.state == CommandState.ACCEPTED and row.host_id and row.action:
+            self.changes.hosts.add(row.host_id)
+
+    def delete_commands_of_session(self, session_id: str, *, keep: str = "") -> None:
+        self._run(
+            "DELETE FROM commands WHERE session_id = ? AND command_id <> ?", (session_id, keep)
+        )
+
+    def purge_commands(self, accepted_before: int, limit: int) -> int:
+        return self._run(
+            "DELETE FROM commands WHERE position IN (SELECT position FROM commands"
+            " WHERE state = 4 AND accept_time < ? LIMIT ?)",
+            (accepted_before, limit),
+        )

@@ -1,0 +1,235 @@
+"""The one thread that writes: group commit over the one connection that writes and checkpoints.
+
+Why one: SQLite before 3.51.3 can lose a WAL reset when two connections write or checkpoint at the
+same time, and a single writer needs no retries. Why groups: an fsync costs as much for one write as
+for a hundred, so everything that was handed in while the last COMMIT was under way goes into the
+next one, each write in a savepoint of its own. Nobody hears of a write before the COMMIT that
+holds it is on the disk, not even that it was refused: a refusal may rest on an earlier write of its
+group.
+
+Called by SqliteStore alone. What comes back goes to the event loop by `call_soon_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bridle_control import crash_points
+from bridle_control.store.api import Changes
+from bridle_control.store.sqlite_base import ChangeSet
+from bridle_control.store.sqlite_errors import (
+    Trouble,
+    internal,
+    log_corrupt,
+    shutting_down,
+    store_full,
+    trouble,
+)
+from bridle_control.store.sqlite_tx import SqliteTx
+from bridle_core.errors import BridleError
+
+#: Writes handed in and not yet answered. Enough for every caller of a busy control to stand in one
+#: group; beyond it callers wait in line, which is the back-pressure that hosts feel.
+MAX_WAITING = 1024
+#: A group ends at this many writes or this many bytes of events, so that its first caller doesn't
+#: wait for an endless stream of others.
+MAX_GROUP = 256
+MAX_GROUP_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Job:
+    """One write on its way: what to run, and where its end is told."""
+
+    fn: Callable[[SqliteTx], Any]
+    future: asyncio.Future[Any]
+    urgent: bool
+    result: Any = None
+    error: BaseException | None = None
+
+
+class _GroupFailedError(Exception):
+    """The whole group is undone; `error` makes what each of its callers gets."""
+
+    def __init__(self, error: Callable[[], BridleError], *, fatal: bool = False) -> None:
+        super().__init__()
+        self.error = error
+        self.fatal = fatal
+
+
+class Writer:
+    """Takes writes, commits them in groups, answers them."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        clock: Callable[[], int],
+        has_room: Callable[[], bool],
+        on_fatal: Callable[[str], None],
+        on_commit: Callable[[Changes], None],
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._has_room = has_room
+        self._on_fatal = on_fatal
+        self._on_commit = on_commit
+        self._loop = asyncio.get_running_loop()
+        self._slots = asyncio.Semaphore(MAX_WAITING)
+        # Bounded by the slots: a job has one from before it is put until it is answered.
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._failed = False  # only the writer's thread sets it
+        self._now = 0
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    # ---- on the event loop
+
+    async def submit(self, fn: Callable[[SqliteTx], Any], *, urgent: bool) -> Any:
+        """Runs `fn` in the next group; see `Store.write`."""
+        await self._slots.acquire()
+        if self._closed:
+            self._slots.release()
+            raise shutting_down()
+        job = Job(fn, self._loop.create_future(), urgent)
+        self._queue.put(job)
+        return await job.future
+
+    async def close(self) -> None:
+        """Lets what was handed in finish, then ends the thread and closes the connection."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await self._ended.wait()
+        self._thread.join()
+
+    def _answer(self, group: list[Job], changes: Changes | None) -> None:
+        if changes is not None:
+            self._on_commit(changes)
+        for job in group:
+            self._slots.release()
+            if job.future.done():
+                continue  # cancelled by its caller
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
+    # ---- on the writer's thread
+
+    def _run(self) -> None:
+        try:
+            while (job := self._queue.get()) is not None:
+                group = [job]
+                changes = None if self._failed else self._commit(group)
+                if self._failed:
+                    for each in group:
+                        each.error = each.error or internal()
+                self._tell(self._answer, group, changes)
+        finally:
+            self._connection.close()
+            self._tell(self._ended.set)
+
+    def _tell(self, callback: Callable[..., object], *args: Any) -> None:
+        # A closed loop means that nobody is left who could be told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def _commit(self, group: list[Job]) -> Changes | None:
+        """Runs the first job and all that wait behind it as one transaction."""
+        try:
+            return self._transaction(group)
+        except _GroupFailedError as failed:
+            self._undo()
+            for job in group:
+                job.error = failed.error()
+            if failed.fatal:
+                self._failed = True
+                self._on_fatal("the store failed: what is on the disk is not known any more")
+            return None
+
+    def _transaction(self, group: list[Job]) -> Changes | None:
+        has_room = self._has_room()
+        changes = ChangeSet()
+        self._execute("BEGIN IMMEDIATE")
+        job: Job | None = group[0]
+        while job is not None:
+            if not job.future.cancelled():
+                if job.urgent or has_room:
+                    self._attempt(job, changes)
+                else:
+                    job.error = store_full()
+            job = self._next(group, changes)
+        crash_points.reached("store.before-commit")
+        self._execute("COMMIT")
+        crash_points.reached("store.after-commit")
+        return changes.freeze()
+
+    def _next(self, group: list[Job], changes: ChangeSet) -> Job | None:
+        """The next job of this group, or None when the group is complete."""
+        if len(group) >= MAX_GROUP or changes.size >= MAX_GROUP_BYTES:
+            return None
+        try:
+            job = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if job is None:
+            self._queue.put(None)  # the end comes after this group
+            return None
+        group.append(job)
+        return job
+
+    def _attempt(self, job: Job, changes: ChangeSet) -> None:
+        """Runs one job in a savepoint. What it raises is its own, unless it is the disk's."""
+        self._execute("SAVEPOINT job")
+        self._now = max(self._now, self._clock())
+        tx = SqliteTx(self._connection, self._now)
+        try:
+            job.result = job.fn(tx)
+        except sqlite3.Error as error:
+            self._sort_out(error)
+            job.error = error
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller, who gets it
+            job.error = error
+        if job.error is None:
+            changes.add(tx.changes)
+        else:
+            self._execute("ROLLBACK TO job")
+        self._execute("RELEASE job")
+
+    def _execute(self, statement: str) -> None:
+        try:
+            self._connection.execute(statement)
+        except sqlite3.Error as error:
+            self._sort_out(error)
+            raise _GroupFailedError(internal, fatal=True) from error
+
+    def _sort_out(self, error: sqlite3.Error) -> None:
+        """Raises for the whole group, unless only the statement's caller is concerned."""
+        match trouble(error):
+            case Trouble.FULL:
+                raise _GroupFailedError(store_full) from error
+            case Trouble.CORRUPT:
+                raise _GroupFailedError(log_corrupt) from error
+            case Trouble.FATAL:
+                raise _GroupFailedError(internal, fatal=True) from error
+            case Trouble.FAULT:
+                pass
+
+    def _undo(self) -> None:
+        try:
+            # A full disk may have made SQLite roll back by itself.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._failed = True
+            self._on_fatal("the store failed: a transaction could not be rolled back")
