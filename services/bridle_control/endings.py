@@ -1,0 +1,105 @@
+"""Runs that control ends itself, because their host can't: its journal is lost, or it is given up.
+
+Nobody saw the processes end, so these ends are not `verified`. Used inside a write transaction, by
+the links (HOST_STATE_LOST), by Resume with `force` and by RemoveHost with `force` (HOST_ABANDONED).
+"""
+
+from __future__ import annotations
+
+from bridle.v1 import event_pb2, input_pb2, receipt_pb2, session_pb2
+from bridle_control import outcomes
+from bridle_control.projection import Projection
+from bridle_control.store.api import CommandRow, CommandState, SessionRow, Term
+from bridle_control.store.event_bytes import unframe
+
+#: Read in pieces: the store bounds the bytes of each by itself.
+_TOOL_EVENTS = 4096
+
+#: What the end of a run decides whoever ends it (see Projection).
+_DECIDED_BY_END = frozenset(
+    {receipt_pb2.VERB_STOP, receipt_pb2.VERB_KILL, receipt_pb2.VERB_UPDATE_SESSION}
+)
+
+
+def give_up(
+    projection: Projection,
+    row: SessionRow,
+    reason: session_pb2.EndReason.ValueType,
+    message: str,
+    *,
+    principal: bytes = b"",
+) -> None:
+    """Ends the live run of a session: FAILED, `verified` false; flushes nothing.
+
+    What the host may have had is UNKNOWN from now on and never runs again by itself, inputs too:
+    a turn may have taken them unseen. What surely never left control is kept, as FAILED keeps it.
+    """
+    for command in projection.tx.open_commands(row.session_id):
+        if command.run == row.run and command.verb not in _DECIDED_BY_END:
+            lose(projection, row, command)
+    if row.turn_open:
+        lose_turn(projection, row)
+    ended = event_pb2.SessionEnded(
+        phase=session_pb2.PHASE_FAILED, reason=reason, message=message, verified=False
+    )
+    projection.happen(row, event_pb2.Event(session_ended=ended), principal=principal)
+
+
+def lose(projection: Projection, row: SessionRow, command: CommandRow) -> None:
+    """Makes an open command UNKNOWN if a host may have had it, and cancels its input."""
+    if command.state == CommandState.ACCEPTED:
+        return
+    lost = outcomes.decided(
+        projection.tx.now,
+        outcomes.UNKNOWN,
+        receipt_pb2.OUTCOME_REASON_HOST_STATE_LOST,
+        input_id=command.input_id,
+    )
+    projection.tx.update_command(outcomes.settle(command, lost))
+    sent = projection.tx.input(command.input_id) if command.verb == receipt_pb2.VERB_SEND else None
+    if sent is not None and sent.state == input_pb2.INPUT_STATE_WAITING:
+        unspecified = input_pb2.CANCEL_REASON_UNSPECIFIED
+        projection.cancel_input(row, sent.input_id, unspecified)
+
+
+def lose_turn(projection: Projection, row: SessionRow) -> None:
+    """Ends the open turn HOST_STATE_LOST, with all that is open in it."""
+    turn = row.turn
+    for call in _open_tool_calls(projection, row):
+        ended = event_pb2.ToolCallEnded(
+            tool_call_id=call, status=event_pb2.TOOL_CALL_STATUS_CANCELLED
+        )
+        projection.happen(row, event_pb2.Event(turn=turn, tool_call_ended=ended))
+    for approval_id in row.open_approvals:
+        void = event_pb2.ApprovalResolved(
+            approval_id=approval_id, decision=event_pb2.APPROVAL_DECISION_VOID
+        )
+        projection.happen(row, event_pb2.Event(turn=turn, approval_resolved=void))
+    over = event_pb2.TurnEnded(stop_reason=event_pb2.STOP_REASON_HOST_STATE_LOST)
+    projection.happen(row, event_pb2.Event(turn=turn, turn_ended=over))
+
+
+def _open_tool_calls(projection: Projection, row: SessionRow) -> list[str]:
+    """The ids of the open turn's tool calls that have no end, oldest first."""
+    open_calls: dict[str, None] = {}
+    after = 0
+    while True:
+        found = projection.tx.events(
+            row.session_id,
+            after,
+            kinds=(
+                event_pb2.EVENT_KIND_TOOL_CALL_STARTED,
+                event_pb2.EVENT_KIND_TOOL_CALL_ENDED,
+            ),
+            terms=(Term("turn", row.turn),),
+            limit=_TOOL_EVENTS,
+        )
+        for framed in found.framed:
+            event = event_pb2.Event.FromString(unframe(framed))
+            if event.WhichOneof("kind") == "tool_call_started":
+                open_calls[event.tool_call_started.tool_call_id] = None
+            else:
+                open_calls.pop(event.tool_call_ended.tool_call_id, None)
+        if not found.more:
+            return list(open_calls)
+        after = found.scanned
