@@ -81,6 +81,7 @@ class Authenticator:
         self._store = store
         self._monotonic = monotonic
         self._cache: dict[bytes, _Remembered] = {}
+        self._digests: dict[str, set[bytes]] = {}  # by the ids of tokens and of sessions
         store.listen(self._changed)
 
     async def authenticate(
@@ -102,7 +103,7 @@ class Authenticator:
         digest = hash_secret(secret)
         known = self._cache.get(digest)
         if known is None or known.until <= self._monotonic():
-            self._cache.pop(digest, None)
+            self._forget(digest)
             caller = await self._store.read(lambda tx: look_up(tx, kind, digest))
             self._remember(digest, caller)
             return caller
@@ -110,33 +111,36 @@ class Authenticator:
             raise _expired()
         return known.caller
 
-    def forget(self, token_id: str) -> None:
-        """Look this token up again at its next call: it was revoked."""
-        for digest in [d for d, k in self._cache.items() if k.caller.token_id == token_id]:
-            del self._cache[digest]
-
-    def forget_host(self, host_id: str) -> None:
-        """Look this host's credential up again at its next call: it was removed."""
-        for digest in [d for d, k in self._cache.items() if k.caller.host_id == host_id]:
-            del self._cache[digest]
-
     def _remember(self, digest: bytes, caller: Caller) -> None:
         if caller.kind is CredentialKind.JOIN:
             return  # good once
         now = self._monotonic()
         if len(self._cache) >= _CACHE_MAX:
-            self._cache = {d: k for d, k in self._cache.items() if k.until > now}
+            for stale in [d for d, known in self._cache.items() if known.until <= now]:
+                self._forget(stale)
         if len(self._cache) < _CACHE_MAX:
             self._cache[digest] = _Remembered(caller, now + REMEMBERED)
+            for key in _keys(caller):
+                self._digests.setdefault(key, set()).add(digest)
+
+    def _forget(self, digest: bytes) -> None:
+        known = self._cache.pop(digest, None)
+        for key in _keys(known.caller) if known else ():
+            self._digests[key].discard(digest)
+            if not self._digests[key]:
+                del self._digests[key]
 
     def _changed(self, changes: Changes) -> None:
-        """A session's token dies with its run: look it up again when its session changed."""
-        touched = changes.sessions | changes.deleted
-        if not touched:
-            return
-        stale = [d for d, k in self._cache.items() if k.caller.session_id in touched]
-        for digest in stale:
-            del self._cache[digest]
+        """A commit: look up again who was revoked, and whose session is not what it was."""
+        for ids in (changes.tokens, changes.sessions, changes.deleted):
+            for key in self._digests.keys() & ids:
+                for digest in list(self._digests[key]):
+                    self._forget(digest)
+
+
+def _keys(caller: Caller) -> tuple[str, ...]:
+    """What a remembered caller is found by when it is to be forgotten."""
+    return (caller.token_id, caller.session_id) if caller.session_id else (caller.token_id,)
 
 
 # --- inside a read transaction -------------------------------------------------------------------

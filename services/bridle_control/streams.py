@@ -3,8 +3,8 @@
 A Watch, a host's link or a long GetCommand is opened under a token and ends within 5 s of that
 token's end, and all of them end when the service shuts down. The interceptor registers each such
 call for as long as its handler runs; `run` looks every two seconds whether the tokens are still
-good, and `hint` makes it look at once. Only a hint: what is looked at is the store, so a
-revocation by another process counts as well.
+good, and at once when a commit touched one of them. What is looked at is the store, so a revocation
+by another process counts as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from bridle_control.auth import still_good
 from bridle_control.caller import Caller
-from bridle_control.store.api import ReadTx, Store
+from bridle_control.store.api import Changes, ReadTx, Store
 from bridle_core.errors import BridleError, Reason
 
 _log = logging.getLogger("bridle.control.streams")
@@ -52,8 +52,10 @@ class OpenCalls:
         self._limit = limit_per_token
         self._open: set[OpenCall] = set()
         self._of_token: Counter[str] = Counter()
+        self._of_session: Counter[str] = Counter()  # of calls by sessions' own tokens
         self._wake = asyncio.Event()
         self._closed: BridleError | None = None
+        store.listen(self._changed)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -72,19 +74,23 @@ class OpenCalls:
         task = asyncio.current_task()
         assert task is not None
         call = OpenCall(caller, task)
+        counters = ((self._of_token, caller.token_id), (self._of_session, caller.session_id))
         self._open.add(call)
-        self._of_token[caller.token_id] += 1
+        for counter, key in counters:
+            counter[key] += 1
         try:
             yield call
         finally:
             self._open.discard(call)
-            self._of_token[caller.token_id] -= 1
-            if not self._of_token[caller.token_id]:
-                del self._of_token[caller.token_id]
+            for counter, key in counters:
+                counter[key] -= 1
+                if not counter[key]:
+                    del counter[key]
 
-    def hint(self) -> None:
-        """A token was revoked: look now."""
-        self._wake.set()
+    def _changed(self, changes: Changes) -> None:
+        touched = changes.sessions | changes.deleted
+        if self._of_token.keys() & changes.tokens or self._of_session.keys() & touched:
+            self._wake.set()
 
     def end_all(self, error: BridleError) -> None:
         """Ends every call, and each that comes later."""
