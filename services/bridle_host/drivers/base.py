@@ -32,7 +32,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class ResumeFrom:
-    """What a resumed run is made from. `driver_state` is what KeepState gave, the newest, or b""."""
+    """What a resumed run is made from. `driver_state`: what KeepState gave, the newest, or b""."""
 
     mode: ResumeMode
     driver_state: bytes = field(default=b"", repr=False)
@@ -82,25 +82,31 @@ class Driver(Protocol):
         """Give the agent an input as a turn of its own: TurnBegan(turn) and TurnOver follow."""
 
     async def steer(self, input_id: str, content: Sequence[Content]) -> None:
-        """Give the agent an input into the open turn: Steered follows, or nothing if it was late."""
+        """Give the agent an input into the open turn: Steered follows; nothing if it was late."""
 
     async def interrupt(self, *, grace: float, include_background: bool) -> None:
         """End the open turn (called after its TurnBegan): TurnOver(INTERRUPTED) follows.
 
-        The agent gets `grace` seconds. After that the driver kills the turn's tools, then, if need be,
-        the agent itself and brings up another, and says so by a Note(ESCALATED). What was born in
-        the turn beneath its tool calls is gone by the time of TurnOver, setsid children too; what was
-        there before lives, unless `include_background`.
+        The agent gets `grace` seconds. After that the driver kills the turn's tools, then, if need
+        be, the agent itself and brings up another, and says so by a Note(ESCALATED). What was born
+        in the turn beneath its tool calls is gone by the time of TurnOver, setsid children too;
+        what was there before lives, unless `include_background`.
         """
 
     async def respond(self, approval_id: str, decision: Decision, message: str) -> None:
         """Answer an approval."""
 
     async def stop(self, *, grace: float) -> None:
-        """Let the idle agent end by itself, within `grace` seconds, else kill it: ProcessGone follows."""
+        """Let the idle agent end by itself within `grace` seconds, else kill it.
+
+        ProcessGone follows.
+        """
 
     async def kill(self) -> None:
-        """End the agent and all that it started now: (TurnOver is not needed) ProcessGone follows."""
+        """End the agent and all that it started, now.
+
+        ProcessGone follows; TurnOver is not needed.
+        """
 
 
 class DriverFactory(Protocol):
@@ -110,7 +116,10 @@ class DriverFactory(Protocol):
     capabilities: frozenset[Capability]
 
     def probe(self) -> Installation:
-        """Look whether the agent can be run here. Called at the host's start, off the event loop."""
+        """Look whether the agent can be run here. Called at the host's start, off the loop."""
 
     def create(self, context: DriverContext) -> Driver:
-        """A driver for one run. Raises ValueError with a line for people on a bad `agent_command`."""
+        """A driver for one run.
+
+        Raises ValueError with a line for people on a bad `agent_command`.
+        """
