@@ -232,6 +232,22 @@ def has_mark(pid: int, entry: bytes) -> bool:
         return False
 
 
+def in_background(pid: int) -> bool:
+    """Whether a shell without job control started it with `&`.
+
+    Such a shell makes its jobs ignore SIGINT and SIGQUIT, and nobody else ignores both.
+    """
+    both = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGQUIT - 1)
+    try:
+        with open(open_proc(f"{pid}/status"), "rb", buffering=0) as file:
+            for line in file.read(8192).splitlines():
+                if line.startswith(b"SigIgn:"):
+                    return int(line[7:], 16) & both == both
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def all_processes() -> dict[int, Process]:
     found = {}
     for name in os.listdir("/proc" if proc_directory is None else proc_directory):
@@ -1052,7 +1068,7 @@ class Shim:
         signal {signal}: the agent's root process. → delivered
         mark {}: → mark [[pid, start ticks], …], opaque to the host
         interrupt {mark, signal, grace, spare_root, spare_jobs}: → signalled, killed, remaining,
-            duration
+            duration. Background jobs of shells are deaf to SIGINT: they get a SIGTERM with it.
         processes {}: → processes
         stop {interrupt_grace, terminate_grace}: → rungs, remaining, duration
         """
@@ -1195,6 +1211,8 @@ class Shim:
                 if process.key not in signalled and len(signalled) < 4096:
                     signalled[process.key] = process
                     send_signal(process, int(request["signal"]))
+                    if request["signal"] == signal.SIGINT and in_background(process.pid):
+                        send_signal(process, signal.SIGTERM)
                     send_signal(process, signal.SIGCONT)
             if time.monotonic() >= deadline:
                 break
