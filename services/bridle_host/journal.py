@@ -216,6 +216,7 @@ class Journal:
         return self._size + size <= limit or self._size == 0
 
     async def _wait_for_change(self) -> None:
+        self._writer.check()
         self._room.clear()
         await self._room.wait()
 
@@ -313,6 +314,11 @@ class Journal:
         dropped = self._answers.acknowledge(sequence)
         self._writer.submit_lazily(Change(trim=sequence, drop_answers=dropped))
         self._room.set()
+
+    async def wait_acknowledged(self, sequence: int) -> None:
+        """Returns when control has all entries up to this one."""
+        while self._acknowledged < sequence:
+            await self._wait_for_change()
 
     async def renew(self) -> None:
         """Takes a new journal_id, and numbers what is not acknowledged from 1.

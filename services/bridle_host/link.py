@@ -1,0 +1,326 @@
+"""The host's link to control: dials, connects, and dials again, for as long as the host lives.
+
+One channel for the whole life of the service, and one stream at a time on it. A stream is only
+begun on a channel that is connected: calls that are made again and again on a channel whose server
+is away pile up in grpc. When a stream has ended, the reason in its status decides
+(`redial_after`): dial again after a pause that grows and has jitter, wait because a twin is
+connected, or give up. A pause begins anew only after a stream that lived for a while, so a control
+that takes every stream and drops it isn't hammered.
+
+It may not know what the commands or the entries mean. `bridle_host.app` runs it; the sessions call
+`live_text` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import grpc
+from grpc import aio
+
+from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle_core.errors import Reason
+from bridle_core.link import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    TWIN_PAUSE,
+    Backoff,
+    ProtocolViolation,
+    Redial,
+    Silence,
+    redial_after,
+)
+from bridle_host.clock import Clock
+from bridle_host.journal import Journal
+from bridle_host.link_stream import (
+    Call,
+    Incoming,
+    JournalStale,
+    LinkOverrun,
+    LinkStream,
+    VersionRefused,
+)
+from bridle_host.live_texts import LiveTexts
+from bridle_host.logs import kv
+from bridle_host.statuses import describe, reason_of
+
+log = logging.getLogger("bridle.host.link")
+
+CONNECT = "/bridle.host.v1.HostLinkService/Connect"
+
+#: Commands, withdrawals and tokens that wait for the sessions at most: several times what any
+#: control hands over without an answer.
+INCOMING = 8192
+#: Seconds that a stream has to live for the pauses to begin anew.
+STEADY = 5.0
+#: Seconds that control gets to end the stream after our Goodbye.
+GOODBYE_GRACE = 2.0
+
+#: Without all four a peer that stands still is noticed after a minute or more.
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_send_message_length", 4 * 1024 * 1024),
+    # The pauses are the link's own; grpc's only keep it from spinning.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name: how long a connect may take
+    # Environment variables for proxies are for the web, not for the way to one's own control.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class LinkSessions(Protocol):
+    """What the link needs of the sessions."""
+
+    async def submit(self, command: host_pb.Command) -> None:
+        """Takes a command. May wait, but not for an acknowledgement of the journal."""
+
+    def withdraw(self, command_id: str) -> None:
+        """Forgets a command that wasn't begun."""
+
+    def inventory(self) -> list[host_pb.LiveSession]:
+        """The live sessions. One leaves only when its SessionEnded is durable in the journal."""
+
+    async def kill_stale(self, session_id: str, run: int) -> None:
+        """Kills a run without a word to control."""
+
+    def set_token(self, token: host_pb.SessionToken) -> None:
+        """Takes a fresh token for a session."""
+
+
+class Link:
+    """See the module. `hello` holds what doesn't change from stream to stream.
+
+    `chance` gives random numbers from 0 to 1 for the jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        credential: str,
+        hello: host_pb.Hello,
+        journal: Journal,
+        sessions: LinkSessions,
+        clock: Clock,
+        chance: Callable[[], float],
+    ) -> None:
+        self._address = address
+        self._metadata = (("authorization", f"Bearer {credential}"),)
+        self._profile = hello
+        self._journal = journal
+        self._sessions = sessions
+        self._clock = clock
+        self._chance = chance
+        self._backoff = Backoff()
+        self._live_texts = LiveTexts()
+        self._stream: LinkStream | None = None
+        self._incoming: asyncio.Queue[Incoming] = asyncio.Queue(INCOMING)
+        self._killing: set[tuple[str, int]] = set()
+        self._group = asyncio.TaskGroup()
+        self._keeper: asyncio.Task[str | None] | None = None
+        self._ending = False
+        # When the handshake of the stream was over; the end of time when it isn't.
+        self._opened_at = math.inf
+        # Whether the newest failure was logged already: one line for a control that is away, not
+        # one for each attempt.
+        self._told: str | None = None
+        #: Set when the handshake of a stream is over for the first time.
+        self.ready = asyncio.Event()
+        journal.on_durable(self._wake)
+
+    @property
+    def connected(self) -> bool:
+        """Whether a stream is up and its handshake over."""
+        return self._stream is not None and self._stream.ready
+
+    def live_text(self, piece: host_pb.LiveTextPiece) -> None:
+        """Sends text of a message that is being written; it may be lost."""
+        if self._stream is not None and self._stream.ready:
+            self._live_texts.put(piece, self._journal.assigned_sequence)
+            self._stream.wake()
+
+    async def run(self) -> str | None:
+        """Keeps the link up. Returns None after `end`, or why dialling again can't help, as one
+        line for people."""
+        async with aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
+            async with self._group:
+                self._keeper = self._group.create_task(self._keep_up(channel))
+                worker = self._group.create_task(self._hand_over())
+                await asyncio.wait({self._keeper})
+                worker.cancel()
+            return None if self._keeper.cancelled() else self._keeper.result()
+
+    async def end(self, reason: str) -> None:
+        """Says goodbye, where there is a stream, and ends `run`."""
+        self._ending = True
+        if self._keeper is None:
+            return
+        if self._stream is not None and self._stream.ready:
+            self._stream.say_goodbye(reason)
+            await asyncio.wait({self._keeper}, timeout=GOODBYE_GRACE)
+        self._keeper.cancel()
+
+    # --- connecting, again and again ---
+
+    async def _keep_up(self, channel: aio.Channel) -> str | None:
+        while not self._ending:
+            try:
+                await self._reach(channel)
+                await self._serve(channel)
+                why, redial = "control ended the stream", Redial.SOON
+            except JournalStale:
+                await self._journal.renew()
+                why, redial = "the journal is an old copy; it has a new id now", Redial.SOON
+            except (aio.AioRpcError, _Unreachable, *_ENDED_HERE) as error:
+                why, redial = _judge(error)
+            if redial is Redial.NEVER:
+                return why
+            if not self._ending:
+                await self._pause(why, redial)
+        return None
+
+    async def _reach(self, channel: aio.Channel) -> None:
+        """Returns when the channel is connected; raises _Unreachable when an attempt has failed."""
+        state = channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            # Of the attempt before; grpc's own short pause is still on.
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                raise _Unreachable
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+
+    async def _serve(self, channel: aio.Channel) -> None:
+        """One stream, from its begin to its end; see `LinkStream.run` for what it raises."""
+        connect: aio.StreamStreamMultiCallable[bytes, host_pb.ConnectResponse]
+        connect = channel.stream_stream(
+            CONNECT,
+            request_serializer=None,
+            response_deserializer=host_pb.ConnectResponse.FromString,
+        )
+        call: Call = connect(metadata=self._metadata)
+        self._opened_at = math.inf
+        # The journal's end and the inventory are looked at in the same instant: a session is either
+        # in the inventory, or what ended it is among the entries that Hello tells of.
+        self._stream = LinkStream(
+            call,
+            hello=self._hello(),
+            inventory=self._sessions.inventory(),
+            journal=self._journal,
+            live_texts=self._live_texts,
+            hand_over=self,
+            clock=self._clock,
+        )
+        try:
+            await self._stream.run()
+        finally:
+            self._stream = None
+            self._live_texts.clear()
+            if self._clock.now() - self._opened_at >= STEADY:
+                self._backoff.reset()
+
+    def _hello(self) -> host_pb.Hello:
+        hello = host_pb.Hello()
+        hello.CopyFrom(self._profile)
+        hello.protocol_min, hello.protocol_max = PROTOCOL_MIN, PROTOCOL_MAX
+        hello.journal_id = self._journal.journal_id
+        hello.journal_sequence = self._journal.last_sequence
+        hello.journal_floor = self._journal.floor
+        return hello
+
+    async def _pause(self, why: str, redial: Redial) -> None:
+        pause = TWIN_PAUSE if redial is Redial.LATER else self._backoff.next(self._chance())
+        if why != self._told:
+            self._told = why
+            log.warning("link is down", extra=kv(reason=why, redial_in=f"{pause:.1f}s"))
+        await self._clock.sleep(pause)
+
+    def _wake(self) -> None:
+        if self._stream is not None:
+            self._stream.wake()
+
+    # --- what the stream hands over ---
+
+    def opened(self) -> None:
+        """The handshake of the stream is over."""
+        self._opened_at = self._clock.now()
+        self._told = None
+        log.info("link is up", extra=kv(control=self._address))
+        self.ready.set()
+
+    def put(self, item: Incoming) -> None:
+        """Takes a command, a withdrawal or a token for the sessions, without waiting."""
+        try:
+            self._incoming.put_nowait(item)
+        except asyncio.QueueFull:
+            raise LinkOverrun from None
+
+    def kill_stale(self, runs: Sequence[host_pb.StaleRun]) -> None:
+        """Has these runs killed, each once, however often they are named while it lasts."""
+        for stale in runs:
+            key = (stale.session_id, stale.run)
+            if key not in self._killing:
+                self._killing.add(key)
+                self._group.create_task(self._kill(key))
+
+    async def _kill(self, key: tuple[str, int]) -> None:
+        session_id, run = key
+        log.warning("a stale run is killed", extra=kv(session=session_id, run=run))
+        try:
+            await self._sessions.kill_stale(session_id, run)
+        finally:
+            self._killing.discard(key)
+
+    async def _hand_over(self) -> None:
+        """Gives the sessions what came, in order: they may wait, the reader may not."""
+        while True:
+            item = await self._incoming.get()
+            if isinstance(item, host_pb.Command):
+                await self._sessions.submit(item)
+            elif isinstance(item, host_pb.Withdraw):
+                self._sessions.withdraw(item.command_id)
+            else:
+                self._sessions.set_token(item)
+
+
+class _Unreachable(Exception):  # noqa: N818
+    """The channel couldn't be connected."""
+
+
+#: Ends of a stream that this side makes.
+_ENDED_HERE = (Silence, ProtocolViolation, LinkOverrun, VersionRefused)
+
+
+def _judge(error: Exception) -> tuple[str, Redial]:
+    """Why a stream ended, as a line for people, and what is to be done."""
+    if isinstance(error, aio.AioRpcError):
+        reason = reason_of(error)
+        if reason is Reason.HOST_TWIN:
+            return "another process is connected as this host", Redial.LATER
+        if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+            return f"control refuses this host's credential ({describe(error)})", Redial.NEVER
+        if reason is Reason.VERSION_UNSUPPORTED:
+            return (
+                f"control and this host speak no common version ({describe(error)})",
+                Redial.NEVER,
+            )
+        return describe(error), redial_after(reason)
+    if isinstance(error, VersionRefused):
+        return "control and this host speak no common version", Redial.NEVER
+    if isinstance(error, Silence):
+        return "control was silent", Redial.SOON
+    if isinstance(error, _Unreachable):
+        return "control can't be reached", Redial.SOON
+    log.error("control broke the protocol of the link", extra=kv(error=error))
+    return "control broke the protocol of the link", Redial.SOON

@@ -1,0 +1,57 @@
+"""The host's log: one line an entry on stderr, `key=value`, made for people and for grep alike.
+
+    time=2025-01-31T12:00:00.123Z level=info from=bridle.host.link msg="link is up" control=…
+
+No payloads, no secrets: whoever logs hands over ids, names, codes and numbers by `kv`. A fault's
+traceback is one field of its line. Called by `__main__`; all modules log by the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+_FIELDS = "bridle_fields"
+
+
+def kv(**fields: object) -> dict[str, dict[str, object]]:
+    """The fields of an entry: `log.info("linked", extra=kv(host=host_id, epoch=3))`."""
+    return {_FIELDS: fields}
+
+
+class LineFormatter(logging.Formatter):
+    """Makes an entry one line, whatever is in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        time = datetime.fromtimestamp(record.created, UTC)
+        fields: dict[str, object] = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "from": record.name,
+            "msg": record.getMessage(),
+            **getattr(record, _FIELDS, {}),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    if text and text.isprintable() and not any(c in text for c in ' "=\\'):
+        return text
+    return json.dumps(text)
+
+
+def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Sends everything that is logged in this process to stderr, one line each."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # grpc tells every control that is away as if it were a fault of ours.
+    logging.getLogger("grpc").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,0 +1,153 @@
+"""The settings of the host service: its command line, checked, as one frozen value.
+
+Called by `bridle_host.__main__`. What is wrong ends the process with 2 and one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from bridle_core.version import VERSION
+
+#: As EnrollRequest.name has it.
+_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
+#: Sessions that a host admits where nothing is said: each is a shim and an agent.
+SESSION_LIMIT = 64
+#: Seconds that sessions get to end when the service ends: an interrupt's grace and a little more.
+STOP_GRACE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What `bridle-host serve` was told.
+
+    `control` is HOST:PORT. `name` is None where the credential's, or the machine's, is to be taken;
+    `directory` is where sessions work that name none; `containment` is None for the strongest.
+    """
+
+    control: str
+    state: Path
+    name: str | None
+    join_token_file: Path | None
+    session_limit: int
+    directory: Path
+    containment: str | None
+    stop_grace: float
+    log_level: str
+
+
+def machine_name() -> str:
+    """The machine's name, made one that a host may have."""
+    name = re.sub(r"[^a-zA-Z0-9._-]+", "-", socket.gethostname())[:63].strip("._-")
+    return name or "host"
+
+
+class _OneLine(argparse.ArgumentParser):
+    """Errors are one line; `--help` tells the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parse(arguments: Sequence[str]) -> HostSettings:
+    """The settings of a command line. Ends the process with 2 and one line where it is wrong."""
+    parser = _OneLine(
+        "bridle-host", description="Runs agents on this machine for a Bridle control."
+    )
+    parser.add_argument("--version", action="version", version=f"bridle-host {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLine)
+    serve = commands.add_parser("serve", help="join control where needed, and serve it")
+    serve.add_argument("--control", required=True, type=_address, metavar="HOST:PORT")
+    serve.add_argument(
+        "--state", required=True, type=Path, metavar="DIR", help="what the host must not forget"
+    )
+    serve.add_argument("--name", type=_name, help="the host's name in its workspace")
+    serve.add_argument(
+        "--join-token-file", type=Path, metavar="FILE", help="needed to join, the first time"
+    )
+    serve.add_argument("--session-limit", type=_limit, default=SESSION_LIMIT, metavar="N")
+    serve.add_argument(
+        "--directory", type=Path, default=Path.cwd(), help="where sessions work that name none"
+    )
+    serve.add_argument(
+        "--containment", metavar="LEVEL", help="instead of the strongest that this machine gives"
+    )
+    serve.add_argument(
+        "--stop-grace",
+        type=_seconds,
+        default=STOP_GRACE,
+        metavar="SECONDS",
+        help="what sessions get to end when the service ends",
+    )
+    serve.add_argument(
+        "--insecure-public",
+        action="store_true",
+        help="send the credential in plaintext to a control that is not on this machine",
+    )
+    serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    given = parser.parse_args(arguments)
+    if not given.insecure_public and not _is_loopback(given.control):
+        serve.error(
+            f"{given.control} is not on this machine, and the link is plaintext; "
+            "--insecure-public does it all the same"
+        )
+    return HostSettings(
+        control=given.control,
+        state=given.state.absolute(),
+        name=given.name,
+        join_token_file=given.join_token_file,
+        session_limit=given.session_limit,
+        directory=given.directory.absolute(),
+        containment=given.containment,
+        stop_grace=given.stop_grace,
+        log_level=given.log_level,
+    )
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name for a host: 1 to 63 letters, digits, '.', '_' or '-', "
+            "the first and the last a letter or digit"
+        )
+    return text
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 3600")
+    return seconds

@@ -1,0 +1,38 @@
+"""What control's statuses mean to the host: the reason in a call's status, and lines for people.
+
+Called by the link and by the enrolment. Clients branch on the reason, never on the text.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from bridle_core.errors import DOMAIN, Reason
+
+_DETAILS = "grpc-status-details-bin"
+
+
+def reason_of(error: aio.AioRpcError) -> Reason | None:
+    """The reason in a failed call's ErrorInfo; None where there is none that this version knows."""
+    for key, value in error.trailing_metadata() or ():
+        if key != _DETAILS or isinstance(value, str):
+            continue
+        status = status_pb2.Status()
+        try:
+            status.ParseFromString(bytes(value))
+        except ValueError:
+            return None
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                return Reason.__members__.get(info.reason)
+    return None
+
+
+def describe(error: aio.AioRpcError) -> str:
+    """A failed call in one line: what control says, or that it can't be reached."""
+    if error.code() is grpc.StatusCode.UNAVAILABLE and reason_of(error) is None:
+        return "control can't be reached"
+    return f"{error.code().name}: {error.details() or 'no more is told'}".replace("\n", " ")
