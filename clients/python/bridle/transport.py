@@ -1,0 +1,159 @@
+"""One channel to one control, and unary calls over it: the token, deadlines, retries, errors.
+
+Called by `Client` and the watcher. Belongs to the event loop that it was first used on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import Message
+from grpc import aio
+
+from bridle.errors import (
+    BridleError,
+    Code,
+    ConnectionLostError,
+    SettingsError,
+    error_class,
+    from_rpc,
+)
+from bridle.retry import RetryPolicy
+from bridle.settings import is_loopback
+
+if TYPE_CHECKING:
+    import grpc
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+TokenSource = Callable[[], str | None]
+
+#: The largest message that control takes, bytes.
+MESSAGE_CAP = 4 * 1024 * 1024
+
+#: Without all four a frozen peer goes unnoticed for more than a minute.
+_KEEPALIVE = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+]
+#: A service that restarts is back within a second; gRPC's own first wait would be longer.
+_RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+
+class Transport:
+    """A channel that is made at the first call.
+
+    address: a normal "host:port". insecure: plaintext although the address is not loopback.
+    """
+
+    def __init__(
+        self, address: str, token: TokenSource, *, insecure: bool, retry: RetryPolicy
+    ) -> None:
+        self.address = address
+        self._token = token
+        self._plaintext = insecure or is_loopback(address)
+        self._retry = retry
+        self._channel: aio.Channel | None = None
+
+    @property
+    def channel(self) -> aio.Channel:
+        """The one channel; it reconnects by itself and is never replaced."""
+        if self._channel is None:
+            options: list[tuple[str, str | int]] = [
+                *_KEEPALIVE,
+                *_RECONNECT,
+                ("grpc.primary_user_agent", "bridle-python"),
+                # What is on this machine is never reached by way of a proxy.
+                ("grpc.enable_http_proxy", 0 if is_loopback(self.address) else 1),
+            ]
+            if self._plaintext:
+                self._channel = aio.insecure_channel(self.address, options)
+            else:
+                import grpc
+
+                credentials = grpc.ssl_channel_credentials()
+                self._channel = aio.secure_channel(self.address, credentials, options)
+        return self._channel
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call: the token, read anew."""
+        token = self._token()
+        if token is None:
+            raise error_class("TOKEN_MISSING")(f"no token is stored for {self.address}")
+        if not (token.isascii() and token.isprintable()) or not token:
+            raise SettingsError("the token holds characters that no token has")
+        return (("authorization", f"Bearer {token}"),)
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float,
+    ) -> Response:
+        """Makes a unary call, again where that is safe. `timeout` is for all tries, in seconds.
+
+        The request must be a read or carry its request id, the same for every try.
+        """
+        if request.ByteSize() > MESSAGE_CAP:
+            raise error_class("MESSAGE_TOO_LARGE")("the message is larger than 4 MiB")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        attempt = 0
+        while True:
+            attempt += 1
+            left = min(deadline - loop.time(), self._retry.attempt_timeout)
+            metadata = self.metadata()
+            try:
+                return await method(request, timeout=max(0.001, left), metadata=metadata)
+            except aio.AioRpcError as raised:
+                error = from_rpc(raised, self.address)
+                delay = self._retry.next_delay(error, attempt, deadline - loop.time())
+                if error.code is Code.UNAUTHENTICATED and self.metadata() != metadata:
+                    delay = 0.0  # the token's file was made fresh while the call was under way
+                if delay is None:
+                    raise error from raised
+            await asyncio.sleep(delay)
+
+    async def ready(self, timeout: float | None) -> None:
+        """Returns once the channel is connected.
+
+        Streams wait here: a stream that is made while nobody answers leaks within gRPC.
+        ConnectionLostError: it is not within `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self.channel.channel_ready()
+        except TimeoutError as error:
+            raise ConnectionLostError(f"no answer from {self.address}") from error
+
+    async def pause(self, attempt: int, error: BridleError) -> None:
+        """Waits before a stream is opened again, after failure number `attempt` in a row."""
+        await asyncio.sleep(self._retry.backoff.delay(attempt, error))
+
+    async def close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+
+#: What gRPC, a proxy or a dying service say when a stream breaks off.
+_BROKEN_STREAM = frozenset(
+    {Code.CANCELLED, Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE}
+)
+
+
+def is_broken(error: BridleError) -> bool:
+    """Whether a stream that ended so may be opened again from its cursor: the connection was
+    lost, or control wants the caller to come back. Control's own failures have a reason.
+    """
+    if error.reason:
+        return error.reason in ("SHUTTING_DOWN", "RATE_LIMITED")
+    return error.code in _BROKEN_STREAM
