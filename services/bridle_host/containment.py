@@ -42,6 +42,10 @@ class Level(enum.StrEnum):
     SUBREAPER = "SUBREAPER"
 
 
+#: What may be asked for, strongest first.
+NAMES = ("PID_NAMESPACE+CGROUP", "PID_NAMESPACE", "SUBREAPER+CGROUP", "SUBREAPER")
+
+
 class ContainmentUnavailableError(Exception):
     """The level that was asked for does not work on this machine; the text says why."""
 
@@ -97,12 +101,12 @@ def detect(force: str | None = None) -> Containment:
     isn't one.
     """
     if force is not None:
-        name, _, extra = force.partition("+")
-        if extra not in ("", "CGROUP") or name not in set(Level):
-            raise ValueError(f"no containment level {force!r}")
+        if force not in NAMES:
+            raise ValueError(f"no containment level {force!r}; there are {', '.join(NAMES)}")
+        name, _, wants_cgroup = force.partition("+")
         level = Level(name)
-        root = _cgroup_root() if extra else None
-        problem = "no cgroup v2 is mounted" if extra and root is None else _try(level, root)
+        root = _cgroup_root() if wants_cgroup else None
+        problem = _try(level, root) if root or not wants_cgroup else "no cgroup v2 is mounted"
         if problem:
             raise ContainmentUnavailableError(f"{force} does not work here: {problem}")
         return Containment(level, root, "asked for")

@@ -364,7 +364,12 @@ class ShimProcess:
         return reply
 
     async def signal(self, signum: int) -> bool:
-        """Signal the agent's root process, and only it. False when it has exited."""
+        """Signal the agent's root process, and only it. False when it has exited.
+
+        Raises ValueError when there is no such signal.
+        """
+        if signum not in signals.valid_signals():
+            raise ValueError(f"no signal {signum}")
         return bool((await self._ask("signal", signal=int(signum)))["delivered"])
 
     async def mark(self) -> Mark:

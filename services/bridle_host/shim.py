@@ -329,11 +329,15 @@ class Cgroup:
     def kill(self) -> bool:
         """Kill everything in it, forks under way included. False where the kernel cannot."""
         try:
-            with open(f"{self.path}/cgroup.kill", "w") as file:
-                file.write("1")
+            self.write("cgroup.kill", "1")
         except OSError:
             return False
         return True
+
+    def write(self, name: str, text: str) -> None:
+        """To a file of the kernel's, never a new one."""
+        with open(os.open(f"{self.path}/{name}", os.O_WRONLY | os.O_CLOEXEC), "w") as file:
+            file.write(text)
 
     def populated(self) -> bool:
         try:
@@ -607,8 +611,7 @@ def become_agent(
                 os._exit(127)
         if tree.cgroup is not None:
             try:
-                with open(f"{tree.cgroup.path}/cgroup.procs", "w") as file:
-                    file.write("0")
+                tree.cgroup.write("cgroup.procs", "0")
             except OSError as error:
                 os.write(report, f"note 0 no cgroup: {error.strerror}\n".encode())
         # First out of the way of the low numbers, then into their places.
@@ -1313,8 +1316,7 @@ def probe_cgroup(path: str) -> None:
         os.read(gate_read, 1)
         os._exit(0)
     try:
-        with open(f"{path}/cgroup.procs", "w") as file:
-            file.write(str(pid))
+        cgroup.write("cgroup.procs", str(pid))
         if pid not in cgroup.members() or not cgroup.kill():
             raise OSError(errno.EOPNOTSUPP, "cgroup.kill doesn't work here")
     finally:

@@ -1,0 +1,345 @@
+"""What is left when the host service or the shim dies: nothing, at once or after the sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bridle_host
+from bridle_host import shim
+from bridle_host.containment import Level
+from bridle_host.process import (
+    KILL_NOW,
+    ExitStatus,
+    InputClosedError,
+    Ladder,
+    ProcessError,
+    ShimLostError,
+    sweep,
+)
+from tests.bridle_host.process_support import (
+    LEVELS,
+    Bench,
+    alive,
+    bench,
+    names,
+    python,
+    read_all,
+    read_until,
+    until,
+)
+from tests.bridle_host.test_process_stop import DAEMON, STUBBORN
+
+SERVICES = str(Path(bridle_host.__file__).parents[1])
+
+# A host service in small: starts agents by the code under test, says so, and waits to be killed.
+HOST = """
+import asyncio, json, os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bridle_host.containment import detect
+from bridle_host.process import ProcessSpec, ShimProcess
+
+async def main():
+    directory, level, count, source, tag = sys.argv[2:]
+    directory = Path(directory)
+    environment = {**os.environ, 'TEST_TAG': tag}
+    containment = detect(level)
+    print('detected', flush=True)
+    held = []
+    for number in range(int(count)):
+        held.append(await ShimProcess.spawn(ProcessSpec(
+            (sys.executable, '-I', '-S', '-c', source), str(directory), environment,
+            f'lost-{tag[:8]}-{number}', 1, directory / f'lost-{number}'), containment))
+        async for chunk in held[-1].output():
+            if b'ready' in chunk.data: break
+        print(json.dumps([held[-1].pid, held[-1].shim_pid]), flush=True)
+    print('all', flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=LEVELS, ids=names)
+async def room(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with bench(tmp_path, request.param) as made:
+        yield made
+
+
+class Host:
+    """The small host service as a process of its own."""
+
+    def __init__(self, room: Bench, count: int, source: str) -> None:
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", HOST, SERVICES),
+                *(str(room.directory), room.containment.name, str(count), source, room.tag),
+            ],
+            stdout=subprocess.PIPE,
+        )
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode().strip()
+
+    def agents(self) -> list[tuple[int, int]]:
+        """(agent, shim) of all that it starts; waits for them."""
+        assert self.line() == "detected"
+        found = []
+        while (line := self.line()) != "all":
+            agent, of = json.loads(line)
+            found.append((agent, of))
+        return found
+
+    def end(self) -> None:
+        self.process.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process.wait()
+
+
+@pytest.mark.parametrize("agent", STUBBORN)
+async def test_when_the_host_is_killed_nothing_is_left(room: Bench, agent: str) -> None:
+    host = Host(room, 3, STUBBORN[agent])
+    found = host.agents()
+    assert all(alive(shim) for _, shim in found)
+    started = time.monotonic()
+    host.end()
+    await until(lambda: not room.living() and not any(alive(shim) for _, shim in found))
+    assert time.monotonic() - started < 5
+    assert list(room.directory.glob("lost-*/shim.json")) == []
+    assert cgroups(room) == []
+
+
+def cgroups(room: Bench) -> list[Path]:
+    root = room.containment.cgroup_root
+    return [] if root is None else list(root.glob(f"bridle-lost-{room.tag[:8]}-*"))
+
+
+async def test_a_host_that_dies_in_the_middle_of_starting_leaves_nothing(room: Bench) -> None:
+    for delay in range(0, 100, 10):
+        host = Host(room, 50, DAEMON)
+        assert host.line() == "detected"
+        await asyncio.sleep(delay / 1000)  # the moment of death is what is varied
+        host.end()
+        await until(lambda: not room.living())
+    for left in room.directory.glob("lost-*"):
+        assert sweep(left).remaining == 0
+    # Nor a shim, whose environment carries no tag.
+    await until(lambda: not _shims_in(room.directory))
+
+
+def _shims_in(directory: Path) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and alive(int(name)):
+            try:
+                line = Path(f"/proc/{name}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"--state=" + os.fsencode(directory) in line:
+                found.append(int(name))
+    return found
+
+
+@pytest.mark.parametrize("agent", STUBBORN)
+async def test_a_killed_shim_is_noticed_and_what_it_held_is_swept(room: Bench, agent: str) -> None:
+    process = await room.spawn(python(STUBBORN[agent]))
+    await read_until(process, b"ready")
+    os.kill(process.shim_pid, signal.SIGKILL)
+    assert await asyncio.wait_for(process.wait(), 15) == ExitStatus(None, None)
+    if agent != "runner":
+        assert room.living() == []
+    await until(lambda: not room.living())
+    proof = await process.stop(Ladder(5, 5))
+    assert proof.remaining == 0
+    assert await read_all(process) == {}
+    with pytest.raises(ShimLostError):
+        await process.mark()
+    with pytest.raises(InputClosedError):
+        await process.write(b"x")
+    await process.close()
+    assert not (room.directory / "state-0" / "shim.json").exists()
+
+
+async def test_under_a_pid_namespace_the_death_of_the_shim_kills_without_any_sweep(
+    tmp_path: Path,
+) -> None:
+    for containment in LEVELS:
+        if containment.level is not Level.PID_NAMESPACE:
+            continue
+        place = tmp_path / containment.name
+        place.mkdir()
+        async with bench(place, containment) as room:
+            host = Host(room, 2, DAEMON)
+            found = host.agents()
+            host.process.send_signal(signal.SIGSTOP)  # nobody sweeps
+            for _, pid in found:
+                os.kill(pid, signal.SIGKILL)
+            await until(lambda: not room.living(), 5)
+            host.end()
+            for left in place.glob("lost-*"):
+                assert sweep(left).remaining == 0
+            assert cgroups(room) == []
+
+
+async def test_a_sweep_finds_what_a_killed_host_and_a_killed_shim_left(room: Bench) -> None:
+    host = Host(room, 2, DAEMON)
+    found = host.agents()
+    host.process.send_signal(signal.SIGSTOP)
+    for _, pid in found:
+        os.kill(pid, signal.SIGKILL)
+    host.end()
+    killed = 0
+    for number in range(2):
+        report = await asyncio.to_thread(sweep, room.directory / f"lost-{number}")
+        assert report.found
+        assert (report.session_id, report.run) == (f"lost-{room.tag[:8]}-{number}", 1)
+        assert (report.remaining, report.rebooted) == (0, False)
+        killed += len(report.killed)
+    assert room.living() == []
+    if room.containment.name == "SUBREAPER":
+        assert killed >= 2
+    assert cgroups(room) == []
+    assert not sweep(room.directory / "lost-0").found
+
+
+async def test_a_sweep_takes_a_shim_that_still_lives(room: Bench) -> None:
+    process = await room.spawn(python(DAEMON))
+    await read_until(process, b"ready")
+    report = await asyncio.to_thread(sweep, room.directory / "state-0")
+    assert report.remaining == 0
+    assert room.living() == []
+    assert await process.wait() in (ExitStatus(None, None), ExitStatus(None, signal.SIGKILL))
+    await process.close()
+
+
+async def test_a_shim_that_hangs_is_killed_and_swept(
+    room: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await room.spawn(python(DAEMON))
+    await read_until(process, b"ready")
+    monkeypatch.setattr("bridle_host.process.REQUEST_SECONDS", 0.2)
+    os.kill(process.shim_pid, signal.SIGSTOP)
+    proof = await process.stop(KILL_NOW)
+    assert proof.remaining == 0
+    assert room.living() == []
+    await process.close()
+
+
+async def test_a_request_that_makes_no_sense_is_answered_with_an_error(room: Bench) -> None:
+    process = await room.spawn(("cat",))
+    with pytest.raises(ProcessError, match="unknown verb"):
+        await process._ask("dance")
+    with pytest.raises(ProcessError, match="KeyError"):
+        await process._ask("interrupt")
+    with pytest.raises(ValueError, match="12345"):
+        await process.signal(12345)
+    assert await process.processes()
+
+
+def victim_state(pid: int, **changes: Any) -> dict[str, Any]:
+    process = shim.read_process(pid)
+    assert process is not None
+    state = {
+        "version": 1,
+        "session": "s",
+        "run": 1,
+        "boot_id": shim.boot_id(),
+        "pid": pid,
+        "start_ticks": process.start,
+        "level": "SUBREAPER",
+        "cgroup": "",
+        "mark": "s:none",
+        "agent": {"pid": pid, "start_ticks": process.start},
+    }
+    return {**state, **changes}
+
+
+@pytest.fixture
+def bystander(tmp_path: Path) -> Any:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+async def test_a_sweep_kills_the_process_that_is_recorded(
+    tmp_path: Path, bystander: subprocess.Popen[bytes]
+) -> None:
+    shim.write_state_file(str(tmp_path), victim_state(bystander.pid))
+    # Nobody reaps it meanwhile: a corpse is not alive.
+    report = await asyncio.to_thread(sweep, tmp_path)
+    assert [info.pid for info in report.killed] == [bystander.pid]
+    assert bystander.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("how", ["other start", "other boot"])
+async def test_a_stale_state_file_never_harms_whoever_has_the_pid_now(
+    tmp_path: Path, bystander: subprocess.Popen[bytes], how: str
+) -> None:
+    state = victim_state(bystander.pid)
+    if how == "other boot":
+        state["boot_id"] = "00000000-0000-0000-0000-000000000000"
+    else:
+        state["start_ticks"] -= 1
+        state["agent"]["start_ticks"] -= 1
+    shim.write_state_file(str(tmp_path), state)
+    report = await asyncio.to_thread(sweep, tmp_path)
+    assert report.found
+    assert report.rebooted is (how == "other boot")
+    assert (report.killed, report.remaining) == ((), 0)
+    assert bystander.poll() is None
+    assert not (tmp_path / "shim.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"session": 1}', '{"pid": "1"}', "\udcff", '{"session": null}']
+)
+async def test_a_damaged_state_file_is_no_order_to_kill(tmp_path: Path, text: str) -> None:
+    (tmp_path / "shim.json").write_bytes(os.fsencode(text))
+    assert not sweep(tmp_path).found
+
+
+async def test_a_sweep_of_nothing_finds_nothing(tmp_path: Path) -> None:
+    assert not sweep(tmp_path).found
+    assert not sweep(tmp_path / "missing").found
+
+
+async def test_the_mark_is_compared_whole(tmp_path: Path) -> None:
+    mark = "s:0123456789abcdef"
+    values = {
+        "same": mark,
+        "longer": mark + "0",
+        "shorter": mark[:-1],
+        "other": "s:fedcba9876543210",
+    }
+    processes = {name: marked(value) for name, value in values.items()}
+    try:
+        state = victim_state(os.getpid(), mark=mark, start_ticks=0, agent=None)
+        shim.write_state_file(str(tmp_path), state)
+        report = await asyncio.to_thread(sweep, tmp_path)
+        assert [info.pid for info in report.killed] == [processes["same"].pid]
+        assert {name for name, process in processes.items() if process.poll() is None} == {
+            "longer",
+            "shorter",
+            "other",
+        }
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+def marked(value: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "600"], env={**os.environ, "BRIDLE_SESSION_MARK": value})
