@@ -26,8 +26,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
-
 from bridle_control.store import api
 from bridle_core.errors import BridleError, FieldViolation, Reason
 
@@ -61,9 +59,9 @@ class Choice:
     numbers: Mapping[str, int]
 
     @classmethod
-    def of(cls, enum: EnumTypeWrapper, prefix: str) -> Choice:
-        """The enum's names without their prefix, and without UNSPECIFIED."""
-        named = {name.removeprefix(prefix): number for name, number in enum.items()}
+    def of(cls, items: Iterable[tuple[str, int]], prefix: str) -> Choice:
+        """An enum's `items()`; the names without their prefix, and without UNSPECIFIED."""
+        named = {name.removeprefix(prefix): number for name, number in items}
         named.pop("UNSPECIFIED", None)
         return cls(named)
 

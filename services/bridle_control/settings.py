@@ -1,0 +1,158 @@
+"""What the control service is started with: flags over a settings file over defaults.
+
+    bridle-control serve --config control.yaml
+
+    # control.yaml: the flags by their names
+    store: /var/lib/bridle
+    listen: 127.0.0.1:7070
+
+Called by `__main__`. Everything that is wrong is a SettingsError of one line, before anything was
+opened.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+#: Where control listens unless it is told.
+DEFAULT_LISTEN = "127.0.0.1:7070"
+
+
+class SettingsError(Exception):
+    """Its text is one line, fit for the person who started control."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 means any that is free."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """From "HOST:PORT" or "[IPV6]:PORT"."""
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+        if not colon or not host or not port.isascii() or not port.isdecimal():
+            raise SettingsError(f"listen: {text!r} is not HOST:PORT")
+        if ":" in host and not text.startswith("["):
+            raise SettingsError(f"listen: {text!r}: write an IPv6 address as [ADDRESS]:PORT")
+        if int(port) > 65535:
+            raise SettingsError(f"listen: port {port} is above 65535")
+        return cls(host, int(port))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it. A name counts only if it is localhost."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """See the flags of `bridle-control serve`."""
+
+    store: Path
+    listen: Address
+    insecure_public: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    ready_fd: int | None = None
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise SettingsError("tls-cert and tls-key go together")
+        if not self.listen.loopback and self.tls_cert is None and not self.insecure_public:
+            raise SettingsError(
+                f"refusing to listen on {self.listen} in plaintext: tokens would cross the"
+                " network readable; give --tls-cert and --tls-key, or force it by --insecure-public"
+            )
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise SettingsError("log-level is one of DEBUG, INFO, WARNING, ERROR")
+
+
+def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
+    """The settings; `flags` holds those that were given, by the names of Settings' fields."""
+    chosen: dict[str, Any] = {**(read_config(config) if config else {}), **flags}
+    if not chosen.get("store"):
+        raise SettingsError("store: which directory? give --store PATH")
+    return Settings(
+        store=_path("store", chosen["store"]),
+        listen=Address.parse(_text("listen", chosen.get("listen", DEFAULT_LISTEN))),
+        insecure_public=_truth("insecure_public", chosen.get("insecure_public", False)),
+        tls_cert=_path("tls_cert", chosen["tls_cert"]) if chosen.get("tls_cert") else None,
+        tls_key=_path("tls_key", chosen["tls_key"]) if chosen.get("tls_key") else None,
+        ready_fd=_number("ready_fd", chosen["ready_fd"]) if "ready_fd" in chosen else None,
+        log_level=_text("log_level", chosen.get("log_level", "INFO")).upper(),
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings file: a mapping with the flags' names ("tls-cert" or "tls_cert")."""
+    import yaml  # 20 ms that most starts don't need
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not text in UTF-8") from error
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise SettingsError(f"{path}{where}: not YAML") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: nested too deep") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path}: must be a mapping of settings")
+    known = {field.name for field in fields(Settings)} - {"ready_fd"}
+    result = {}
+    for key, value in found.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise SettingsError(f"{path}: unknown setting {str(key)!r}")
+        result[name] = value
+    return result
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{name}: expected text")
+    return value
+
+
+def _path(name: str, value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    text = _text(name, value)
+    if "\0" in text:
+        raise SettingsError(f"{name}: not a path")
+    return Path(text).expanduser()
+
+
+def _truth(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name}: expected true or false")
+    return value
+
+
+def _number(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SettingsError(f"{name}: expected a number")
+    return value
