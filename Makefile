@@ -47,7 +47,7 @@ coverage: setup ## Run the tests, and list the lines and branches that none of t
 # --- check ---
 
 CHECKS := check-format check-lint check-types check-imports \
-	check-buf-format check-buf-lint check-buf-breaking check-generated
+	check-buf-format check-buf-lint check-buf-breaking check-generated check-diagrams
 
 .PHONY: check
 check: setup ## Run every check below, and name all that fail
@@ -82,6 +82,9 @@ check-buf-breaking: setup ## The protos break nothing of the last release
 check-generated: setup ## The generated stubs are up to date with the protos
 	@$(BIN)/python scripts/generate.py --check
 
+check-diagrams: setup ## The diagrams are what the tables say
+	@$(BIN)/python scripts/diagrams.py --check
+
 # --- change ---
 
 .PHONY: fix
@@ -93,6 +96,10 @@ fix: setup ## Format everything, and mend what lint can mend by itself
 .PHONY: generate
 generate: setup ## Write the generated stubs anew from the protos
 	@$(BIN)/python scripts/generate.py
+
+.PHONY: diagrams
+diagrams: setup ## Draw the diagrams of ARCHITECTURE.md anew from the tables
+	@$(BIN)/python scripts/diagrams.py
 
 .PHONY: release-image
 release-image: setup ## Make the protos of now the release that later ones must not break
