@@ -44,6 +44,10 @@ coverage: setup ## Run the tests, and list the lines and branches that none of t
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+.PHONY: bench
+bench: setup ## Measure against bare gRPC, and print each figure beside its budget
+	@$(BIN)/python -m bench.run
+
 # --- check ---
 
 CHECKS := check-format check-lint check-types check-imports \

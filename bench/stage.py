@@ -1,0 +1,124 @@
+"""The processes that a benchmark needs: the real pair, the load host, the bare relay.
+
+Each is started in a temporary place and ended with the stage; nothing here measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from bridle.v1 import host_service_pb2, host_service_pb2_grpc
+
+BIN = Path(sys.executable).parent
+#: Control's messages are at most 4 MiB; the yardstick gets the same.
+OPTIONS = (("grpc.max_receive_message_length", 4 << 20),)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where everything is. `metadata` is what a call to the pair needs."""
+
+    channel: grpc.aio.Channel
+    metadata: tuple[tuple[str, str], ...]
+    load_host: str
+    relay: grpc.aio.Channel
+    control_pid: int
+    environment: dict[str, str]
+
+
+@asynccontextmanager
+async def process(
+    *argv: str, environment: dict[str, str] | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A process and the first line that it prints; ended by SIGTERM."""
+    child = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, env={**os.environ, **(environment or {})}
+    )
+    assert child.stdout is not None
+    try:
+        yield child, (await child.stdout.readline()).decode().strip()
+    finally:
+        if child.returncode is None:
+            child.terminate()
+        await child.communicate()
+
+
+def _field(line: str, name: str) -> str:
+    """The value of `name=value` in a ready line."""
+    for word in line.split():
+        key, _, value = word.partition("=")
+        if key == name:
+            return value
+    raise RuntimeError(f"no {name} in {line!r}")
+
+
+async def _pair(stack: AsyncExitStack, place: Path) -> tuple[str, str, int]:
+    """Start control and a host; gives address, token and control's pid."""
+    store, token = str(place / "control.db"), place / "token"
+    control = str(BIN / "bridle-control")
+    init = await asyncio.create_subprocess_exec(
+        control, "init", "--store", store, "--token-file", str(token)
+    )
+    if await init.wait() != 0:
+        raise RuntimeError("bridle-control init failed")
+    serve: Sequence[str] = (control, "serve", "--store", store, "--listen", "127.0.0.1:0")
+    child, line = await stack.enter_async_context(process(*serve))
+    return _field(line, "grpc"), token.read_text(encoding="utf-8").split()[-1], child.pid
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """Everything, up."""
+    async with AsyncExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        address, token, pid = await _pair(stack, place)
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, OPTIONS))
+        metadata = (("authorization", f"Bearer {token}"),)
+        hosts: host_service_pb2_grpc.HostServiceAsyncStub = host_service_pb2_grpc.HostServiceStub(
+            channel
+        )
+        joins = []
+        for number in range(2):
+            made = await hosts.CreateJoinToken(
+                host_service_pb2.CreateJoinTokenRequest(), metadata=metadata
+            )
+            join = place / f"join-{number}"
+            join.write_text(made.join_token, encoding="utf-8")
+            joins.append(str(join))
+        await stack.enter_async_context(
+            process(
+                *(str(BIN / "bridle-host"), "serve", "--control", address, "--name", "real"),
+                *("--state", str(place / "host"), "--join-token-file", joins[0]),
+            )
+        )
+        python = (sys.executable, "-m")
+        _, ready = await stack.enter_async_context(
+            process(*python, "bench.load_host", address, joins[1])
+        )
+        _, port = await stack.enter_async_context(process(*python, "bench.bare", "relay"))
+        await stack.enter_async_context(_quiet_peer(port))
+        relay = await stack.enter_async_context(
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", OPTIONS)
+        )
+        environment = {"BRIDLE_ADDRESS": address, "BRIDLE_TOKEN": token, "BRIDLE_HOME": str(place)}
+        yield Stage(channel, metadata, ready.split()[-1], relay, pid, environment)
+
+
+@asynccontextmanager
+async def _quiet_peer(port: str) -> AsyncIterator[None]:
+    """The far end of the bare link; it prints nothing."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.bare", "peer", port)
+    try:
+        yield
+    finally:
+        child.terminate()
+        await child.wait()
