@@ -13,8 +13,8 @@ For each call, in this order:
      with an id, and the traceback under that id in the log.
 
 It takes handlers of all four shapes, as coroutines that write by themselves and as async
-generators. A handler without a response serializer writes bytes. A method that a service has not
-taken over from its generated base class is refused as CAPABILITY_MISSING.
+generators. Answers that are bytes already (a Watch's) go out as they are. A method that a service
+has not taken over from its generated base class is refused as CAPABILITY_MISSING.
 
 Handlers find their caller by `bridle_control.caller.current()`. They never call `context.abort`.
 """
@@ -26,7 +26,7 @@ import inspect
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -112,7 +112,7 @@ class Gate(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return make(guarded.stream, deserializer, handler.response_serializer)
+            return make(guarded.stream, deserializer, guarded.encode)
         make = (
             grpc.stream_unary_rpc_method_handler
             if handler.request_streaming
@@ -158,9 +158,9 @@ class Gate(grpc.aio.ServerInterceptor):
         set_current(caller)
         return caller
 
-    def track(self, caller: Caller) -> Any:
-        """A context manager for as long as a call under this caller's token is open."""
-        return self._open_calls.track(caller)
+    def track(self, caller: Caller, *, long: bool) -> AbstractContextManager[OpenCall]:
+        """For as long as a call under this caller's token is open."""
+        return self._open_calls.track(caller, long=long)
 
 
 class _Guarded:
@@ -184,7 +184,7 @@ class _Guarded:
         self._generates = inspect.isasyncgenfunction(behavior)
         # The generated base classes' methods are plain functions that raise NotImplementedError.
         self._served = self._generates or inspect.iscoroutinefunction(behavior)
-        self._tracked = handler.response_streaming or method in _LONG_CALLS
+        self._long = handler.response_streaming or method in _LONG_CALLS
 
     # -- the two shapes that grpc calls
 
@@ -211,6 +211,12 @@ class _Guarded:
         except (DecodeError, ValueError) as error:
             raise validation.undecodable() from error
 
+    def encode(self, response: Any) -> Any:
+        """An answer as bytes."""
+        if isinstance(response, bytes) or self._serialize is None:
+            return response
+        return self._serialize(response)
+
     # -- what goes on behind
 
     async def _handle(
@@ -224,9 +230,9 @@ class _Guarded:
             with self._gate.admit(self._requirement):
                 caller = await self._gate.identify(self._method, self._requirement, context)
                 self._check_served()
-                if not self._tracked or caller is None:
+                if caller is None:
                     return await self._receive(respond, request, context)
-                with self._gate.track(caller) as call:
+                with self._gate.track(caller, long=self._long) as call:
                     return await self._receive(respond, request, context)
         except asyncio.CancelledError:
             if call is None or call.ended is None:
@@ -262,8 +268,7 @@ class _Guarded:
         return await respond(message, context)
 
     async def _unary(self, request: Any, context: Context) -> Any:
-        response = await self._behavior(request, context)
-        return self._serialize(response) if self._serialize is not None else response
+        return self.encode(await self._behavior(request, context))
 
     async def _stream(self, request: Any, context: Context) -> None:
         if not self._generates:

@@ -1,10 +1,10 @@
-"""The calls that stay open, and how they end before their time.
+"""The calls that are open, and how they end before their time.
 
 A Watch, a host's link or a long GetCommand is opened under a token and ends within 5 s of that
-token's end, and all of them end when the service shuts down. The interceptor registers each such
-call for as long as its handler runs; `run` looks every two seconds whether the tokens are still
-good, and at once when a commit touched one of them. What is looked at is the store, so a revocation
-by another process counts as well.
+token's end; all of them end when the service shuts down, and then, after a grace, the other calls.
+The interceptor registers each call for as long as its handler runs; `run` looks every two seconds
+whether the tokens are still good, and at once when a commit touched one of them. What is looked at
+is the store, so a revocation by another process counts as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from bridle_control.auth import still_good
 from bridle_control.caller import Caller
 from bridle_control.store.api import Changes, ReadTx, Store
-from bridle_core.errors import BridleError, Reason
+from bridle_core.errors import BridleError
 
 _log = logging.getLogger("bridle.control.streams")
 
@@ -30,11 +30,12 @@ PERIOD = 2.0
 class OpenCall:
     """A call that is open. Ended by cancelling the task that handles it, with the error to tell."""
 
-    __slots__ = ("caller", "ended", "task")
+    __slots__ = ("caller", "ended", "long", "task")
 
-    def __init__(self, caller: Caller, task: asyncio.Task[object]) -> None:
+    def __init__(self, caller: Caller, task: asyncio.Task[object], *, long: bool) -> None:
         self.caller = caller
         self.task = task
+        self.long = long
         self.ended: BridleError | None = None
 
     def end(self, error: BridleError) -> None:
@@ -47,13 +48,13 @@ class OpenCall:
 class OpenCalls:
     """All of them. Used from the event loop alone."""
 
-    def __init__(self, store: Store, *, limit_per_token: int) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._limit = limit_per_token
         self._open: set[OpenCall] = set()
-        self._of_token: Counter[str] = Counter()
-        self._of_session: Counter[str] = Counter()  # of calls by sessions' own tokens
+        self._of_token: Counter[str] = Counter()  # of long calls only, as the next
+        self._of_session: Counter[str] = Counter()  # by sessions' own tokens
         self._wake = asyncio.Event()
+        self._over = asyncio.Event()
         self._closed: BridleError | None = None
         store.listen(self._changed)
 
@@ -61,42 +62,53 @@ class OpenCalls:
         return len(self._open)
 
     @contextmanager
-    def track(self, caller: Caller) -> Iterator[OpenCall]:
-        """Registers the call of the current task. Raises TOO_MANY_WATCHES, SHUTTING_DOWN."""
-        if self._closed is not None:
+    def track(self, caller: Caller, *, long: bool) -> Iterator[OpenCall]:
+        """Registers the call of the current task. `long`: it ends with its token.
+
+        Raises SHUTTING_DOWN for a long one when all of them were ended.
+        """
+        if long and self._closed is not None:
             raise self._closed
-        if self._of_token[caller.token_id] >= self._limit:
-            raise BridleError(
-                Reason.TOO_MANY_WATCHES,
-                f"this token has {self._limit} open streams; end some",
-                metadata={"limit": str(self._limit)},
-            )
         task = asyncio.current_task()
         assert task is not None
-        call = OpenCall(caller, task)
-        counters = ((self._of_token, caller.token_id), (self._of_session, caller.session_id))
+        call = OpenCall(caller, task, long=long)
         self._open.add(call)
-        for counter, key in counters:
-            counter[key] += 1
+        if long:
+            self._of_token[caller.token_id] += 1
+            self._of_session[caller.session_id] += 1
         try:
             yield call
         finally:
             self._open.discard(call)
-            for counter, key in counters:
-                counter[key] -= 1
-                if not counter[key]:
-                    del counter[key]
+            self._over.set()
+            if long:
+                _count_down(self._of_token, caller.token_id)
+                _count_down(self._of_session, caller.session_id)
 
     def _changed(self, changes: Changes) -> None:
         touched = changes.sessions | changes.deleted
         if self._of_token.keys() & changes.tokens or self._of_session.keys() & touched:
             self._wake.set()
 
-    def end_all(self, error: BridleError) -> None:
-        """Ends every call, and each that comes later."""
+    async def end_all(self, error: BridleError, grace: float) -> None:
+        """Ends all long calls, refuses those that come later, and ends the others after `grace` s.
+
+        A short call is at most waiting for a host: what it asked for is committed, and the same
+        request sent again finds it.
+        """
         self._closed = error
         for call in list(self._open):
+            if call.long:
+                call.end(error)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_over(), grace)
+        for call in list(self._open):
             call.end(error)
+
+    async def _all_over(self) -> None:
+        while self._open:
+            self._over.clear()
+            await self._over.wait()
 
     async def run(self) -> None:
         """Ends calls whose tokens have ended, until cancelled."""
@@ -118,8 +130,14 @@ class OpenCalls:
             _log.warning("open calls could not be looked at: %s", error.reason)
             return
         for call in list(self._open):
-            if (wrong := dead.get(call.caller.token_id)) is not None:
+            if call.long and (wrong := dead.get(call.caller.token_id)) is not None:
                 call.end(wrong)
+
+
+def _count_down(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def _dead(tx: ReadTx, tokens: Iterable[str]) -> dict[str, BridleError]:

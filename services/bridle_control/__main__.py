@@ -1,0 +1,105 @@
+"""The command line of the control service.
+
+    bridle-control init --store PATH [--token-file FILE]
+    bridle-control serve --store PATH [--listen HOST:PORT] …
+
+`init` makes a store with the workspace "default" and the first token, which may do everything; it
+prints `token brt_…`, or writes the secret into a file of mode 0600. `serve` runs until SIGTERM or
+SIGINT, and prints `ready grpc=HOST:PORT` once it serves.
+
+Exit codes: 0 done, 1 failure, 2 usage or settings. What goes wrong is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+# Processes are spawned by others, never forked here; and grpc's own lines on stderr (a port in use,
+# with addresses and source lines) say nothing that ours don't. Both are read when grpc is loaded.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+OK, FAILURE, USAGE = 0, 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for everything else that goes wrong."""
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="bridle-control", description="The control service of Bridle.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    init = commands.add_parser("init", help="make a store and the first token")
+    init.add_argument("--store", required=True, type=Path, metavar="PATH")
+    init.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="write the token here, not to stdout"
+    )
+    # What is not given is not set: the settings file is asked then.
+    serve = commands.add_parser("serve", help="run the service", argument_default=argparse.SUPPRESS)
+    serve.add_argument("--config", type=Path, metavar="FILE", help="settings: these flags, as YAML")
+    serve.add_argument("--store", type=Path, metavar="PATH", help="the store's directory")
+    serve.add_argument("--listen", metavar="HOST:PORT", help="default 127.0.0.1:7070; port 0: any")
+    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM")
+    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
+    serve.add_argument(
+        "--insecure-public",
+        action="store_true",
+        help="allow a public address in plaintext: anybody on the way can read the tokens",
+    )
+    serve.add_argument(
+        "--ready-fd", type=int, metavar="N", help="write the ready line there, not to stdout"
+    )
+    serve.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole command; returns the exit code (argparse exits by itself with 2)."""
+    chosen = vars(_parser().parse_args(arguments))
+    command = chosen.pop("command")
+    # Heavy imports come after the flags are known to be right.
+    from bridle_control.settings import SettingsError
+    from bridle_control.store.api import StoreOpenError
+
+    try:
+        return _init(**chosen) if command == "init" else _serve(chosen)
+    except SettingsError as error:
+        return _complain(error, USAGE)
+    except StoreOpenError as error:
+        return _complain(error, FAILURE)
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"bridle-control: {error}", file=sys.stderr)
+    return code
+
+
+def _init(store: Path, token_file: Path | None) -> int:
+    from bridle_control.init import init
+
+    secret = init(store, token_file)
+    if token_file is None:
+        print(f"token {secret}", flush=True)
+    return OK
+
+
+def _serve(flags: dict[str, Any]) -> int:
+    from bridle_control.app import serve
+    from bridle_control.logs import configure
+    from bridle_control.settings import load
+
+    settings = load(flags, flags.pop("config", None))
+    configure(settings.log_level)
+    return OK if asyncio.run(serve(settings)) else FAILURE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The control service's process: what it is made of, how it starts and how it ends.
+
+Everything is made in `Control.__init__`, runs in one TaskGroup, and serves on one gRPC server. The
+end, on SIGTERM or SIGINT, goes in this order:
+
+  1. new calls get SHUTTING_DOWN, and health says NOT_SERVING: balancers and clients go elsewhere;
+  2. hosts are told Goodbye and their links end: their runs go on;
+  3. long calls (Watch, …) end with SHUTTING_DOWN, others get a moment to be answered;
+  4. the server closes its port and its connections;
+  5. the components stop, and the store is closed: what was handed in is committed.
+
+Called by `__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
+from grpc_channelz.v1.channelz import aio as grpc_channelz
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.reflection import aio as grpc_reflection
+
+from bridle.v1 import (
+    host_service_pb2,
+    host_service_pb2_grpc,
+    identity_service_pb2,
+    identity_service_pb2_grpc,
+)
+from bridle_control import status
+from bridle_control.auth import Authenticator
+from bridle_control.health import Health
+from bridle_control.host_service import HostService
+from bridle_control.identity_service import IdentityService
+from bridle_control.interceptor import Gate
+from bridle_control.logs import kv
+from bridle_control.settings import Address, Settings
+from bridle_control.store.api import Store
+from bridle_control.store.sqlite import SqliteStore
+from bridle_control.streams import OpenCalls
+from bridle_control.transport import CALLS_MAX, bind, make_server
+
+_log = logging.getLogger("bridle.control.app")
+
+#: How long calls may take to be answered at the end, in seconds, before they are ended.
+_GRACE = 1.0
+#: How long hosts may take to be told Goodbye, in seconds.
+_GOODBYE = 2.0
+
+# What health tells of, and what reflection shows beside itself and health.
+_OWN_SERVICES = (
+    host_service_pb2.DESCRIPTOR.services_by_name["HostService"].full_name,
+    identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
+)
+_COMMON_SERVICES = (
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name,
+    channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+)
+
+
+class Control:
+    """The service with all that it is made of. One per process (tests make several)."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._open_calls = OpenCalls(store)
+        self._gate = Gate(Authenticator(store), self._open_calls, calls_max=CALLS_MAX)
+        self._health = Health(_OWN_SERVICES)
+        self.server = make_server(self._gate)
+        self._serve_identity(store)
+        self._serve_common()
+
+    def _serve_identity(self, store: Store) -> None:
+        identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(store), self.server
+        )
+        host_service_pb2_grpc.add_HostServiceServicer_to_server(
+            HostService(store, connected=lambda _: False), self.server
+        )
+
+    def _serve_common(self) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+            grpc_reflection.ReflectionServicer((*_OWN_SERVICES, *_COMMON_SERVICES)), self.server
+        )
+        # Everybody's connections are in it: the table of rights opens it to callers on this
+        # machine alone.
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(
+            grpc_channelz.ChannelzServicer(), self.server
+        )
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[Address], None]) -> None:
+        """Serves until `stop` is set; `ready` is told the address once everything is up.
+
+        Raises SettingsError when the address can't be bound.
+        """
+        address = bind(self.server, self._settings)
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(self._open_calls.run())]
+                await self.server.start()
+                self._health.serving()
+                _log.info("serving", extra=kv(grpc=address))
+                ready(address)
+                await stop.wait()
+                await self._end()
+                for task in running:
+                    task.cancel()
+        finally:
+            # At once; where all went well it has stopped before.
+            await self.server.stop(None)
+
+    async def _end(self) -> None:
+        """See the module."""
+        _log.info("ending", extra=kv(open_calls=len(self._open_calls)))
+        self._gate.refuse_new_calls()
+        self._health.ending()
+        await self._open_calls.end_all(status.shutting_down(), _GRACE)
+        await self.server.stop(_GRACE)
+
+
+async def serve(settings: Settings) -> bool:
+    """Runs the service until a signal ends it. Whether it ended as it should.
+
+    Raises StoreOpenError, SettingsError.
+    """
+    store = await SqliteStore.open(settings.store)
+    try:
+        control = Control(settings, store)
+        with _signals() as stop:
+            await control.run(stop, lambda address: _tell_ready(settings, address))
+    except ExceptionGroup as failures:
+        _log.critical("a part of the service failed", exc_info=failures)
+        return False
+    finally:
+        await store.close()
+    _log.info("ended")
+    return True
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _tell_ready(settings: Settings, address: Address) -> None:
+    line = f"ready grpc={address}\n"
+    if settings.ready_fd is None:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+    else:
+        os.write(settings.ready_fd, line.encode())
+        os.close(settings.ready_fd)
