@@ -1,0 +1,377 @@
+"""The session machine: one run of one session, from its start to its proven end.
+
+It takes observations of the driver, commands of control and the time, and returns effects. It has
+no clock, does no I/O and draws no chance, so that the same calls always give the same effects. The
+host's session actor is its only caller. Every method takes `now`, seconds on any clock that never
+goes back; `deadline` tells when to call `tick`.
+
+THE LAWS (what the table of phases can't hold)
+
+1. Interrupt is a boundary. Its turn's open tool calls and approvals close before
+   TurnEnded{INTERRUPTED}, and nothing of that turn follows: what comes while no turn is on is left
+   out. What was being written is kept, as partial.
+2. An interrupt is held until the agent has confirmed that the turn began, because agents lose early
+   ones. Before the agent is up there is nothing to end, and an interrupt cancels the head input.
+3. A turn stands in the log, and its inputs count as consumed, once the agent has confirmed it. What
+   was handed to an agent that died before it confirmed is UNKNOWN, counts as consumed and never
+   runs again. The exception is an agent that ended on purpose, or that its driver killed to end a
+   turn: it never read its input, which goes back to the queue.
+4. Every input is consumed or cancelled at most once, and never both. Steered text that the agent
+   did not confirm returns to the head of the queue.
+5. Every command gets exactly one final answer; before it perhaps one that says PENDING. Commands
+   apply in their order. (A FAILED run keeps the inputs that wait, and so the answers to them.)
+6. PhaseChanged stands directly after its cause, SessionEnded for the last one.
+7. A run ends as it was first decided: a Kill overrides all, and the loss of the agent in its turn
+   overrides a Stop. Stop and Kill cancel what waits; FAILED keeps it for Resume.
+8. "Ended" is a fact: SessionEnded follows only when the performer of the effects has seen
+   the process and every descendant gone (VerifyGone, then `gone`). After it there is nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bridle_core.commands import (
+    Cancel,
+    Command,
+    Deliver,
+    Interrupt,
+    Kill,
+    Release,
+    Resolve,
+    RunSpec,
+    Stop,
+    Update,
+)
+from bridle_core.effects import (
+    Answer,
+    Closed,
+    Effect,
+    Keep,
+    Met,
+    OutcomeState,
+    PhaseChanged,
+    ProcessExited,
+    SessionStarted,
+    StartAgent,
+)
+from bridle_core.errors import Reason
+from bridle_core.observations import (
+    ApprovalAsked,
+    ApprovalWithdrawn,
+    KeepState,
+    Note,
+    Observation,
+    ProcessGone,
+    ProcessUp,
+    StartFailed,
+    Steered,
+    StopReason,
+    TurnBegan,
+    TurnOver,
+)
+from bridle_core.phases import ENDED, SYSTEM, CancelReason, EndReason, Phase, TurnTrigger
+from bridle_core.queue import Item
+from bridle_core.session_ends import End, Ends
+from bridle_core.session_inputs import Handed, Move, Timer
+from bridle_core.session_record import RunRecord
+from bridle_core.turn import TURN_CONTENT, Turn
+
+__all__ = ["TABLE", "Move", "RunRecord", "Session", "answer_after_end"]
+
+#: (phase, what moved) -> phase. What isn't in here can't happen; the machine's own code would be
+#: wrong. A turn is always closed before the run ends, so no end leads out of RUNNING or WAITING.
+TABLE: Mapping[tuple[Phase, Move], Phase] = {
+    (Phase.STARTING, Move.PROCESS_UP): Phase.IDLE,
+    (Phase.STARTING, Move.STOP_ACCEPTED): Phase.STOPPING,
+    (Phase.STARTING, Move.KILL_ACCEPTED): Phase.STOPPING,
+    (Phase.STARTING, Move.FAILED): Phase.FAILED,
+    (Phase.IDLE, Move.PROCESS_UP): Phase.IDLE,
+    (Phase.IDLE, Move.TURN_BEGAN): Phase.RUNNING,
+    (Phase.IDLE, Move.STOP_ACCEPTED): Phase.STOPPING,
+    (Phase.IDLE, Move.KILL_ACCEPTED): Phase.STOPPING,
+    (Phase.IDLE, Move.STOPPED): Phase.STOPPED,
+    (Phase.IDLE, Move.FAILED): Phase.FAILED,
+    (Phase.RUNNING, Move.APPROVAL_OPENED): Phase.WAITING,
+    (Phase.RUNNING, Move.TURN_OVER): Phase.IDLE,
+    (Phase.RUNNING, Move.STOP_ACCEPTED): Phase.STOPPING,
+    (Phase.RUNNING, Move.KILL_ACCEPTED): Phase.STOPPING,
+    (Phase.WAITING, Move.APPROVAL_OPENED): Phase.WAITING,
+    (Phase.WAITING, Move.APPROVALS_CLOSED): Phase.RUNNING,
+    (Phase.WAITING, Move.TURN_OVER): Phase.IDLE,
+    (Phase.WAITING, Move.STOP_ACCEPTED): Phase.STOPPING,
+    (Phase.WAITING, Move.KILL_ACCEPTED): Phase.STOPPING,
+    (Phase.STOPPING, Move.PROCESS_UP): Phase.STOPPING,
+    (Phase.STOPPING, Move.TURN_BEGAN): Phase.STOPPING,
+    (Phase.STOPPING, Move.APPROVAL_OPENED): Phase.STOPPING,
+    (Phase.STOPPING, Move.APPROVALS_CLOSED): Phase.STOPPING,
+    (Phase.STOPPING, Move.TURN_OVER): Phase.STOPPING,
+    (Phase.STOPPING, Move.STOP_ACCEPTED): Phase.STOPPING,
+    (Phase.STOPPING, Move.KILL_ACCEPTED): Phase.STOPPING,
+    (Phase.STOPPING, Move.STOPPED): Phase.STOPPED,
+    (Phase.STOPPING, Move.FAILED): Phase.FAILED,
+    (Phase.STOPPING, Move.KILLED): Phase.KILLED,
+}
+
+
+def answer_after_end(command: Command) -> Answer:
+    """The answer to a command whose run is over or was never here."""
+    if isinstance(command, Stop | Kill):
+        return Answer(command.command_id, OutcomeState.RAN, Met.ALREADY_ENDED)
+    return Answer(command.command_id, OutcomeState.NOT_RUN, Met.SESSION_ENDED)
+
+
+class Session(Ends):
+    """See the module. Call `open` first, and `settle` after each batch of observations."""
+
+    # --- what it tells ---
+
+    @property
+    def phase(self) -> Phase:
+        """Where the session stands."""
+        return self._phase
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run is over; nothing more will come."""
+        return self._closed
+
+    @property
+    def open_turn(self) -> int:
+        """The turn that is open; 0 for none."""
+        return self._turn.number if self._turn is not None else 0
+
+    @property
+    def input_ids(self) -> tuple[str, ...]:
+        """The inputs that no turn has consumed."""
+        handed = self._handed.items if self._handed is not None else ()
+        ids = tuple(item.input_id for item in handed)
+        return (*ids, *self._steering, *self._queue.input_ids)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do; None for never."""
+        moments = list(self._timers.values())
+        if self._turn is not None:
+            moments += [e for e in self._turn.approvals.values() if e is not None]
+        if not self._verifying and (expiry := self._queue.next_expiry) is not None:
+            moments.append(expiry)
+        return min(moments, default=None)
+
+    # --- what it takes ---
+
+    def open(self, now: float) -> list[Effect]:
+        """Begin the run."""
+        self._now = now
+        if self._spec.resume is None:
+            self._open(SessionStarted())
+        self._set_timer(Timer.START, self._policy.start_timeout)
+        self._out.append(StartAgent())
+        return self._flush()
+
+    def observe(self, observation: Observation, now: float) -> list[Effect]:
+        """Take what the driver saw."""
+        if self._closed:
+            return []
+        self._now = now
+        if isinstance(observation, TURN_CONTENT):
+            self._on_content(observation)
+        else:
+            _OBSERVERS[type(observation)](self, observation)
+        return self._flush()
+
+    def settle(self, now: float) -> list[Effect]:
+        """All that was observed by now is told: what comes next?
+
+        Not asked after each observation, because the next may say that the agent is gone.
+        """
+        if self._closed:
+            return []
+        self._now = now
+        self._settle_down()
+        return self._flush()
+
+    def apply(self, command: Command, now: float) -> list[Effect]:
+        """Take a command."""
+        if self._closed:
+            return [answer_after_end(command)]
+        self._now = now
+        self._settle_down()
+        _APPLIERS[type(command)](self, command)
+        self._settle_down()
+        return self._flush()
+
+    def tick(self, now: float) -> list[Effect]:
+        """Let the time pass."""
+        self._now = now
+        while self._timers and not self._closed:
+            timer = min(self._timers, key=lambda name: self._timers[name])
+            if self._timers[timer] > now:
+                break
+            del self._timers[timer]
+            self._fire(timer)
+        self._expire_approvals()
+        if not self._verifying:
+            expired = self._queue.take_expired(now)
+            self._cancel_items(expired, CancelReason.EXPIRED, SYSTEM)
+        self._settle_down()
+        return self._flush()
+
+    def broken(self, message: str, now: float) -> list[Effect]:
+        """The driver failed, or ended without a word; `message` is a line for people."""
+        if self._closed or self._verifying:
+            return []
+        self._now = now
+        if self._end is None or (self._turn_number and self._end.phase is Phase.STOPPED):
+            started = self._up or self._replacing
+            reason = EndReason.AGENT_LOST if started else EndReason.START_FAILED
+            self._end = End(Phase.FAILED, reason, message)
+        self._wind_up()
+        return self._flush()
+
+    def host_lost(self, now: float) -> list[Effect]:
+        """The host service died under the run (see `restore`); only its proven end is left."""
+        self._now = now
+        if self._end is None or self._end.phase is not Phase.KILLED:
+            message = "the host service ended and took the run with it"
+            self._end = End(Phase.FAILED, EndReason.HOST_STOPPED, message, SYSTEM)
+        self._wind_up()
+        return self._flush()
+
+    def gone(self, swept: int, now: float) -> list[Effect]:
+        """The process and every descendant were seen gone; `swept` of them had to be killed."""
+        if self._closed:
+            return []
+        self._now = now
+        end = self._end
+        assert end is not None
+        self._close_turn()
+        if self._up:
+            self._up = False
+            self._emit(ProcessExited(self._pid, killed=True))
+        self._closed = True
+        if not self._opened and not self._enders and end.phase is Phase.FAILED:
+            # A Resume that failed: nothing was written, so the session stays as it was.
+            self._phase = Phase.FAILED
+            metadata = {"agent": self._spec.agent}
+            start = self._spec.start_command
+            self._refuse(start, Reason.START_FAILED, end.message, metadata)
+        else:
+            self._finish(end, swept)
+        self._out.append(Closed())
+        return self._flush()
+
+    # --- for a host that comes back ---
+
+    def record(self) -> RunRecord:
+        """What has to be remembered to end this run properly if the host service dies now."""
+        handed = self._handed.items if self._handed is not None else ()
+        return RunRecord(
+            phase=self._phase,
+            opened=self._opened,
+            pid=self._pid if self._up else 0,
+            last_turn=self._last_turn,
+            turn=self.open_turn,
+            tools=tuple(self._turn.tools) if self._turn is not None else (),
+            approvals=tuple(self._turn.approvals) if self._turn is not None else (),
+            handed=tuple((i.input_id, i.command_id) for i in handed),
+            steering=tuple((i.input_id, i.command_id) for i in self._steering.values()),
+            interrupts=tuple(self._interrupt.commands) if self._interrupt is not None else (),
+            cancels=tuple((i, tuple(c)) for i, c in self._cancels.items()),
+            enders=tuple(self._enders),
+            killed=self._end is not None and self._end.phase is Phase.KILLED,
+        )
+
+    @classmethod
+    def restore(cls, spec: RunSpec, record: RunRecord) -> Session:
+        """A machine as it was when `record` was made, good for `host_lost` and `gone` only."""
+        self = cls(spec)
+        self._phase, self._opened = record.phase, record.opened
+        self._pid, self._up = record.pid, record.pid > 0
+        self._last_turn = record.last_turn
+        if record.turn:
+            self._turn = Turn(record.turn, TurnTrigger.INPUT)
+            self._turn.reopen(record.tools, record.approvals)
+        if record.handed:
+            items = tuple(Item(i, c, (), 0) for i, c in record.handed)
+            self._handed = Handed(record.last_turn + 1, items)
+        self._steering = {i: Item(i, c, (), 0) for i, c in record.steering}
+        if record.interrupts:
+            self._restore_interrupt(record.interrupts)
+        self._cancels = {i: list(c) for i, c in record.cancels}
+        self._enders = list(record.enders)
+        if record.killed:
+            self._end = End(Phase.KILLED, EndReason.KILL_REQUESTED)
+        return self
+
+    # --- phases ---
+
+    def _move(self, move: Move) -> None:
+        before, after = self._phase, TABLE[(self._phase, move)]
+        self._phase = after
+        if after is not before and after not in ENDED:
+            self._emit(PhaseChanged(before, after))
+
+    def _flush(self) -> list[Effect]:
+        out, self._out = self._out, []
+        return out
+
+    # --- the rest ---
+
+    def _apply_update(self, command: Update) -> None:
+        self._policy = command.policy
+        self._timers.pop(Timer.IDLE, None)
+        self._rest()
+        self._answer(command.command_id, OutcomeState.RAN, Met.DONE)
+
+    def _on_note(self, observation: Note) -> None:
+        self._emit(observation, self.open_turn)
+
+    def _on_keep_state(self, observation: KeepState) -> None:
+        self._out.append(Keep(observation.state))
+
+    def _fire(self, timer: Timer) -> None:
+        match timer:
+            case Timer.START:
+                if self._replacing:
+                    self._fail(EndReason.AGENT_LOST, "the agent did not come up again in time")
+                else:
+                    self._fail(EndReason.START_TIMEOUT, "the agent was not up in time")
+            case Timer.TURN:
+                self._interrupt_turn(StopReason.TIMED_OUT)
+            case Timer.INTERRUPT:
+                self._fail(EndReason.AGENT_LOST, "the agent did not end its turn")
+            case Timer.STOP:
+                self._interrupt_turn(StopReason.INTERRUPTED)
+            case Timer.END:
+                self._kill_agent()
+            case Timer.KILL:
+                self._wind_up()
+            case Timer.IDLE:
+                self._apply_stop(Stop(reason=EndReason.IDLE_TIMEOUT, principal=SYSTEM))
+
+
+_OBSERVERS: Mapping[type, Callable[[Session, Any], None]] = {
+    ProcessUp: Session._on_process_up,
+    ProcessGone: Session._on_process_gone,
+    StartFailed: Session._on_start_failed,
+    TurnBegan: Session._on_turn_began,
+    TurnOver: Session._on_turn_over,
+    Steered: Session._on_steered,
+    ApprovalAsked: Session._on_approval_asked,
+    ApprovalWithdrawn: Session._on_approval_withdrawn,
+    Note: Session._on_note,
+    KeepState: Session._on_keep_state,
+}
+
+_APPLIERS: Mapping[type, Callable[[Session, Any], None]] = {
+    Deliver: Session._deliver,
+    Interrupt: Session._apply_interrupt,
+    Stop: Session._apply_stop,
+    Kill: Session._apply_kill,
+    Resolve: Session._resolve,
+    Release: Session._release,
+    Cancel: Session._cancel,
+    Update: Session._apply_update,
+}

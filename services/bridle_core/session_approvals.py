@@ -1,0 +1,106 @@
+"""The session machine's approvals: asked for, answered, expired, void.
+
+A part of `bridle_core.session.Session`, between its inputs and its turns. It may not begin or end a
+turn. Only `session_turns` builds on it.
+"""
+
+from __future__ import annotations
+
+from bridle_core.commands import Resolve
+from bridle_core.effects import ApprovalRequested, Met, OutcomeState, RespondApproval
+from bridle_core.errors import Reason
+from bridle_core.observations import ApprovalAsked, ApprovalWithdrawn, Decision
+from bridle_core.phases import SYSTEM, ApprovalPolicy, Principal
+from bridle_core.session_inputs import Inputs, Move
+from bridle_core.turn import Turn
+
+
+class Approvals(Inputs):
+    """See the module."""
+
+    def _on_approval_asked(self, observation: ApprovalAsked) -> None:
+        turn, approval_id = self._turn, observation.approval_id
+        if self._dying:
+            return
+        if turn is None or self._interrupt is not None:
+            self._respond(approval_id, Decision.DENY, "the turn is over")
+            return
+        if approval_id in turn.approvals or approval_id in turn.resolved:
+            return
+        timeout = self._policy.approval_timeout
+        asks = self._policy.approval is ApprovalPolicy.ASK
+        expires = self._now + timeout if asks and timeout > 0 else None
+        turn.approvals[approval_id] = expires
+        self._emit(
+            ApprovalRequested(
+                approval_id,
+                observation.tool,
+                observation.arguments_json,
+                observation.reason,
+                observation.tool_call_id,
+                timeout if expires is not None else None,
+            ),
+            turn.number,
+        )
+        if asks:
+            self._move(Move.APPROVAL_OPENED)
+            return
+        allow = self._policy.approval is ApprovalPolicy.ALLOW
+        decision = Decision.ALLOW if allow else Decision.DENY
+        self._emit(turn.resolve(approval_id, decision, "by policy"), turn.number, SYSTEM)
+        self._respond(approval_id, decision, "by policy")
+
+    def _on_approval_withdrawn(self, observation: ApprovalWithdrawn) -> None:
+        turn = self._turn
+        if turn is not None and observation.approval_id in turn.approvals:
+            message = "the agent no longer asks"
+            self._close_approval(turn, observation.approval_id, Decision.VOID, message, None)
+
+    def _resolve(self, command: Resolve) -> None:
+        turn, approval_id = self._turn, command.approval_id
+        if turn is not None and approval_id in turn.approvals:
+            decision, message = command.decision, command.message
+            self._close_approval(turn, approval_id, decision, message, command.principal)
+            self._respond(approval_id, decision, message)
+            self._answer(command.command_id, OutcomeState.RAN, Met.DONE, turn=turn.number)
+        elif turn is not None and approval_id in turn.resolved:
+            metadata = {"approval": approval_id, "decision": turn.resolved[approval_id].value}
+            message = "somebody answered first"
+            self._refuse(command.command_id, Reason.APPROVAL_RESOLVED, message, metadata)
+        else:
+            metadata = {"approval": approval_id}
+            message = "no such approval is open"
+            self._refuse(command.command_id, Reason.APPROVAL_NOT_FOUND, message, metadata)
+
+    def _expire_approvals(self) -> None:
+        turn = self._turn
+        if turn is None:
+            return
+        due = [a for a, e in turn.approvals.items() if e is not None and e <= self._now]
+        for approval_id in due:
+            message = "nobody answered in time"
+            self._close_approval(turn, approval_id, Decision.DENY, message, SYSTEM)
+            self._respond(approval_id, Decision.DENY, message)
+
+    def _void_approvals(self, principal: Principal | None) -> None:
+        turn = self._turn
+        for approval_id in list(turn.approvals) if turn is not None else ():
+            assert turn is not None
+            message = "the turn is interrupted"
+            self._close_approval(turn, approval_id, Decision.VOID, message, principal)
+
+    def _close_approval(
+        self,
+        turn: Turn,
+        approval_id: str,
+        decision: Decision,
+        message: str,
+        principal: Principal | None,
+    ) -> None:
+        self._emit(turn.resolve(approval_id, decision, message), turn.number, principal)
+        if not turn.approvals:
+            self._move(Move.APPROVALS_CLOSED)
+
+    def _respond(self, approval_id: str, decision: Decision, message: str) -> None:
+        if not self._dying:
+            self._out.append(RespondApproval(approval_id, decision, message))
