@@ -130,6 +130,7 @@ class Journal:
         another process, is damaged, or was written by a newer version.
         """
         file = JournalFile(path, connect)
+        # On another name than the journal's own files, which SQLite makes.
         ballast = path.with_name(path.name + ".reserve")
         return cls(
             file, JournalWriter(file, ballast, reserve_bytes, on_fatal), cap_bytes, reserve_bytes

@@ -129,9 +129,11 @@ class JournalFile:
         self._path = path
         self._unsaved = 0
         is_new = not path.exists()
-        if is_new:
+        try:
             # SQLite gives its side files the mode of the main one.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise JournalError(f"{path} can't be opened: {error.strerror}") from None
         self._db = connect(path)
         try:
             self._prepare()
