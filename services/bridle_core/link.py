@@ -182,6 +182,10 @@ class LinkMachine:
         """When the other side last said anything (the start, if it never did)."""
         return self._heard
 
+    def excuse(self, now: float) -> None:
+        """This side does not read at present, as it can take no more: no silence of the other."""
+        self._heard = now
+
     def receive(
         self, kind: Kind, now: float, *, complete: bool = True, count: int = 0, received: int = 0
     ) -> Beat | None:

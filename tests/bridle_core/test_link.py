@@ -180,6 +180,13 @@ def test_fifteen_seconds_without_a_message_are_silence_and_any_message_ends_it(s
         made.tick(29.9)
 
 
+def test_a_side_that_does_not_read_hears_no_silence() -> None:
+    made = machine(Side.CONTROL)
+    made.excuse(14.0)
+    made.tick(20.0)
+    assert made.last_heard() == 14.0
+
+
 def test_a_peer_that_never_says_hello_is_silent_from_the_start() -> None:
     made = LinkMachine(Side.CONTROL, 100.0)
     with pytest.raises(Silence):

@@ -1,0 +1,206 @@
+"""Commands as rows: waiting for what comes of them, withdrawing them, letting them expire.
+
+A verb writes a command row; a link hands it over; the host's answer changes the row. Whoever waits,
+waits for the row: the store tells of each commit which commands it touched, and that is only a hint
+to look again. Called by the verbs; `run` is the sweeper, one per process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from bridle.v1 import input_pb2, receipt_pb2
+from bridle_control import outcomes
+from bridle_control.clock import Clock, SystemClock, wait
+from bridle_control.links.registry import Links
+from bridle_control.logs import kv
+from bridle_control.projection import Projection
+from bridle_control.store.api import (
+    RECEIPT_RETENTION_NS,
+    TOMBSTONE_RETENTION_NS,
+    Changes,
+    CommandRow,
+    CommandState,
+    ReadTx,
+    Store,
+    Tx,
+)
+from bridle_core.errors import BridleError
+
+_log = logging.getLogger("bridle.control.commands")
+
+#: How long an Interrupt is good: as long as the longest call waits for it. In ns.
+INTERRUPT_TTL_NS = 5 * 10**9
+#: How long a Stop or a Kill stays in force while the host is away. In ns.
+STOP_TTL_NS = 24 * 3600 * 10**9
+
+#: How often what is past its retention is cleared away, and how many rows at a time: a write may
+#: not make others wait. In seconds, rows.
+_PURGE_EVERY = 60.0
+_PURGE_ROWS = 1000
+#: How soon the sweeper looks again after the store refused it, in seconds.
+_AGAIN = 1.0
+
+
+class Commands:
+    """See the module. Used from one event loop alone."""
+
+    def __init__(
+        self,
+        store: Store,
+        links: Links,
+        *,
+        clock: Clock | None = None,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`wall_clock`: nanoseconds since the epoch; must be the clock of the store."""
+        self._store = store
+        self._links = links
+        self._clock = clock or SystemClock()
+        self._wall_clock = wall_clock
+        # One event for each waiter; a waiter is an open call, and those are bounded.
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._sweep = asyncio.Event()
+        store.listen(self._changed)
+
+    def _changed(self, changes: Changes) -> None:
+        if changes.commands:
+            self._sweep.set()
+            for command_id in self._waiters.keys() & changes.commands:
+                for event in self._waiters[command_id]:
+                    event.set()
+
+    # ------------------------------------------------------------ waiting
+
+    async def answered(self, command_id: str, budget: float) -> CommandRow | None:
+        """The row once the host has answered, or as it is after `budget` seconds; None: gone."""
+        return await self._wait(command_id, CommandState.ANSWERED, budget)
+
+    async def done(self, command_id: str, budget: float) -> CommandRow | None:
+        """The row once its outcome is decided, or as it is after `budget` seconds; None: gone."""
+        return await self._wait(command_id, CommandState.DONE, budget)
+
+    async def _wait(self, command_id: str, state: CommandState, budget: float) -> CommandRow | None:
+        until = self._clock.now() + budget
+        event = asyncio.Event()
+        self._waiters.setdefault(command_id, set()).add(event)
+        try:
+            while True:
+                row = await self._store.read(lambda tx: tx.command(command_id))
+                if row is None or row.state >= state:
+                    return row
+                if self._clock.now() >= until or not await wait(event, self._clock, until):
+                    return await self._store.read(lambda tx: tx.command(command_id))
+                event.clear()
+        finally:
+            waiters = self._waiters[command_id]
+            waiters.discard(event)
+            if not waiters:
+                del self._waiters[command_id]
+
+    # ------------------------------------------------------------ withdrawing
+
+    async def withdraw(self, command_ids: Sequence[str]) -> None:
+        """What has no answer is NOT_RUN, EXPIRED from now on, and its host is told so.
+
+        A host that had begun all the same answers later, and then the row says what it says.
+        """
+        gone = await self._store.write(lambda tx: withdraw(tx, command_ids), urgent=True)
+        for row in gone:
+            self._links.withdraw(row.host_id, row.command_id)
+
+    # ------------------------------------------------------------ the sweeper
+
+    async def run(self) -> None:
+        """Lets commands expire and clears away what is past its retention, until cancelled."""
+        purge_at = self._clock.now()
+        while True:
+            self._sweep.clear()
+            try:
+                soonest = await self._expire()
+                if self._clock.now() >= purge_at:
+                    more = await self._store.write(purge)
+                    purge_at = self._clock.now() + (0.0 if more else _PURGE_EVERY)
+            except BridleError as error:
+                _log.warning("could not sweep", extra=kv(reason=error.reason))
+                soonest = self._clock.now() + _AGAIN
+            await wait(self._sweep, self._clock, min(purge_at, soonest))
+
+    async def _expire(self) -> float:
+        """Expires what is due; returns when the next is, on the monotonic clock."""
+        soonest = await self._store.read(lambda tx: tx.next_command_expiry())
+        now_ns = self._wall_clock()
+        if soonest and soonest <= now_ns:
+            gone = await self._store.write(expire, urgent=True)
+            for row in gone:
+                self._links.withdraw(row.host_id, row.command_id)
+            soonest = await self._store.read(lambda tx: tx.next_command_expiry())
+        if not soonest:
+            return float("inf")
+        # Not at once even for what is due: it is a host's to decide, see `expire`.
+        return self._clock.now() + max(_AGAIN, (soonest - self._wall_clock()) / 1e9)
+
+
+# ---------------------------------------------------------------- inside a transaction
+
+
+def withdraw(tx: Tx, command_ids: Sequence[str]) -> list[CommandRow]:
+    """Decides commands that have no answer: NOT_RUN, EXPIRED. Returns those."""
+    gone = []
+    for command_id in command_ids:
+        row = tx.command(command_id)
+        if row is not None and row.state < CommandState.ANSWERED:
+            gone.append(_expired(tx, row))
+    return gone
+
+
+def expire(tx: Tx) -> list[CommandRow]:
+    """Decides the commands whose time is over; returns those that a host may have to be told of.
+
+    An input that a host may have had is the host's to expire: it may have been consumed.
+    """
+    projection = Projection(tx)
+    gone = []
+    for row in tx.commands_expired(tx.now):
+        if row.verb != receipt_pb2.VERB_SEND:
+            gone.append(_expired(tx, row))
+            continue
+        if row.state != CommandState.ACCEPTED:
+            continue
+        session = projection.session(row.session_id)
+        if session is not None:
+            projection.cancel_input(session, row.input_id, input_pb2.CANCEL_REASON_EXPIRED)
+        after = tx.command(row.command_id) or row
+        if after.state != CommandState.DONE:
+            _expired(tx, after)
+    projection.flush()
+    return gone
+
+
+def _expired(tx: Tx, row: CommandRow) -> CommandRow:
+    outcome = outcomes.decided(
+        tx.now, outcomes.NOT_RUN, receipt_pb2.OUTCOME_REASON_EXPIRED, input_id=row.input_id
+    )
+    settled = outcomes.settle(row, outcome)
+    tx.update_command(settled)
+    return settled
+
+
+def purge(tx: Tx) -> bool:
+    """Clears away some of what is past its retention. Whether there may be more."""
+    counts = (
+        tx.purge_commands(tx.now - RECEIPT_RETENTION_NS, _PURGE_ROWS),
+        tx.purge_tombstones(tx.now - TOMBSTONE_RETENTION_NS, _PURGE_ROWS),
+        tx.purge_tokens(tx.now - RECEIPT_RETENTION_NS, _PURGE_ROWS),
+        tx.purge_events(_PURGE_ROWS),
+    )
+    return _PURGE_ROWS in counts
+
+
+def is_ending(tx: ReadTx, session_id: str, run: int) -> bool:
+    """Whether a Stop or a Kill of this run was accepted and is in force."""
+    ends = (receipt_pb2.VERB_STOP, receipt_pb2.VERB_KILL)
+    return any(row.verb in ends and row.run == run for row in tx.open_commands(session_id))

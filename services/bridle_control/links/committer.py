@@ -1,0 +1,144 @@
+"""What a host tells, on its way into the store: in order, in batches, each entry once.
+
+One per stream, run by it. It takes Records and live text from a short queue, commits what has come
+in one transaction, and only then lets it be acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from bridle.host.v1 import host_link_service_pb2 as wire
+from bridle_control.crash_points import reached
+from bridle_control.links.faults import OverError, out_of_place
+from bridle_control.links.records import Batch, JournalGapError, commit, prepare
+from bridle_control.links.welcome import Accepted, end_missing
+from bridle_control.store.api import Store
+
+#: Messages that were read and not yet committed. Each has at most 1 MiB, and a host that sends
+#: faster than the disk takes is stopped by HTTP/2's flow control behind this queue.
+_INBOX = 8
+#: Messages that one transaction takes; more would make other writes wait for it.
+_BATCH_MESSAGES = 8
+
+
+class LiveTextSink(Protocol):
+    """Where live text goes: the watch hub."""
+
+    def add_live_text(
+        self, session_id: str, turn: int, message_id: str, offset: int, text: str
+    ) -> None:
+        """A piece of a message that is being written, of the session's current run."""
+
+
+class Committer:
+    """See the module. `committed(batch)` is called after each commit, on the event loop."""
+
+    def __init__(
+        self,
+        host_id: str,
+        store: Store,
+        sink: LiveTextSink,
+        committed: Callable[[Batch], None],
+    ) -> None:
+        self._host_id = host_id
+        self._store = store
+        self._sink = sink
+        self._told = committed
+        self._inbox: asyncio.Queue[wire.ConnectRequest | None] = asyncio.Queue(_INBOX)
+        #: Whether the queue is full, so that the stream is not read.
+        self.blocked = False
+        self._accepted: Accepted | None = None
+        self._journal_id = ""
+        self._journal_end = 0
+        self._high_water = 0
+        # The host has an older copy of its journal: it must begin another one.
+        self._stale = False
+        # The runs that are this host's, as far as its inventory and its records told.
+        self._runs: dict[str, int] = {}
+        self._missing: Mapping[str, int] = {}
+
+    # ------------------------------------------------------------ what the handshake found
+
+    def begin(self, accepted: Accepted, hello: wire.Hello) -> None:
+        """The stream was let in."""
+        self._accepted = accepted
+        self._journal_id = hello.journal_id
+        self._journal_end = hello.journal_sequence
+        self._high_water = accepted.high_water
+        self._stale = accepted.journal_lost and accepted.high_water > hello.journal_sequence
+
+    async def reconciled(self, runs: Mapping[str, int], missing: Mapping[str, int]) -> None:
+        """The inventory was compared: the runs that the host has, and those that it lacks."""
+        self._runs.update(runs)
+        self._missing = missing
+        await self._end_missing()
+
+    async def put(self, message: wire.ConnectRequest | None) -> None:
+        """Takes Records, LiveTexts or (None) the end of the stream, in order."""
+        self.blocked = self._inbox.full()
+        await self._inbox.put(message)
+        self.blocked = False
+
+    # ------------------------------------------------------------ at work
+
+    async def run(self) -> None:
+        """Commits until the stream's end was put in. Raises OverError then."""
+        held: wire.ConnectRequest | None = None
+        while True:
+            message = held or await self._inbox.get()
+            held = None
+            if message is None:
+                raise OverError
+            if message.HasField("live_texts"):
+                self._show(message.live_texts)
+                continue
+            # What came while the last commit was on goes into one transaction.
+            batch = [message.records]
+            over = False
+            while len(batch) < _BATCH_MESSAGES and not self._inbox.empty():
+                follower = self._inbox.get_nowait()
+                if follower is None or not follower.HasField("records"):
+                    held, over = follower, follower is None
+                    break
+                batch.append(follower.records)
+            await self._commit(batch)
+            if over:
+                raise OverError
+
+    async def _commit(self, messages: Sequence[wire.Records]) -> None:
+        accepted = self._accepted
+        assert accepted is not None  # nothing is put in before the handshake
+        if self._stale or any(each.journal_id != self._journal_id for each in messages):
+            raise out_of_place("records of another journal than the one that goes on")
+        try:
+            batch = prepare(self._journal_id, self._high_water, messages)
+            if batch.last >= batch.first:
+                reached("links.before-commit")
+                runs = await self._store.write(
+                    lambda tx: commit(tx, self._host_id, accepted.epoch, batch), urgent=True
+                )
+                reached("links.after-commit")
+                self._runs.update(runs)
+        except JournalGapError as gap:
+            raise out_of_place(str(gap)) from gap
+        self._high_water = batch.last
+        self._told(batch)
+        await self._end_missing()
+
+    async def _end_missing(self) -> None:
+        """Once all that the host had journaled by its Hello is here, what it forgot is over."""
+        accepted, missing = self._accepted, self._missing
+        if accepted is None or not missing or self._high_water < self._journal_end:
+            return
+        self._missing = {}
+        await self._store.write(lambda tx: end_missing(tx, accepted, missing), urgent=True)
+
+    def _show(self, texts: wire.LiveTexts) -> None:
+        for piece in texts.pieces:
+            if self._runs.get(piece.session_id) == piece.run:
+                self._sink.add_live_text(
+                    piece.session_id, piece.turn, piece.message_id, piece.offset, piece.text
+                )

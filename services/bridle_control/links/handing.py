@@ -1,0 +1,111 @@
+"""Commands on their way to a host: which rows go out next, and as what.
+
+Rows are read behind a position that only grows on one stream, so each goes out once on it, in the
+order of commits; a new stream begins at the start again. Called by the writer of one stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bridle.host.v1 import host_link_service_pb2 as wire
+from bridle.v1 import receipt_pb2
+from bridle_control.links.welcome import fence
+from bridle_control.render import principal_of
+from bridle_control.store.api import CommandRow, CommandState, Store, Tx
+from bridle_control.tokens import mint_session_token, session_token_is_due
+
+_STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
+
+
+async def next_commands(
+    store: Store, host_id: str, epoch: int, *, after: int, limit: int, now_ns: int
+) -> tuple[list[wire.Command], int, bool]:
+    """The commands behind a position, ready to be written; how far that is; whether more follow.
+
+    A row says HANDED before its command may reach a host, so that ACCEPTED means for certain that
+    no host had it; the verbs write HANDED at once where the link is up. The secret of a session's
+    token is made here: it is stored nowhere, so a start that goes out again has another one.
+    """
+    rows = await store.read(lambda tx: tx.commands_to_send(host_id, after=after, limit=limit))
+    if not rows:
+        return [], after, False
+    position, more = rows[-1].position, len(rows) == limit
+    tokens: dict[str, wire.SessionToken] = {}
+    if any(row.state == CommandState.ACCEPTED or row.verb in _STARTS for row in rows):
+        rows, tokens = await store.write(
+            lambda tx: _hand(tx, host_id, epoch, [row.command_id for row in rows]), urgent=True
+        )
+    commands = [
+        _to_command(row, tokens.get(row.command_id), now_ns)
+        for row in rows
+        if not row.expire_time or row.expire_time > now_ns
+    ]
+    return commands, position, more
+
+
+def _hand(
+    tx: Tx, host_id: str, epoch: int, command_ids: Sequence[str]
+) -> tuple[list[CommandRow], dict[str, wire.SessionToken]]:
+    fence(tx, host_id, epoch)
+    rows: list[CommandRow] = []
+    tokens: dict[str, wire.SessionToken] = {}
+    for command_id in command_ids:
+        row = tx.command(command_id)
+        if row is None or row.state > CommandState.HANDED:
+            continue  # it was decided in between
+        if row.state == CommandState.ACCEPTED:
+            row = replace(row, state=CommandState.HANDED)
+            tx.update_command(row)
+        if row.verb in _STARTS:
+            token = fresh_token(tx, row.session_id, row.run)
+            if token is not None:
+                tokens[command_id] = token
+        rows.append(row)
+    return rows, tokens
+
+
+def fresh_token(tx: Tx, session_id: str, run: int) -> wire.SessionToken | None:
+    """Makes a token for a session's run; None where the session is gone or in another run."""
+    session = tx.session(session_id)
+    if session is None or session.run != run:
+        return None
+    minted = mint_session_token(tx, session, run)
+    made = wire.SessionToken(session_id=session_id, run=run, token=minted.secret)
+    made.expire_time.FromNanoseconds(minted.expire_time)
+    return made
+
+
+def due_tokens(tx: Tx, host_id: str, epoch: int) -> list[wire.SessionToken]:
+    """Fresh tokens for the sessions of a host whose newest one has lived long enough."""
+    fence(tx, host_id, epoch)
+    made = []
+    for row in tx.live_sessions_of_host(host_id):
+        # A start brings its own token with it.
+        starting = any(
+            command.verb in _STARTS and command.run == row.run
+            for command in tx.open_commands(row.session_id)
+        )
+        if not starting and session_token_is_due(tx, row.session_id, row.run):
+            token = fresh_token(tx, row.session_id, row.run)
+            if token is not None:
+                made.append(token)
+    return made
+
+
+def _to_command(row: CommandRow, token: wire.SessionToken | None, now_ns: int) -> wire.Command:
+    command = wire.Command.FromString(row.action)
+    command.command_id = row.command_id
+    command.session_id = row.session_id
+    command.run = row.run
+    if row.principal:
+        command.principal.CopyFrom(principal_of(row.principal))
+    if row.expire_time:
+        left = max(1, row.expire_time - now_ns)
+        command.time_to_live.FromNanoseconds(left)
+        if command.HasField("deliver"):
+            command.deliver.time_to_live.FromNanoseconds(left)
+    if token is not None:
+        command.start.token.CopyFrom(token)
+    return command

@@ -1,0 +1,158 @@
+"""Records of a host's journal: prepared on the event loop, committed in one transaction.
+
+`prepare` does what needs no rows: it checks the numbering and reads the few kinds of entries that
+move rows; all other events stay bytes. `commit` runs inside the write transaction and holds the
+fences: the epoch for the whole batch, (host, run) for each session. Called by the committer of one
+stream of the host link. Neither may wait for anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from google.protobuf.message import DecodeError
+
+from bridle.host.v1 import host_link_service_pb2 as wire
+from bridle.v1 import event_pb2
+from bridle_control.answers import answer
+from bridle_control.decisions import LIVE
+from bridle_control.links.welcome import fence
+from bridle_control.projection import MOVING, Projection
+from bridle_control.store.api import NewEvent, SessionBlob, SessionRow, Tx
+
+_log = logging.getLogger("bridle.control.links")
+
+
+class JournalGapError(Exception):
+    """An entry is missing between what is committed and what came: a bug of the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """An event that moves rows, read, and as it came."""
+
+    event: event_pb2.Event
+    data: bytes
+
+
+Step = list[NewEvent] | Moving | wire.CommandEntry | wire.DriverStateEntry
+
+
+@dataclass(slots=True)
+class Segment:
+    """Entries of one run that follow each other."""
+
+    session_id: str
+    run: int
+    steps: list[Step] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is committed together: the entries `first` .. `last` of one journal."""
+
+    journal_id: str
+    first: int
+    last: int
+    segments: list[Segment] = field(default_factory=list)
+    #: The commands that are answered in it.
+    answered: list[str] = field(default_factory=list)
+
+
+def prepare(journal_id: str, high_water: int, messages: Iterable[wire.Records]) -> Batch:
+    """Makes a batch of messages of one journal, leaving out what was committed before.
+
+    Raises JournalGapError. The batch is empty (last < first) when all of it was.
+    """
+    batch = Batch(journal_id, high_water + 1, high_water)
+    segment: Segment | None = None
+    plain: list[NewEvent] | None = None
+    for message in messages:
+        for record in message.records:
+            sequence = record.journal_sequence
+            if sequence <= batch.last:
+                continue
+            if sequence != batch.last + 1:
+                raise JournalGapError(f"entry {sequence} came after entry {batch.last}")
+            batch.last = sequence
+            if segment is None or (
+                segment.session_id != record.session_id or segment.run != record.run
+            ):
+                segment = Segment(record.session_id, record.run)
+                batch.segments.append(segment)
+                plain = None
+            kind = record.WhichOneof("entry")
+            if kind == "event" and record.event.kind not in MOVING:
+                if plain is None:
+                    plain = []
+                    segment.steps.append(plain)
+                entry = record.event
+                plain.append(NewEvent(entry.kind, record.run, entry.event))
+                continue
+            plain = None
+            step = _step(record, kind)
+            if step is not None:
+                segment.steps.append(step)
+            if kind == "command":
+                batch.answered.append(record.command.command_id)
+    return batch
+
+
+def _step(record: wire.Record, kind: str | None) -> Step | None:
+    if kind == "event":
+        try:
+            event = event_pb2.Event.FromString(record.event.event)
+        except DecodeError:
+            event = event_pb2.Event()
+        if event.WhichOneof("kind") is None:
+            # It can't be stored either: a reader of the log would stumble over it.
+            _log.error("an event that can't be read was dropped")
+            return None
+        return Moving(event, record.event.event)
+    if kind == "command":
+        return record.command
+    if kind == "driver_state":
+        return record.driver_state
+    return None
+
+
+def commit(tx: Tx, host_id: str, epoch: int, batch: Batch) -> dict[str, int]:
+    """Stores a batch and moves the journal's mark. Raises EPOCH_FENCED, JournalGapError.
+
+    Returns the current runs of the sessions in it that are this host's.
+    """
+    fence(tx, host_id, epoch)
+    known = tx.journal(host_id, batch.journal_id)
+    high_water = known.high_water if known is not None else 0
+    if high_water + 1 != batch.first:
+        raise JournalGapError(f"entry {batch.first} came after entry {high_water}")
+    projection = Projection(tx)
+    runs: dict[str, int] = {}
+    for segment in batch.segments:
+        if not segment.session_id:
+            continue
+        for step in segment.steps:
+            row = projection.session(segment.session_id)
+            if row is None or row.host_id != host_id or row.run != segment.run:
+                break  # a run that is no longer the current one: acknowledged, and dropped
+            runs[row.session_id] = row.run
+            _take(projection, row, step)
+    projection.flush()
+    tx.set_journal(host_id, batch.journal_id, batch.last)
+    return runs
+
+
+def _take(projection: Projection, row: SessionRow, step: Step) -> None:
+    if isinstance(step, wire.CommandEntry):
+        answer(projection, row, step.command_id, step.outcome, step.error_metadata)
+    elif isinstance(step, wire.DriverStateEntry):
+        projection.tx.put_blob(row.session_id, SessionBlob.DRIVER_STATE, step.state)
+    elif row.phase not in LIVE:
+        # Control ended this run itself; what its host still says of it comes too late.
+        return
+    elif isinstance(step, Moving):
+        projection.happen(row, step.event, data=step.data)
+    else:
+        projection.extend(row, step)

@@ -1,0 +1,200 @@
+"""The links that are up: who may come in, who is told of commands, when a host counts as lost.
+
+One per process. It holds no truth: which connection is a host's newest is decided in the store (the
+epoch), and everything that a link must do is in rows. The verbs ask it whether a host can be
+reached, and the store's commits are passed on to the links as hints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from bridle.host.v1 import host_link_service_pb2 as wire
+from bridle_control.clock import Clock, SystemClock, wait
+from bridle_control.links.committer import LiveTextSink
+from bridle_control.links.stream import HostStream
+from bridle_control.links.welcome import Accepted, accept, fenced, mark_lost
+from bridle_control.logs import kv
+from bridle_control.status import shutting_down
+from bridle_control.store.api import Changes, ReadTx, Store
+from bridle_core.errors import BridleError, Reason
+
+_log = logging.getLogger("bridle.control.links")
+
+#: How long after its link's end a host counts as lost, in seconds.
+LOST_AFTER = 10.0
+#: How long the old connection of a host may take to show that it lives, in seconds, when another
+#: process comes with the same identity. A host that lives answers from its event loop at once.
+PROBE = 2.0
+
+
+class Links:
+    """See the module. Used from one event loop alone."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: LiveTextSink,
+        *,
+        clock: Clock | None = None,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`wall_clock`: nanoseconds since the epoch; must be the clock of the store."""
+        self._store = store
+        self._sink = sink
+        self._clock = clock or SystemClock()
+        self._wall_clock = wall_clock
+        self._streams: dict[str, HostStream] = {}
+        # One newcomer of a host at a time; bounded by the number of hosts.
+        self._doors: dict[str, asyncio.Lock] = {}
+        # When each host whose link is down counts as lost.
+        self._lost_at: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        self._listeners: list[Callable[[str], None]] = []
+        self._closed = False
+        store.listen(self._changed)
+
+    # ------------------------------------------------------------ for the verbs
+
+    def is_live(self, host_id: str) -> bool:
+        """Whether commands reach the host now."""
+        stream = self._streams.get(host_id)
+        return stream is not None and stream.ready
+
+    def live_hosts(self) -> frozenset[str]:
+        """The ids of all hosts that can be reached."""
+        return frozenset(host for host, stream in self._streams.items() if stream.ready)
+
+    def withdraw(self, host_id: str, command_id: str) -> None:
+        """Tells the host not to do a command that it may not have begun."""
+        stream = self._streams.get(host_id)
+        if stream is not None:
+            stream.withdraw(command_id)
+
+    def end(self, host_id: str, error: BridleError) -> None:
+        """Ends the host's link with an error: its host was removed."""
+        stream = self._streams.get(host_id)
+        if stream is not None:
+            stream.end(error)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Calls `listener(host_id)` on the loop when a host can be reached, or no longer can."""
+        self._listeners.append(listener)
+
+    # ------------------------------------------------------------ for the service
+
+    def stream(self, host_id: str) -> HostStream:
+        """A new connection of a host, which is not let in yet. Raises SHUTTING_DOWN."""
+        if self._closed:
+            raise shutting_down()
+        return HostStream(
+            host_id,
+            store=self._store,
+            clock=self._clock,
+            sink=self._sink,
+            gatekeeper=self,
+            wall_clock=self._wall_clock,
+        )
+
+    async def enter(self, stream: HostStream, hello: wire.Hello) -> Accepted:
+        """Lets the stream in as the host's newest. Raises HOST_TWIN, TOKEN_REVOKED.
+
+        The same incarnation replaces its own old stream. Another one may only when the old one is
+        dead: two processes with one identity would throw each other out for ever.
+        """
+        host_id = stream.host_id
+        async with self._doors.setdefault(host_id, asyncio.Lock()):
+            old = self._streams.get(host_id)
+            if (
+                old is not None
+                and old.incarnation != hello.incarnation
+                and await old.answers(PROBE)
+            ):
+                _log.warning("a second process has a host's identity", extra=kv(host=host_id))
+                raise BridleError(
+                    Reason.HOST_TWIN,
+                    "another live process is connected as this host",
+                    metadata={"host": host_id},
+                    retry_after=30.0,
+                )
+            accepted = await self._store.write(lambda tx: accept(tx, host_id, hello), urgent=True)
+            if old is not None:
+                old.end(fenced(accepted.epoch))
+            self._streams[host_id] = stream
+        if accepted.journal_lost:
+            _log.warning("a host's journal is lost", extra=kv(host=host_id))
+        return accepted
+
+    def opened(self, stream: HostStream) -> None:
+        """The stream's handshake is over."""
+        if self._streams.get(stream.host_id) is stream:
+            self._lost_at.pop(stream.host_id, None)
+            _log.info("linked", extra=kv(host=stream.host_id, epoch=stream.epoch))
+            self._tell(stream.host_id)
+
+    def left(self, stream: HostStream) -> None:
+        """The stream has ended."""
+        host_id = stream.host_id
+        if self._streams.get(host_id) is not stream:
+            return  # a newer one took its place, or it was never let in
+        del self._streams[host_id]
+        _log.info("link ended", extra=kv(host=host_id, goodbye=stream.said_goodbye))
+        self._lose_later(host_id)
+        self._tell(host_id)
+
+    def _tell(self, host_id: str) -> None:
+        for listener in self._listeners:
+            listener(host_id)
+
+    def _changed(self, changes: Changes) -> None:
+        for host_id in changes.hosts:
+            stream = self._streams.get(host_id)
+            if stream is not None:
+                stream.hint()
+
+    # ------------------------------------------------------------ hosts that are lost
+
+    async def run(self) -> None:
+        """Says HostLost of hosts whose link stays down, until cancelled."""
+        for host_id in await self._store.read(_hosts_with_live_sessions):
+            if not self.is_live(host_id):
+                self._lose_later(host_id)
+        while True:
+            soonest = min(self._lost_at.values(), default=None)
+            await wait(self._wake, self._clock, soonest)
+            self._wake.clear()
+            now = self._clock.now()
+            for host_id in [host for host, when in self._lost_at.items() if when <= now]:
+                del self._lost_at[host_id]
+                if not self.is_live(host_id):
+                    await self._lose(host_id)
+
+    async def _lose(self, host_id: str) -> None:
+        try:
+            await self._store.write(lambda tx: mark_lost(tx, host_id), urgent=True)
+        except BridleError as error:
+            # The store refuses at present (it is full, say); the sessions are told when it takes.
+            _log.warning("a lost host was not noted", extra=kv(host=host_id, reason=error.reason))
+            self._lose_later(host_id)
+
+    def _lose_later(self, host_id: str) -> None:
+        self._lost_at[host_id] = self._clock.now() + LOST_AFTER
+        self._wake.set()
+
+    # ------------------------------------------------------------ the end
+
+    async def close(self) -> None:
+        """Says goodbye to all hosts and waits until their streams have ended; takes no new ones."""
+        self._closed = True
+        streams = list(self._streams.values())
+        for stream in streams:
+            stream.end(shutting_down(), goodbye="control is shutting down")
+        for stream in streams:
+            await stream.gone()
+
+
+def _hosts_with_live_sessions(tx: ReadTx) -> list[str]:
+    return [host.host_id for host in tx.hosts(None) if host.live_sessions and not host.lost]

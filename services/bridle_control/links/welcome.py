@@ -1,0 +1,225 @@
+"""What a host's connection changes in the rows: its welcome, and the comparison of inventories.
+
+Functions that run inside a write transaction; called by one stream of the host link, in this order:
+`accept` for the Hello, `reconcile` for the whole inventory, `end_missing` once all that the host
+had journaled by its Hello is committed. They decide nothing about the stream itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bridle.host.v1 import host_link_service_pb2 as wire
+from bridle.v1 import event_pb2, host_service_pb2, receipt_pb2, session_pb2
+from bridle_control import outcomes
+from bridle_control.decisions import LIVE
+from bridle_control.endings import give_up, lose, lose_turn
+from bridle_control.projection import Projection
+from bridle_control.store.api import CommandRow, CommandState, HostRow, ReadTx, SessionRow, Tx
+from bridle_core.errors import BridleError, Reason
+
+_STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
+
+#: What the end of a run says that its host forgot.
+FORGOTTEN = "the host came back without this run"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A connection's place: its epoch, and where the host's journal stands with us."""
+
+    host: HostRow
+    epoch: int
+    high_water: int
+    journal_lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """`kill`: runs that the host must end. `missing`: session → run that it may have forgotten."""
+
+    kill: tuple[tuple[str, int], ...]
+    missing: Mapping[str, int]
+
+
+def fence(tx: ReadTx, host_id: str, epoch: int) -> HostRow:
+    """The host's row, if this epoch is its current one. Raises EPOCH_FENCED, TOKEN_REVOKED."""
+    host = tx.host(host_id)
+    if host is None:
+        raise BridleError(Reason.TOKEN_REVOKED, "this host was removed")
+    if host.epoch != epoch:
+        raise fenced(host.epoch)
+    return host
+
+
+def fenced(epoch: int) -> BridleError:
+    """What an old connection is told."""
+    return BridleError(
+        Reason.EPOCH_FENCED,
+        "a newer connection of this host was accepted",
+        metadata={"epoch": str(epoch)},
+    )
+
+
+def accept(tx: Tx, host_id: str, hello: wire.Hello) -> Accepted:
+    """Takes the connection: a higher epoch, the host's row as the Hello has it."""
+    epoch = tx.bump_epoch(host_id, hello.incarnation)
+    host = tx.host(host_id)
+    if host is None:
+        raise BridleError(Reason.TOKEN_REVOKED, "this host was removed")
+    host = replace(
+        host,
+        boot_id=hello.boot_id,
+        version=hello.version,
+        containment=tuple(hello.containment),
+        agents=host_service_pb2.ListAgentsResponse(agents=hello.agents).SerializeToString(
+            deterministic=True
+        ),
+        session_limit=hello.session_limit,
+        last_seen_time=tx.now,
+    )
+    tx.update_host(host)
+    high_water, lost = _journal(tx, host_id, hello)
+    return Accepted(host, epoch, high_water, lost)
+
+
+def _journal(tx: Tx, host_id: str, hello: wire.Hello) -> tuple[int, bool]:
+    """Where the journal stands, and whether what was in it is lost.
+
+    Lost are: a journal that isn't the one that we knew; one that is older than what we have; one
+    that was trimmed beyond what we have (our store is older than the host: it was restored).
+    """
+    known = tx.journal(host_id, hello.journal_id)
+    before_floor = max(hello.journal_floor, 1) - 1
+    if known is None:
+        lost = bool(tx.journals(host_id))
+        tx.set_journal(host_id, hello.journal_id, before_floor)
+        return before_floor, lost
+    if hello.journal_sequence < known.high_water:
+        return known.high_water, True
+    if before_floor > known.high_water:
+        tx.set_journal(host_id, hello.journal_id, before_floor)
+        return before_floor, True
+    return known.high_water, False
+
+
+# ---------------------------------------------------------------- inventory
+
+
+def reconcile(
+    tx: Tx,
+    accepted: Accepted,
+    sessions: Mapping[str, wire.LiveSession],
+) -> Reconciled:
+    """Compares what the host has with what the rows say, and writes HostReturned."""
+    host = fence(tx, accepted.host.host_id, accepted.epoch)
+    projection = Projection(tx)
+    kill = [
+        (live.session_id, live.run)
+        for live in sessions.values()
+        if not _is_ours(tx.session(live.session_id), host.host_id, live.run)
+    ]
+    missing: dict[str, int] = {}
+    for row in tx.live_sessions_of_host(host.host_id):
+        told = sessions.get(row.session_id)
+        there = told is not None and told.run == row.run
+        if host.lost:
+            returned = event_pb2.HostReturned(host_id=host.host_id)
+            projection.happen(row, event_pb2.Event(host_returned=returned))
+        if there and accepted.journal_lost and told is not None:
+            _adopt(projection, row, told)
+        elif not there and (accepted.journal_lost or _was_started(tx, row)):
+            missing[row.session_id] = row.run
+    if host.lost:
+        tx.update_host(replace(host, lost=False))
+    projection.flush()
+    return Reconciled(tuple(kill), missing)
+
+
+def _is_ours(row: SessionRow | None, host_id: str, run: int) -> bool:
+    return row is not None and row.host_id == host_id and row.run == run and row.phase in LIVE
+
+
+def _was_started(tx: ReadTx, row: SessionRow) -> bool:
+    """Whether the host once answered the start of this run: then it must know the run."""
+    return not any(
+        command.verb in _STARTS and command.run == row.run and command.state < CommandState.ANSWERED
+        for command in tx.open_commands(row.session_id)
+    )
+
+
+def _adopt(projection: Projection, row: SessionRow, told: wire.LiveSession) -> None:
+    """A live run whose journal is lost: it goes on, with what the host still knows of it.
+
+    What happened between our last event and now is lost with the journal: the turn that we knew is
+    over unless it is the one that is on, and a command that the host may have had is UNKNOWN unless
+    its input still waits there.
+    """
+    for command in projection.tx.open_commands(row.session_id):
+        if command.run == row.run and not _still_there(command, told):
+            lose(projection, row, command)
+        elif command.verb in _STARTS or command.input_id in told.input_ids:
+            _confirm(projection.tx, command)
+    if row.turn_open and told.open_turn != row.turn:
+        lose_turn(projection, row)
+    current = projection.session(row.session_id) or row
+    if told.phase in LIVE and told.phase != current.phase:
+        moved = event_pb2.PhaseChanged(to=told.phase)
+        setattr(moved, "from", current.phase)  # (a keyword of the language)
+        projection.happen(current, event_pb2.Event(phase_changed=moved))
+        current = projection.session(row.session_id) or current
+    if told.open_turn > current.turn:
+        projection.put(
+            replace(current, turn=told.open_turn, turn_open=True, update_time=projection.tx.now)
+        )
+    lost = event_pb2.Diagnostic(
+        kind=event_pb2.DIAGNOSTIC_KIND_JOURNAL_LOST,
+        message="the host's journal was lost; what happened since the event before is not known",
+    )
+    projection.happen(current, event_pb2.Event(diagnostic=lost))
+
+
+def _still_there(command: CommandRow, told: wire.LiveSession) -> bool:
+    return command.verb in _STARTS or (
+        command.verb == receipt_pb2.VERB_SEND and command.input_id in told.input_ids
+    )
+
+
+def _confirm(tx: Tx, command: CommandRow) -> None:
+    """The inventory itself is the answer that was lost."""
+    if command.state >= CommandState.ANSWERED:
+        return
+    if command.verb in _STARTS:
+        outcome = outcomes.decided(tx.now, outcomes.RAN, receipt_pb2.OUTCOME_REASON_DONE)
+    else:
+        outcome = receipt_pb2.Outcome(
+            state=outcomes.PENDING, reason=receipt_pb2.OUTCOME_REASON_QUEUED
+        )
+    tx.update_command(outcomes.settle(command, outcome))
+
+
+def end_missing(tx: Tx, accepted: Accepted, missing: Mapping[str, int]) -> None:
+    """Ends the runs that the host has forgotten, now that all it had to say is committed."""
+    fence(tx, accepted.host.host_id, accepted.epoch)
+    projection = Projection(tx)
+    for session_id, run in missing.items():
+        row = projection.session(session_id)
+        if _is_ours(row, accepted.host.host_id, run) and row is not None:
+            give_up(projection, row, session_pb2.END_REASON_HOST_STATE_LOST, FORGOTTEN)
+    projection.flush()
+
+
+def mark_lost(tx: Tx, host_id: str) -> None:
+    """Writes HostLost to every live session of a host, once."""
+    host = tx.host(host_id)
+    if host is None or host.lost:
+        return
+    projection = Projection(tx)
+    rows = tx.live_sessions_of_host(host_id)
+    for row in rows:
+        lost = event_pb2.HostLost(host_id=host_id)
+        projection.happen(row, event_pb2.Event(host_lost=lost))
+    projection.flush()
+    if rows:
+        tx.update_host(replace(host, lost=True))
