@@ -452,42 +452,29 @@ class Tree:
             for process in listed
         ]
 
-    def kill_all(self) -> dict[int, Process]:
-        """SIGKILL everything once. Returns what was there."""
-        found = self.scan()
+    def kill(self, found: Iterable[Process]) -> None:
+        """SIGKILL everything once; `found` is what a scan has shown."""
         if self.cgroup is not None:
             self.cgroup.kill()
         if self.namespaced and self.own == 1:
             # From the init of a namespace this reaches all of it, and nothing else; the kernel
             # refuses forks that race with it.
-            if found:
-                with suppress(ProcessLookupError):
-                    os.kill(-1, signal.SIGKILL)
-            return found
-        for process in found.values():
+            with suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            return
+        for process in found:
             if not process.dead:
                 send_signal(process, signal.SIGKILL)
-        self.kill_orphans()
-        return found
 
-    def kill_orphans(self) -> None:
-        """Kill what is handed to us as its parents die, faster than it can fork and leave.
-
-        Nobody but us reaps our children, so their pids are safe to signal.
-        """
-        for _ in range(200):
-            try:
-                path = f"{self.own}/task/{self.own}/children"
-                with open(open_proc(path), "rb", buffering=0) as file:
-                    children = [int(pid) for pid in file.read(65_536).split()]
-            except (OSError, ValueError):
-                return
-            alive = [process for pid in children if (process := read_process(pid)) is not None]
-            alive = [process for process in alive if not process.dead]
-            if not alive:
-                return
-            for process in alive:
-                send_signal(process, signal.SIGKILL)
+    def children(self) -> list[Process]:
+        """Our own children: the root, and whoever lost its parent. Much quicker than a scan."""
+        try:
+            path = f"{self.own}/task/{self.own}/children"
+            with open(open_proc(path), "rb", buffering=0) as file:
+                pids = [int(pid) for pid in file.read(65_536).split()]
+        except (OSError, ValueError):
+            return []
+        return [process for pid in pids if (process := read_process(pid)) is not None]
 
 
 # --- The socket ----------------------------------------------------------------------------------
@@ -1149,32 +1136,54 @@ class Shim:
         reply["rungs"] = rungs
         reply["duration"] = time.monotonic() - started
 
+    def kill_orphans(self, spared: set[Key]) -> list[Process]:
+        """Kill what is handed to us as its parents die, faster than it can fork and leave.
+
+        A process that forks and exits without end is never where a scan looks for it, but each of
+        its successors becomes our child. Returns those that were alive.
+        """
+        found: dict[Key, Process] = {}
+        # Long enough to catch a sprinter, short enough for the pipes to wait.
+        deadline = time.monotonic() + 0.05
+        while time.monotonic() < deadline:
+            self.reap()
+            fresh = [process for process in self.tree.children() if process.key not in spared]
+            if not fresh:
+                break
+            for process in fresh:
+                if not process.dead:
+                    found[process.key] = process
+                    send_signal(process, signal.SIGKILL)
+        return list(found.values())
+
     def kill_everything(self, rungs: list[dict[str, Any]], reply: dict[str, Any]) -> Pauses:
         """SIGKILL until two looks in a row find nothing, not even a corpse."""
         begun = time.monotonic()
-        first: list[Process] | None = None
+        killed: set[Key] = set()
         described: list[dict[str, Any]] = []
         empty = 0
         pause = 0.001
-        found: dict[int, Process] = {}
+        found: list[Process] = []
         while empty < 2 and time.monotonic() < begun + KILL_LIMIT:
             childless = self.reap()
-            found = self.tree.scan()
+            found = list(self.tree.scan().values())
             populated = self.tree.cgroup is not None and self.tree.cgroup.populated()
             if childless and not found and not populated:
                 empty += 1
                 continue
             empty = 0
-            if first is None:
-                first = [process for process in found.values() if not process.dead]
-                described = self.tree.describe(first)
-            self.tree.kill_all()
+            fresh = [p for p in found if not p.dead and p.key not in killed]
+            described += self.tree.describe(fresh[: LISTED - len(described)])
+            killed.update(process.key for process in fresh)
+            self.tree.kill(found)
+            killed.update(process.key for process in self.kill_orphans(set()))
             yield pause
             pause = min(pause * 1.5, 0.05)
-        if first:
-            rungs.append(rung(signal.SIGKILL, len(first), described, begun))
-        reply["remaining"] = len(found)
-        reply["left"] = self.tree.describe(found.values())
+        if killed:
+            rungs.append(rung(signal.SIGKILL, len(killed), described, begun))
+        # What cannot be seen gone counts as there, even when it cannot be named.
+        reply["remaining"] = 0 if empty == 2 else max(1, len(found))
+        reply["left"] = self.tree.describe(found)
 
     def interrupt(self, request: dict[str, Any], reply: dict[str, Any]) -> Pauses:
         """Signal, then kill, what was born since the mark. What is older lives on."""
@@ -1225,20 +1234,21 @@ class Shim:
         empty = 0
         limit = time.monotonic() + INTERRUPT_KILL_LIMIT
         while empty < 2 and time.monotonic() < limit:
-            self.reap()
+            orphans = self.kill_orphans(older)
             found = young()
-            if not found:
+            if not found and not orphans:
                 empty += 1
                 continue
             empty = 0
-            describe(found)
+            describe(found + orphans)
+            killed.update((process.key, process) for process in orphans)
             for process in found:
                 if send_signal(process, signal.SIGKILL):
                     killed[process.key] = process
             yield 0.002
         reply["signalled"] = [described[key] for key in signalled if key in described][:LISTED]
         reply["killed"] = [described[key] for key in killed if key in described][:LISTED]
-        reply["remaining"] = len(found)
+        reply["remaining"] = 0 if empty == 2 else max(1, len(found))
         reply["duration"] = time.monotonic() - started
 
     # The end.

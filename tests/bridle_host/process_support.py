@@ -57,7 +57,7 @@ class Bench:
             "argv": argv,
             "directory": str(self.directory),
             "environment": self.environment(),
-            "session_id": f"session-{len(self.started)}",
+            "session_id": f"{self.tag[:8]}-{len(self.started)}",
             "run": 1,
             "state_directory": self.directory / f"state-{len(self.started)}",
         }

@@ -158,12 +158,12 @@ async def test_a_killed_shim_is_noticed_and_what_it_held_is_swept(room: Bench, a
     process = await room.spawn(python(STUBBORN[agent]))
     await read_until(process, b"ready")
     os.kill(process.shim_pid, signal.SIGKILL)
-    assert await asyncio.wait_for(process.wait(), 15) == ExitStatus(None, None)
-    if agent != "runner":
-        assert room.living() == []
-    await until(lambda: not room.living())
+    status = await asyncio.wait_for(process.wait(), 15)
+    # The root of a runner is gone before its shim.
+    assert status == ExitStatus(None, None) or agent == "runner"
     proof = await process.stop(Ladder(5, 5))
     assert proof.remaining == 0
+    assert room.living() == []
     assert await read_all(process) == {}
     with pytest.raises(ShimLostError):
         await process.mark()

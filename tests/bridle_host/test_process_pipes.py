@@ -341,7 +341,7 @@ async def test_the_environment_reaches_the_agent_and_nobody_else(room: Bench) ->
     await read_until(process, b"SECRET=canary-5f0c\n")
     given = environment_of(process.pid)
     assert given["ODD"] == "a=b\nc\udcff"
-    assert given["BRIDLE_SESSION_MARK"].startswith("session-0:")
+    assert given["BRIDLE_SESSION_MARK"].startswith(f"{room.tag[:8]}-0:")
     shim = Path(f"/proc/{process.shim_pid}")
     for file in (shim / "cmdline", shim / "environ", *process_state(room).iterdir()):
         if file.is_file():
