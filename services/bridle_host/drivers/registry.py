@@ -1,0 +1,11 @@
+"""The drivers that a host has, by the names that users give."""
+
+from __future__ import annotations
+
+from bridle_host.drivers.base import DriverFactory
+from bridle_host.drivers.shell import ShellFactory
+
+
+def factories() -> dict[str, DriverFactory]:
+    """All of them; `probe` says which can be used on this machine."""
+    return {factory.name: factory for factory in (ShellFactory(),)}
