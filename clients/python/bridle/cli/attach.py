@@ -1,0 +1,135 @@
+"""Watching and talking at once: `bridle attach`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from bridle.cli import output
+from bridle.cli.base import Call, command
+from bridle.cli.screen import Standing
+from bridle.cli.watch import CONNECT_TIMEOUT, PlainShow, Show, TerminalShow, run
+from bridle.errors import BridleError
+from bridle.v1 import watch_pb2
+
+if TYPE_CHECKING:
+    from bridle.client import Client
+    from bridle.v1 import session_pb2
+
+#: A second Ctrl-C within this many seconds leaves.
+TWICE = 2.0
+#: Of the past, so that one sees where one is.
+TAIL = 20
+
+
+@command("attach", json=False)
+@click.argument("slug", required=False)
+async def attach(call: Call, slug: str | None) -> None:
+    """Watch a session and send it each line that you type.
+
+    Ctrl-C interrupts the turn that is on, twice it leaves; so does Ctrl-D. The session goes on.
+    """
+    async with call.client(timeout=CONNECT_TIMEOUT) as client:
+        session = call.session(slug)
+        found = await client.get_session(session)
+        show: Show = TerminalShow(Standing(found)) if output.colour() else PlainShow(call)
+        stream = client.watch(
+            client_ref(found), tail=TAIL, until=watch_pb2.WATCH_UNTIL_RUN_END, live_text=True
+        )
+        talk = Talk(call, client, client_ref(found))
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(run(stream, show, None))
+                talking = group.create_task(talk.run())
+                done = await _first(watching, talking)
+                for task in {watching, talking} - done:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            # One of the two failed; the other was cancelled for it.
+            raise errors.exceptions[0] from None
+        finally:
+            show.close()
+
+
+def client_ref(session: session_pb2.Session) -> session_pb2.SessionRef:
+    """The session by its id: a slug may be taken anew."""
+    from bridle.calls import by_id
+
+    return by_id(session.session_id, session.workspace)
+
+
+async def _first(*tasks: asyncio.Task[None]) -> set[asyncio.Task[None]]:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    return done
+
+
+class Talk:
+    """Sends what is typed, a line an input; Ctrl-C interrupts."""
+
+    def __init__(self, call: Call, client: Client, session: session_pb2.SessionRef) -> None:
+        self._call = call
+        self._client = client
+        self._session = session
+        # Lines not sent yet and interrupts not made yet (None); a person types no faster.
+        self._todo: asyncio.Queue[str | None] = asyncio.Queue(maxsize=1000)
+        self._leave = asyncio.Event()
+        self._last = -TWICE
+        self._rest = b""
+
+    async def run(self) -> None:
+        """Until the end of stdin, or Ctrl-C twice."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupted)
+        loop.add_reader(sys.stdin.fileno(), self._readable)
+        try:
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(self._send())
+                await self._leave.wait()
+                await self._todo.join()
+                sending.cancel()
+        finally:
+            loop.remove_reader(sys.stdin.fileno())
+            loop.remove_signal_handler(signal.SIGINT)
+
+    def _interrupted(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._last < TWICE:
+            self._leave.set()
+        self._last = now
+        self._put(None)
+
+    def _readable(self) -> None:
+        import os
+
+        data = os.read(sys.stdin.fileno(), 65536)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                self._put(text)
+        if not data:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self._leave.set()
+
+    def _put(self, item: str | None) -> None:
+        try:
+            self._todo.put_nowait(item)
+        except asyncio.QueueFull:
+            self._call.note("too much at once; the line was not sent")
+
+    async def _send(self) -> None:
+        while True:
+            item = await self._todo.get()
+            try:
+                if item is None:
+                    await self._client.interrupt(self._session)
+                else:
+                    await self._client.send(self._session, item)
+            except BridleError as error:
+                self._call.note(f"{error.code.name}: {error.message}")
+            finally:
+                self._todo.task_done()
