@@ -19,8 +19,6 @@ from bridle_control.links.registry import Links
 from bridle_control.logs import kv
 from bridle_control.projection import Projection
 from bridle_control.store.api import (
-    RECEIPT_RETENTION_NS,
-    TOMBSTONE_RETENTION_NS,
     Changes,
     CommandRow,
     CommandState,
@@ -37,12 +35,8 @@ INTERRUPT_TTL_NS = 5 * 10**9
 #: How long a Stop or a Kill stays in force while the host is away. In ns.
 STOP_TTL_NS = 24 * 3600 * 10**9
 
-#: How often what is past its retention is cleared away, and how many rows at a time: a write may
-#: not make others wait. In seconds, rows.
-_PURGE_EVERY = 60.0
-_PURGE_ROWS = 1000
-#: How soon the sweeper looks again after the store refused it, in seconds.
-_AGAIN = 1.0
+#: How often the sweeper looks, in seconds: so late may an expiry be.
+_SWEEP_EVERY = 1.0
 
 
 class Commands:
@@ -63,38 +57,39 @@ class Commands:
         self._wall_clock = wall_clock
         # One event for each waiter; a waiter is an open call, and those are bounded.
         self._waiters: dict[str, set[asyncio.Event]] = {}
-        self._sweep = asyncio.Event()
         store.listen(self._changed)
 
     def _changed(self, changes: Changes) -> None:
-        if changes.commands:
-            self._sweep.set()
-            for command_id in self._waiters.keys() & changes.commands:
-                for event in self._waiters[command_id]:
-                    event.set()
+        for command_id in self._waiters.keys() & changes.commands:
+            for event in self._waiters[command_id]:
+                event.set()
 
     # ------------------------------------------------------------ waiting
 
-    async def answered(self, command_id: str, budget: float) -> CommandRow | None:
+    async def answered(self, row: CommandRow, budget: float) -> CommandRow | None:
         """The row once the host has answered, or as it is after `budget` seconds; None: gone."""
-        return await self._wait(command_id, CommandState.ANSWERED, budget)
+        return await self._wait(row, CommandState.ANSWERED, budget)
 
-    async def done(self, command_id: str, budget: float) -> CommandRow | None:
+    async def done(self, row: CommandRow, budget: float) -> CommandRow | None:
         """The row once its outcome is decided, or as it is after `budget` seconds; None: gone."""
-        return await self._wait(command_id, CommandState.DONE, budget)
+        return await self._wait(row, CommandState.DONE, budget)
 
-    async def _wait(self, command_id: str, state: CommandState, budget: float) -> CommandRow | None:
+    async def _wait(self, row: CommandRow, state: CommandState, budget: float) -> CommandRow | None:
+        """`row` must be what a read or a write has just returned: no change of it is missed then,
+        since the store tells of later commits only after that."""
+        if row.state >= state:
+            return row
+        command_id = row.command_id
         until = self._clock.now() + budget
         event = asyncio.Event()
         self._waiters.setdefault(command_id, set()).add(event)
         try:
             while True:
-                row = await self._store.read(lambda tx: tx.command(command_id))
-                if row is None or row.state >= state:
-                    return row
-                if self._clock.now() >= until or not await wait(event, self._clock, until):
-                    return await self._store.read(lambda tx: tx.command(command_id))
+                in_time = await wait(event, self._clock, until)
                 event.clear()
+                now = await self._store.read(lambda tx: tx.command(command_id))
+                if now is None or now.state >= state or not in_time:
+                    return now
         finally:
             waiters = self._waiters[command_id]
             waiters.discard(event)
@@ -115,33 +110,19 @@ class Commands:
     # ------------------------------------------------------------ the sweeper
 
     async def run(self) -> None:
-        """Lets commands expire and clears away what is past its retention, until cancelled."""
-        purge_at = self._clock.now()
+        """Lets commands expire, until cancelled."""
         while True:
-            self._sweep.clear()
             try:
-                soonest = await self._expire()
-                if self._clock.now() >= purge_at:
-                    more = await self._store.write(purge)
-                    purge_at = self._clock.now() + (0.0 if more else _PURGE_EVERY)
+                await self._expire()
             except BridleError as error:
                 _log.warning("could not sweep", extra=kv(reason=error.reason))
-                soonest = self._clock.now() + _AGAIN
-            await wait(self._sweep, self._clock, min(purge_at, soonest))
+            await wait(asyncio.Event(), self._clock, self._clock.now() + _SWEEP_EVERY)
 
-    async def _expire(self) -> float:
-        """Expires what is due; returns when the next is, on the monotonic clock."""
+    async def _expire(self) -> None:
         soonest = await self._store.read(lambda tx: tx.next_command_expiry())
-        now_ns = self._wall_clock()
-        if soonest and soonest <= now_ns:
-            gone = await self._store.write(expire, urgent=True)
-            for row in gone:
+        if 0 < soonest <= self._wall_clock():
+            for row in await self._store.write(expire, urgent=True):
                 self._links.withdraw(row.host_id, row.command_id)
-            soonest = await self._store.read(lambda tx: tx.next_command_expiry())
-        if not soonest:
-            return float("inf")
-        # Not at once even for what is due: it is a host's to decide, see `expire`.
-        return self._clock.now() + max(_AGAIN, (soonest - self._wall_clock()) / 1e9)
 
 
 # ---------------------------------------------------------------- inside a transaction
@@ -160,15 +141,14 @@ def withdraw(tx: Tx, command_ids: Sequence[str]) -> list[CommandRow]:
 def expire(tx: Tx) -> list[CommandRow]:
     """Decides the commands whose time is over; returns those that a host may have to be told of.
 
-    An input that a host may have had is the host's to expire: it may have been consumed.
+    An input that a host may have had is the host's to expire: it may have been consumed. The store
+    does not even name those.
     """
     projection = Projection(tx)
     gone = []
     for row in tx.commands_expired(tx.now):
         if row.verb != receipt_pb2.VERB_SEND:
             gone.append(_expired(tx, row))
-            continue
-        if row.state != CommandState.ACCEPTED:
             continue
         session = projection.session(row.session_id)
         if session is not None:
@@ -187,17 +167,6 @@ def _expired(tx: Tx, row: CommandRow) -> CommandRow:
     settled = outcomes.settle(row, outcome)
     tx.update_command(settled)
     return settled
-
-
-def purge(tx: Tx) -> bool:
-    """Clears away some of what is past its retention. Whether there may be more."""
-    counts = (
-        tx.purge_commands(tx.now - RECEIPT_RETENTION_NS, _PURGE_ROWS),
-        tx.purge_tombstones(tx.now - TOMBSTONE_RETENTION_NS, _PURGE_ROWS),
-        tx.purge_tokens(tx.now - RECEIPT_RETENTION_NS, _PURGE_ROWS),
-        tx.purge_events(_PURGE_ROWS),
-    )
-    return _PURGE_ROWS in counts
 
 
 def is_ending(tx: ReadTx, session_id: str, run: int) -> bool:

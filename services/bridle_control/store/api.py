@@ -534,10 +534,11 @@ class ReadTx(Protocol):
         """In the order of commits."""
 
     def commands_expired(self, now: int, limit: int = 256) -> list[CommandRow]:
-        """Not yet ANSWERED, with an expire_time at or before `now`; soonest first."""
+        """Not yet ANSWERED, with an expire_time at or before `now`; soonest first. Without those
+        that are HANDED and bring an input: a host may have consumed it."""
 
     def next_command_expiry(self) -> int:
-        """The soonest expire_time of a command that is not yet ANSWERED; 0 for none."""
+        """The soonest expire_time of what `commands_expired` would name; 0 for none."""
 
 
 class Tx(ReadTx, Protocol):

@@ -117,13 +117,16 @@ class CommandReads(ReadBase):
     def commands_expired(self, now: int, limit: int = 256) -> list[CommandRow]:
         rows = self._all(
             f"{_COMMANDS} WHERE state < 3 AND expire_time > 0 AND expire_time <= ?"
-            " ORDER BY expire_time, position LIMIT ?",
+            " AND NOT (state = 2 AND input_id <> '') ORDER BY expire_time, position LIMIT ?",
             (now, limit),
         )
         return [_command(row) for row in rows]
 
     def next_command_expiry(self) -> int:
-        row = self._one("SELECT min(expire_time) FROM commands WHERE state < 3 AND expire_time > 0")
+        row = self._one(
+            "SELECT min(expire_time) FROM commands WHERE state < 3 AND expire_time > 0"
+            " AND NOT (state = 2 AND input_id <> '')"
+        )
         return row[0] or 0
 
 
