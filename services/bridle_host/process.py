@@ -106,13 +106,16 @@ class ShimProcess:
     """One agent process in its containment.
 
     pid: of the agent's root process, as the host sees it; start_time: epoch seconds; containment:
-    the level that it really got, as in `Containment.name`; shim_pid: of the shim.
+    the level that it really got, as in `Containment.name`; shim_pid: of the shim. blocked: whether
+    the agent has to wait because its output isn't consumed; blockages: how often that has begun.
     """
 
     pid: int
     start_time: float
     containment: str
     shim_pid: int
+    blocked: bool = False
+    blockages: int = 0
 
     def __init__(self, spec: ProcessSpec) -> None:
         """For `spawn` only."""
@@ -229,6 +232,9 @@ class ShimProcess:
             data = body[shim.OUTPUT_HEAD.size :]
             self._chunks.append(Chunk(Stream(min(stream, 3)), data, seconds, stream))
             self._arrived.set()
+        elif kind == shim.BLOCKED:
+            self.blocked = body == b"\1"
+            self.blockages += self.blocked
         elif kind == shim.STDIN_TAKEN:
             self._input_taken, broken = shim.TAKEN.unpack(body)
             self._input_closed = self._input_closed or bool(broken)

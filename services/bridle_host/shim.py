@@ -33,10 +33,11 @@ Socket: frames of ``>IB`` (length of the body, type), then the body. J = JSON ob
   REPLY         shim   J id, … or id, error
   EXIT          shim   J code | null, signal | null, time (epoch s), offset (end of all output)
   RELEASE       host   nothing; kill what is left, remove the state, end
+  BLOCKED       shim   >B 1: the cap is reached, the agent waits for us; 0: reading goes on
 
 Promises:
 - Output is never dropped and never reordered within a stream. Above `cap` unacknowledged bytes the
-  shim stops reading, so that the agent blocks on its pipe.
+  shim stops reading, so that the agent blocks on its pipe, until half of them are acknowledged.
 - What is read from a control pipe follows everything that was in stdout and stderr at that moment:
   an agent that prints, then writes a marker to a control pipe, is seen in this order. Output that
   is printed *after* the marker may overtake it.
@@ -77,6 +78,7 @@ PROTOCOL_VERSION = 1
 
 HELLO, START, STARTED, REFUSED, OUTPUT, ACK = 1, 2, 3, 4, 5, 6
 STDIN, STDIN_END, STDIN_TAKEN, REQUEST, REPLY, EXIT, RELEASE = 7, 8, 9, 10, 11, 12, 13
+BLOCKED = 14
 
 FRAME = struct.Struct(">IB")
 OUTPUT_HEAD = struct.Struct(">BQd")
@@ -648,9 +650,12 @@ class Output:
 
     def balance(self) -> None:
         """Read while there is room. What isn't read stays in the pipe: the agent blocks on it."""
-        reading = self.discarding or self.cost < self.cap
+        limit = self.cap if self.reading or not self.spooled else self.cap // 2
+        reading = self.discarding or self.cost < limit
         if reading == self.reading:
             return
+        if self.spooled:
+            self.channel.send(BLOCKED, b"\0" if reading else b"\1")
         self.reading = reading
         for descriptor in self.streams:
             if reading:

@@ -48,10 +48,10 @@ import asyncio, json, os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bridle_host.containment import detect
-from bridle_host.process import ProcessSpec, ShimProcess
+from bridle_host.process import Ladder, ProcessSpec, ShimProcess
 
 async def main():
-    directory, level, count, source, tag = sys.argv[2:]
+    directory, level, count, source, tag, stopping = sys.argv[2:]
     directory = Path(directory)
     environment = {**os.environ, 'TEST_TAG': tag}
     containment = detect(level)
@@ -64,6 +64,10 @@ async def main():
         async for chunk in held[-1].output():
             if b'ready' in chunk.data: break
         print(json.dumps([held[-1].pid, held[-1].shim_pid]), flush=True)
+    stops = [asyncio.ensure_future(process.stop(Ladder(60, 60))) for process in held if stopping]
+    for process in held if stopping else []:
+        async for chunk in process.output():
+            if b'hit' in chunk.data: break
     print('all', flush=True)
     await asyncio.sleep(600)
 
@@ -80,11 +84,12 @@ async def room(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 class Host:
     """The small host service as a process of its own."""
 
-    def __init__(self, room: Bench, count: int, source: str) -> None:
+    def __init__(self, room: Bench, count: int, source: str, stopping: str = "") -> None:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-c", HOST, SERVICES),
                 *(str(room.directory), room.containment.name, str(count), source, room.tag),
+                stopping,
             ],
             stdout=subprocess.PIPE,
         )
@@ -125,6 +130,19 @@ async def test_when_the_host_is_killed_nothing_is_left(room: Bench, agent: str) 
 def cgroups(room: Bench) -> list[Path]:
     root = room.containment.cgroup_root
     return [] if root is None else list(root.glob(f"bridle-lost-{room.tag[:8]}-*"))
+
+
+async def test_a_host_that_dies_in_the_middle_of_stopping_leaves_nothing(room: Bench) -> None:
+    stubborn = """
+import os, signal, time
+for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, lambda *_: os.write(1, b'hit'))
+os.write(1, b'ready')
+while True: time.sleep(60)
+"""
+    host = Host(room, 2, stubborn, stopping="yes")
+    assert len(host.agents()) == 2
+    host.end()
+    await until(lambda: not room.living(), 5)
 
 
 async def test_a_host_that_dies_in_the_middle_of_starting_leaves_nothing(room: Bench) -> None:

@@ -196,8 +196,10 @@ with open({str(progress)!r}, 'wb', 0) as progress:
     await until(lambda: state_of(process.pid) == "S")
     assert written() <= OUTPUT_CAP + 2 * 65_536 + 65_536
     assert len((await process.mark()).processes) == 1  # requests pass while the output is stuck
+    assert (process.blocked, process.blockages) == (True, 1)
     said = await read_all(process)
     assert said[1] == b"".join(b"%07d\n" % number * 1024 for number in range(512))
+    assert not process.blocked
 
 
 async def test_bytes_one_by_one_cost_bounded_memory_too(one: Bench) -> None:
