@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_channelz.v1.channelz import aio as grpc_channelz
@@ -28,6 +28,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as grpc_reflection
 
+from bridle.host.v1 import host_link_service_pb2, host_link_service_pb2_grpc
 from bridle.v1 import (
     host_service_pb2,
     host_service_pb2_grpc,
@@ -36,16 +37,20 @@ from bridle.v1 import (
 )
 from bridle_control import status
 from bridle_control.auth import Authenticator
+from bridle_control.commands import Commands
 from bridle_control.health import Health
 from bridle_control.host_service import HostService
 from bridle_control.identity_service import IdentityService
 from bridle_control.interceptor import Gate
+from bridle_control.links.registry import Links
+from bridle_control.links.service import HostLinkService
 from bridle_control.logs import kv
 from bridle_control.settings import Address, Settings
 from bridle_control.store.api import Store
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
 from bridle_control.transport import CALLS_MAX, bind, make_server
+from bridle_control.watch.hub import Hub
 
 _log = logging.getLogger("bridle.control.app")
 
@@ -58,6 +63,7 @@ _GOODBYE = 2.0
 _OWN_SERVICES = (
     host_service_pb2.DESCRIPTOR.services_by_name["HostService"].full_name,
     identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
+    host_link_service_pb2.DESCRIPTOR.services_by_name["HostLinkService"].full_name,
 )
 _COMMON_SERVICES = (
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
@@ -74,16 +80,22 @@ class Control:
         self._open_calls = OpenCalls(store)
         self._gate = Gate(Authenticator(store), self._open_calls, calls_max=CALLS_MAX)
         self._health = Health(_OWN_SERVICES)
+        self._hub = Hub(store)
+        self._links = Links(store, self._hub)
+        self._commands = Commands(store, self._links)
         self.server = make_server(self._gate)
-        self._serve_identity(store)
+        self._serve_hosts(store)
         self._serve_common()
 
-    def _serve_identity(self, store: Store) -> None:
+    def _serve_hosts(self, store: Store) -> None:
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(store), self.server
         )
         host_service_pb2_grpc.add_HostServiceServicer_to_server(
-            HostService(store, connected=lambda _: False), self.server
+            HostService(store, connected=self._links.is_live), self.server
+        )
+        host_link_service_pb2_grpc.add_HostLinkServiceServicer_to_server(
+            HostLinkService(store, self._links), self.server
         )
 
     def _serve_common(self) -> None:
@@ -105,7 +117,10 @@ class Control:
         address = bind(self.server, self._settings)
         try:
             async with asyncio.TaskGroup() as group:
-                running = [group.create_task(self._open_calls.run())]
+                running = [
+                    group.create_task(component.run())
+                    for component in (self._open_calls, self._links, self._commands)
+                ]
                 await self.server.start()
                 self._health.serving()
                 _log.info("serving", extra=kv(grpc=address))
@@ -123,6 +138,8 @@ class Control:
         _log.info("ending", extra=kv(open_calls=len(self._open_calls)))
         self._gate.refuse_new_calls()
         self._health.ending()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._links.close(), _GOODBYE)
         await self._open_calls.end_all(status.shutting_down(), _GRACE)
         await self.server.stop(_GRACE)
 
