@@ -52,6 +52,10 @@ def trouble(error: sqlite3.Error) -> Trouble:
     return Trouble.FATAL if code in _FATAL_CODES else Trouble.FAULT
 
 
+def is_io_error(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
 def store_full() -> BridleError:
     return BridleError(Reason.STORE_FULL, "the store has no room; free some on control's disk")
 

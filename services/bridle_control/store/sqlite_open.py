@@ -135,9 +135,10 @@ def _lock(directory: Path) -> int:
 
 def _inspect(database: Path, newest: int) -> None:
     """Refuses what this version can't use, before anything may write to it."""
-    with closing(
-        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-    ) as connection:
+    # Without a log behind it the file is all there is; then SQLite need not make one to look at it.
+    logged = database.with_name(f"{DATABASE}-wal").exists()
+    uri = f"{database.absolute().as_uri()}?{'mode=ro' if logged else 'immutable=1'}"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION_ID:

@@ -14,7 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bridle_control.store.sqlite_errors import Trouble, log_corrupt, shutting_down, trouble
+from bridle_control.store.sqlite_errors import (
+    Trouble,
+    is_io_error,
+    log_corrupt,
+    shutting_down,
+    trouble,
+)
 from bridle_control.store.sqlite_open import connect_reader
 from bridle_control.store.sqlite_tx import SqliteReadTx
 
@@ -48,11 +54,11 @@ class Readers:
             connection.execute("BEGIN")
             return fn(SqliteReadTx(connection, self._clock()))
         except sqlite3.Error as error:
-            # A file that can't be read (FATAL) is as lost to the reader as one that reads wrong;
-            # only for the writer does it end the process.
-            if trouble(error) is Trouble.FAULT:
-                raise
-            raise log_corrupt() from error
+            # A file that can't be read is as lost to the reader as one that reads wrong; only what
+            # the writer can't write ends the process.
+            if trouble(error) is Trouble.CORRUPT or is_io_error(error):
+                raise log_corrupt() from error
+            raise
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
