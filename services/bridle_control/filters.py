@@ -131,10 +131,8 @@ def _excerpt(text: str, position: int) -> str:
 
 def _term(match: re.Match[str], fields: Fields) -> Term:
     name = match["field"]
-    kind = fields.get(name)
-    if kind is None:
-        prefix = name.partition(".")[0] + "."
-        kind = fields.get(prefix) if name != prefix else None
+    prefix, dot, key = name.partition(".")
+    kind = fields.get(name if not dot else prefix + dot) if key or not dot else None
     if kind is None:
         known = ", ".join(f"{field}KEY" if field.endswith(".") else field for field in fields)
         raise invalid("filter", f'unknown field "{name}"; known: {known}')
