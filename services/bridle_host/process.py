@@ -23,15 +23,12 @@ import os
 import re
 import secrets
 import signal as signals
-import socket
-import subprocess
 from collections import deque
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from bridle_host import shim
-from bridle_host.containment import Containment, shim_command, shim_environment
+from bridle_host.containment import Containment
 from bridle_host.process_types import (
     Chunk,
     DirectoryMissingError,
@@ -52,8 +49,8 @@ from bridle_host.process_types import (
     SpawnError,
     Stream,
 )
-from bridle_host.shim_link import Birth, Death, Link, connected_pair
-from bridle_host.sweep import SweepReport, read_state, shim_alive, sweep
+from bridle_host.shim_client import ShimClient
+from bridle_host.sweep import SweepReport, sweep
 
 __all__ = [
     "Chunk",
@@ -89,17 +86,7 @@ INPUT_WINDOW = 256 * 1024
 INPUT_FRAME = 64 * 1024
 # Acknowledging each small chunk would double the traffic of a chatty agent.
 ACK_EVERY = 64 * 1024
-# From the start of the interpreter to its greeting; a loaded machine may start twenty at once.
-SHIM_START_SECONDS = 30.0
-# Entering a directory or loading a program from a slow network disk.
-AGENT_START_SECONDS = 30.0
-# What a request may take beyond the times that it names itself, before the shim counts as hung.
-REQUEST_SECONDS = shim.KILL_LIMIT + 10.0
-
 KILL_NOW = Ladder(interrupt_grace=0, terminate_grace=0)
-LOG_FILE = "shim.log"
-
-T = TypeVar("T")
 
 
 class ShimProcess:
@@ -120,19 +107,8 @@ class ShimProcess:
     def __init__(self, spec: ProcessSpec) -> None:
         """For `spawn` only."""
         loop = asyncio.get_running_loop()
-        self._loop = loop
-        self._state_directory = spec.state_directory
-        self._link = Link(self._frame, self._lost)
-        self._deaths: list[Death] = []  # the started process and, if it is another, the shim
-        self._birth: Birth | None = None
-        self._greeting: asyncio.Future[dict[str, Any]] = loop.create_future()
-        self._started: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._shim = ShimClient(spec.state_directory, self._frame, self._shim_ended)
         self._exit: asyncio.Future[ExitStatus] = loop.create_future()
-        self._disconnected: asyncio.Future[None] = loop.create_future()
-        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._request = 0
-        self._running = False  # between a successful spawn and close
-        self._recovery: asyncio.Future[SweepReport] | None = None
         self._proof: Proof | None = None
         self._close_lock = asyncio.Lock()
         self._closed = False
@@ -147,8 +123,6 @@ class ShimProcess:
         self._input_taken = 0
         self._input_closed = False
 
-    # Start.
-
     @classmethod
     async def spawn(cls, spec: ProcessSpec, containment: Containment) -> Self:
         """Start the agent. Returns when it has been executed.
@@ -160,44 +134,8 @@ class ShimProcess:
             raise NotExecutableError("argv is empty")
         if not 0 <= spec.control_pipes <= 16:
             raise ValueError("control_pipes must be 0 to 16")
-        _prepare(spec.state_directory)
         process = cls(spec)
-        try:
-            await process._start_shim(_shim_options(spec, containment))
-            await process._start_agent(spec)
-        except BaseException:
-            await process._end_shim(SHIM_START_SECONDS)
-            raise
-        process._running = True
-        return process
-
-    async def _start_shim(self, options: list[str]) -> None:
-        birth_read, birth_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            first, client = _launch(self._state_directory, options, birth_write)
-        except OSError as error:
-            os.close(birth_read)
-            raise ShimFailedError(f"cannot start the shim: {error}") from error
-        finally:
-            os.close(birth_write)
-        self._deaths.append(first)
-        self._birth = Birth(birth_read, self._born)
-        await self._loop.create_unix_connection(lambda: self._link, sock=client)
-        if not await self._birth.wait(SHIM_START_SECONDS):
-            raise ShimFailedError(f"no shim within {SHIM_START_SECONDS:g} s")
-        if self._birth.error:
-            raise ShimFailedError(self._birth.error)
-        hello = await self._soon(self._greeting, SHIM_START_SECONDS, "no greeting from the shim")
-        if hello["version"] != shim.PROTOCOL_VERSION:
-            raise ShimFailedError(f"the shim speaks version {hello['version']}")
-        self.shim_pid = int(hello["pid"])
-
-    def _born(self, pid: int) -> None:
-        if pid != self._deaths[0].pid:
-            self._deaths.append(Death(pid))
-
-    async def _start_agent(self, spec: ProcessSpec) -> None:
-        start = {
+        agent = {
             "argv": list(spec.argv),
             "directory": spec.directory,
             "environment": dict(spec.environment),
@@ -205,24 +143,14 @@ class ShimProcess:
             "control_pipes": spec.control_pipes,
             "cap": OUTPUT_CAP,
         }
-        body = json.dumps(start).encode("ascii")
-        if len(body) > shim.FRAME_LIMIT:
-            raise NotExecutableError("argv and environment are too long")
-        self._link.send(shim.START, body)
-        started = await self._soon(self._started, AGENT_START_SECONDS, "the agent does not start")
-        self.pid = int(started["pid"])
-        self.start_time = float(started["start_time"])
-        self.containment = str(started["level"])
+        started = await process._shim.start(_shim_options(spec, containment), agent)
+        process.shim_pid = process._shim.pid
+        process.pid = int(started["pid"])
+        process.start_time = float(started["start_time"])
+        process.containment = str(started["level"])
         for note in started["notes"]:
-            log.warning("session %s: containment %s: %s", spec.session_id, self.containment, note)
-
-    async def _soon(
-        self, future: asyncio.Future[dict[str, Any]], seconds: float, problem: str
-    ) -> dict[str, Any]:
-        await asyncio.wait([future], timeout=seconds)
-        if not future.done():
-            raise ShimFailedError(f"{problem} within {seconds:g} s")
-        return future.result()
+            log.warning("session %s: containment: %s", spec.session_id, note)
+        return process
 
     # Frames from the shim, in the event loop's callbacks.
 
@@ -242,42 +170,16 @@ class ShimProcess:
         elif kind == shim.EXIT:
             status = json.loads(body)
             self._exited(ExitStatus(status["code"], status["signal"]))
-        elif kind == shim.REPLY:
-            reply = json.loads(body)
-            future = self._replies.pop(reply["id"], None)
-            if future is not None and not future.done():
-                future.set_result(reply)
-        elif kind == shim.HELLO:
-            _resolve(self._greeting, json.loads(body))
-        elif kind == shim.STARTED:
-            _resolve(self._started, json.loads(body))
-        elif kind == shim.REFUSED:
-            _fail(self._started, _refusal(json.loads(body)))
 
     def _exited(self, status: ExitStatus) -> None:
-        _resolve(self._exit, status)
+        if not self._exit.done():
+            self._exit.set_result(status)
         self._input_closed = True
         self._input_moved.set()
         self._arrived.set()
 
-    def _lost(self) -> None:
-        """The connection has ended: asked for by `close`, or the shim is dying or dead."""
-        _resolve(self._disconnected, None)
-        problem = ShimFailedError(f"the shim died: {_last_line(self._state_directory / LOG_FILE)}")
-        _fail(self._greeting, problem)
-        _fail(self._started, problem)
-        if self._running:
-            log.error("session's shim %d is lost; sweeping", self.shim_pid)
-            self._recovery = self._loop.run_in_executor(None, sweep, self._state_directory)
-            self._recovery.add_done_callback(self._recovered)
-
-    def _recovered(self, recovery: asyncio.Future[SweepReport]) -> None:
-        if not recovery.cancelled() and (error := recovery.exception()) is not None:
-            log.error("the sweep after a lost shim failed", exc_info=error)
+    def _shim_ended(self) -> None:
         self._exited(ExitStatus(None, None))
-        for future in self._replies.values():
-            _fail(future, ShimLostError("the shim died"))
-        self._replies.clear()
 
     # Input and output.
 
@@ -291,7 +193,7 @@ class ShimProcess:
             for start in range(0, len(data), INPUT_FRAME):
                 piece = data[start : start + INPUT_FRAME]
                 await self._input_room(len(piece))
-                self._link.send(shim.STDIN, piece)
+                self._shim.send(shim.STDIN, piece)
                 self._input_sent += len(piece)
 
     async def _input_room(self, size: int) -> None:
@@ -308,7 +210,7 @@ class ShimProcess:
         async with self._input_lock:
             if not self._input_closed:
                 self._input_closed = True
-                self._link.send(shim.STDIN_END)
+                self._shim.send(shim.STDIN_END)
 
     def output(self) -> Output:
         """All output in order; ends after the exit report. One reader at a time.
@@ -335,7 +237,7 @@ class ShimProcess:
     def _acknowledge(self) -> None:
         if self._consumed > self._acknowledged:
             self._acknowledged = self._consumed
-            self._link.send(shim.ACK, shim.OFFSET.pack(self._consumed))
+            self._shim.send(shim.ACK, shim.OFFSET.pack(self._consumed))
 
     # Requests.
 
@@ -347,28 +249,6 @@ class ShimProcess:
     def exited(self) -> ExitStatus | None:
         return self._exit.result() if self._exit.done() else None
 
-    async def _ask(self, verb: str, *, seconds: float = 0.0, **fields: Any) -> dict[str, Any]:
-        """One request; `seconds` is what it takes by its own nature. Raises ShimLostError."""
-        if self._disconnected.done() or self._closed:
-            raise ShimLostError("the shim is gone")
-        self._request += 1
-        number = self._request
-        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._replies[number] = future
-        self._link.send_object(shim.REQUEST, {"id": number, "verb": verb, **fields})
-        try:
-            async with asyncio.timeout(seconds + REQUEST_SECONDS):
-                reply = await future
-        except TimeoutError:
-            # A shim that doesn't answer holds nothing together; its death starts the sweep.
-            self._deaths[-1].kill()
-            raise ShimLostError(f"the shim did not answer {verb}") from None
-        finally:
-            self._replies.pop(number, None)
-        if "error" in reply:
-            raise ProcessError(f"{verb}: {reply['error']}")
-        return reply
-
     async def signal(self, signum: int) -> bool:
         """Signal the agent's root process, and only it. False when it has exited.
 
@@ -376,11 +256,11 @@ class ShimProcess:
         """
         if signum not in signals.valid_signals():
             raise ValueError(f"no signal {signum}")
-        return bool((await self._ask("signal", signal=int(signum)))["delivered"])
+        return bool((await self._shim.ask("signal", signal=int(signum)))["delivered"])
 
     async def mark(self) -> Mark:
         """Remember what is alive now, for `interrupt`."""
-        reply = await self._ask("mark")
+        reply = await self._shim.ask("mark")
         return Mark(tuple((int(pid), int(start)) for pid, start in reply["mark"]))
 
     async def interrupt(
@@ -400,7 +280,7 @@ class ShimProcess:
         too: right for a shell, whose older children are background jobs; wrong for an agent that
         runs its tools from a helper process.
         """
-        reply = await self._ask(
+        reply = await self._shim.ask(
             "interrupt",
             seconds=grace + shim.INTERRUPT_KILL_LIMIT,
             mark=mark.processes,
@@ -418,7 +298,7 @@ class ShimProcess:
 
     async def processes(self) -> list[ProcessInfo]:
         """What is alive in the session (at most 256)."""
-        return list(_infos((await self._ask("processes"))["processes"]))
+        return list(_infos((await self._shim.ask("processes"))["processes"]))
 
     async def stop(self, ladder: Ladder) -> Proof:
         """Climb the ladder until nothing is left, and say what was found.
@@ -427,7 +307,7 @@ class ShimProcess:
         climb beside each other, so that a shorter grace counts.
         """
         try:
-            reply = await self._ask(
+            reply = await self._shim.ask(
                 "stop",
                 seconds=ladder.interrupt_grace + ladder.terminate_grace,
                 interrupt_grace=ladder.interrupt_grace,
@@ -444,9 +324,8 @@ class ShimProcess:
         return self._proof
 
     async def _proof_without_shim(self) -> Proof:
-        await self._disconnected
-        if self._recovery is not None:
-            report = await asyncio.shield(self._recovery)
+        report = await self._shim.swept()
+        if report is not None:
             rung = Rung(signals.SIGKILL, len(report.killed), report.killed, report.duration)
             self._proof = Proof((rung,), report.remaining, report.duration)
         return self._proof or Proof((), 0, 0.0)
@@ -456,35 +335,12 @@ class ShimProcess:
         async with self._close_lock:
             if self._closed:
                 return
-            if not self._disconnected.done():
+            if not self._shim.gone:
                 # So that the exit is reported before the shim goes.
                 await self.stop(KILL_NOW)
-            self._running = False
-            self._link.send(shim.RELEASE)
-            await self._end_shim(shim.KILL_LIMIT + 5.0)
+            await self._shim.end()
             self._closed = True
-            self._exited(self.exited or ExitStatus(None, None))
-
-    async def _end_shim(self, seconds: float) -> None:
-        """See the shim dead (it ends at the loss of its connection), or kill it and sweep."""
-        await self._drop_connection()
-        forced = self._birth is not None and not await self._birth.wait(seconds)
-        for death in list(self._deaths):
-            if not forced and await death.wait(seconds):
-                continue
-            forced = True
-            death.kill()
-            await death.wait(seconds)
-        if self._recovery is not None:
-            await asyncio.wait([self._recovery])
-        if forced:
-            report = await asyncio.to_thread(sweep, self._state_directory)
-            log.error("killed a hung shim; the sweep killed %d", len(report.killed))
-
-    async def _drop_connection(self) -> None:
-        if self._link.connected:
-            self._link.close()
-            await asyncio.wait([self._disconnected])
+            self._exited(ExitStatus(None, None))
 
 
 class Output:
@@ -498,48 +354,6 @@ class Output:
 
     async def __anext__(self) -> Chunk:
         return await self._next_chunk()
-
-
-def _prepare(state_directory: Path) -> None:
-    """Make the state directory; refuse while a shim of an earlier run is alive in it."""
-    try:
-        state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state_directory.chmod(0o700)
-    except OSError as error:
-        raise ShimFailedError(f"state directory: {error.strerror}") from error
-    state = read_state(state_directory)
-    if state is not None and shim_alive(state):
-        raise SessionBusyError(f"shim {state['pid']} of run {state['run']} is alive")
-
-
-def _launch(state_directory: Path, options: list[str], birth: int) -> tuple[Death, socket.socket]:
-    """Start the first process, watched, and connect to it."""
-    listener, client = connected_pair(state_directory)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with open(os.open(state_directory / LOG_FILE, flags, 0o600), "wb") as log_file:
-            first = subprocess.Popen(
-                shim_command(*options),
-                stdin=listener.fileno(),
-                stdout=birth,
-                stderr=log_file,
-                env=shim_environment(),
-                cwd="/",
-                start_new_session=True,
-            )
-        try:
-            death = Death(first.pid)
-        except OSError:
-            first.kill()
-            first.wait()
-            raise
-    except BaseException:
-        client.close()
-        raise
-    finally:
-        listener.close()
-    first.returncode = 0  # `Death` reaps it: Popen must neither wait nor warn
-    return death, client
 
 
 def _shim_options(spec: ProcessSpec, containment: Containment) -> list[str]:
@@ -557,32 +371,8 @@ def _shim_options(spec: ProcessSpec, containment: Containment) -> list[str]:
     return options
 
 
-def _resolve(future: asyncio.Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # seen, should nobody wait for it
-
-
-def _refusal(refused: dict[str, Any]) -> SpawnError:
-    kinds = {"directory": DirectoryMissingError, "execute": NotExecutableError}
-    return kinds.get(refused["stage"], ShimFailedError)(refused["text"])
-
-
 def _infos(listed: list[dict[str, Any]]) -> tuple[ProcessInfo, ...]:
     return tuple(
         ProcessInfo(int(p["pid"]), int(p["parent"]), float(p["start_time"]), str(p["command"]))
         for p in listed
     )
-
-
-def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text("utf-8", "replace").strip().splitlines()
-    except OSError:
-        return "no reason known"
-    return lines[-1] if lines else "no reason given"

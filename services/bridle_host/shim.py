@@ -95,6 +95,9 @@ FRAME_COST = 256
 FRAME_LIMIT = 16 * 1024 * 1024
 # How long a SIGKILL may take to be seen. Only uninterruptible sleep or foreign processes need more.
 KILL_LIMIT = 10.0
+# A child that was just forked still has its parent's signal handlers, which set a flag that it will
+# never look at. Whoever is younger than this at an interrupt (seconds) gets a second one later.
+NEWBORN = 0.15
 # An agent that spawns without end would keep an interrupt busy for ever.
 INTERRUPT_KILL_LIMIT = 3.0
 LISTED = 256  # processes named in one answer; the counts are always whole
@@ -293,6 +296,19 @@ def send_signal(process: Process, signum: int) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def interrupt_one(process: Process, signum: int) -> None:
+    send_signal(process, signum)
+    if signum == signal.SIGINT and in_background(process.pid):
+        send_signal(process, signal.SIGTERM)
+    # A stopped process acts on a signal only once it is continued.
+    send_signal(process, signal.SIGCONT)
+
+
+def age_of(process: Process) -> float:
+    """Seconds since it was forked, to a clock tick."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.start / TICKS
 
 
 def epoch_of(ticks: int) -> float:
@@ -1221,19 +1237,25 @@ class Shim:
                 described[process.key] = text
 
         deadline = started + float(request["grace"])
+        again: dict[Key, float] = {}
         found = young()
         while found:
             describe(found)
+            now = time.monotonic()
             for process in found:
                 if process.key not in signalled and len(signalled) < 4096:
                     signalled[process.key] = process
-                    send_signal(process, int(request["signal"]))
-                    if request["signal"] == signal.SIGINT and in_background(process.pid):
-                        send_signal(process, signal.SIGTERM)
-                    send_signal(process, signal.SIGCONT)
-            if time.monotonic() >= deadline:
+                    interrupt_one(process, int(request["signal"]))
+                    if age_of(process) < NEWBORN:
+                        again[process.key] = now + NEWBORN
+                elif process.key in again and again[process.key] <= now:
+                    del again[process.key]
+                    interrupt_one(process, int(request["signal"]))
+            if now >= deadline:
                 break
-            yield from self.until_gone({process.key for process in found}, deadline)
+            keys = {process.key for process in found}
+            patience = min([deadline, *(again[key] for key in keys if key in again)])
+            yield from self.until_gone(keys, patience)
             found = young()
         killed: dict[Key, Process] = {}
         empty = 0

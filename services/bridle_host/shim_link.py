@@ -1,6 +1,6 @@
 """The host's side of a shim's socket, birth and death.
 
-Frames only: what they mean for an agent is the business of `bridle_host.process`, its only caller.
+Frames only: what they mean is the business of `bridle_host.shim_client`, its only caller.
 Runs inside the event loop's callbacks, so there is no task to own; may not block.
 """
 

@@ -248,7 +248,7 @@ async def test_a_shim_that_hangs_is_killed_and_swept(
 ) -> None:
     process = await room.spawn(python(DAEMON))
     await read_until(process, b"ready")
-    monkeypatch.setattr("bridle_host.process.REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr("bridle_host.shim_client.REQUEST_SECONDS", 0.2)
     os.kill(process.shim_pid, signal.SIGSTOP)
     proof = await process.stop(KILL_NOW)
     assert proof.remaining == 0
@@ -259,9 +259,9 @@ async def test_a_shim_that_hangs_is_killed_and_swept(
 async def test_a_request_that_makes_no_sense_is_answered_with_an_error(room: Bench) -> None:
     process = await room.spawn(("cat",))
     with pytest.raises(ProcessError, match="unknown verb"):
-        await process._ask("dance")
+        await process._shim.ask("dance")
     with pytest.raises(ProcessError, match="KeyError"):
-        await process._ask("interrupt")
+        await process._shim.ask("interrupt")
     with pytest.raises(ValueError, match="12345"):
         await process.signal(12345)
     assert await process.processes()

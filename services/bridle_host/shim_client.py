@@ -1,0 +1,297 @@
+"""One shim as the host service sees it: started, asked, lost, ended; never left behind.
+
+Owns the shim's processes (their birth, their reaping), its connection, and the sweep after its
+unexpected death. Knows nothing of input and output: those frames go on to `bridle_host.process`,
+its only caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bridle_host import shim
+from bridle_host.containment import shim_command, shim_environment
+from bridle_host.process_types import (
+    DirectoryMissingError,
+    NotExecutableError,
+    ProcessError,
+    SessionBusyError,
+    ShimFailedError,
+    ShimLostError,
+    SpawnError,
+)
+from bridle_host.shim_link import Birth, Death, Link, connected_pair
+from bridle_host.sweep import SweepReport, read_state, shim_alive, sweep
+
+log = logging.getLogger("bridle.host.process")
+
+# From the start of the interpreter to its greeting; a loaded machine may start twenty at once.
+SHIM_START_SECONDS = 30.0
+# Entering a directory or loading a program from a slow network disk.
+AGENT_START_SECONDS = 30.0
+# What a request may take beyond the times that it names itself, before the shim counts as hung.
+REQUEST_SECONDS = shim.KILL_LIMIT + 10.0
+# A shim that was told to end kills first; then it counts as hung.
+END_SECONDS = shim.KILL_LIMIT + 5.0
+
+LOG_FILE = "shim.log"
+
+T = TypeVar("T")
+
+
+class ShimClient:
+    """`on_frame(kind, body)` gets what isn't answered here. `on_end()` is called once when the
+    connection is lost after a successful start, and what the shim left has been swept.
+    """
+
+    pid: int
+
+    def __init__(
+        self,
+        state_directory: Path,
+        on_frame: Callable[[int, bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._directory = state_directory
+        self._on_frame, self._on_end = on_frame, on_end
+        self._link = Link(self._frame, self._lost)
+        self._deaths: list[Death] = []  # the started process and, if it is another, the shim
+        self._birth: Birth | None = None
+        self._greeting: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._started: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._disconnected: asyncio.Future[None] = loop.create_future()
+        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._request = 0
+        self._running = False  # between a successful start and the end that is asked for
+        self._recovery: asyncio.Future[SweepReport] | None = None
+
+    # Start.
+
+    async def start(self, options: list[str], agent: dict[str, Any]) -> dict[str, Any]:
+        """Start the shim, then the agent (the body of START). Returns the body of STARTED.
+
+        Raises a SpawnError; then, as after a cancellation, nothing is left.
+        """
+        try:
+            _prepare(self._directory)
+            await self._start_shim(options)
+            body = json.dumps(agent).encode("ascii")
+            if len(body) > shim.FRAME_LIMIT:
+                raise NotExecutableError("argv and environment are too long")
+            self._link.send(shim.START, body)
+            started = await _soon(self._started, AGENT_START_SECONDS, "no agent")
+            if self.gone:
+                raise ShimFailedError("the shim died")
+        except BaseException:
+            await self._see_dead(SHIM_START_SECONDS)
+            raise
+        self._running = True
+        return started
+
+    async def _start_shim(self, options: list[str]) -> None:
+        birth_read, birth_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            first, client = _launch(self._directory, options, birth_write)
+        except OSError as error:
+            os.close(birth_read)
+            raise ShimFailedError(f"cannot start the shim: {error}") from error
+        finally:
+            os.close(birth_write)
+        self._deaths.append(first)
+        self._birth = Birth(birth_read, self._born)
+        await self._loop.create_unix_connection(lambda: self._link, sock=client)
+        if not await self._birth.wait(SHIM_START_SECONDS):
+            raise ShimFailedError(f"no shim within {SHIM_START_SECONDS:g} s")
+        if self._birth.error:
+            raise ShimFailedError(self._birth.error)
+        hello = await _soon(self._greeting, SHIM_START_SECONDS, "no greeting")
+        if hello["version"] != shim.PROTOCOL_VERSION:
+            raise ShimFailedError(f"the shim speaks version {hello['version']}")
+        self.pid = int(hello["pid"])
+
+    def _born(self, pid: int) -> None:
+        if pid != self._deaths[0].pid:
+            self._deaths.append(Death(pid))
+
+    # Frames and requests.
+
+    def _frame(self, kind: int, body: bytes) -> None:
+        if kind == shim.REPLY:
+            reply = json.loads(body)
+            future = self._replies.get(reply["id"])
+            if future is not None:
+                _resolve(future, reply)
+        elif kind == shim.HELLO:
+            _resolve(self._greeting, json.loads(body))
+        elif kind == shim.STARTED:
+            _resolve(self._started, json.loads(body))
+        elif kind == shim.REFUSED:
+            _fail(self._started, _refusal(json.loads(body)))
+        else:
+            self._on_frame(kind, body)
+
+    def send(self, kind: int, body: bytes = b"") -> None:
+        """Never waits; lost when the shim is."""
+        self._link.send(kind, body)
+
+    async def ask(self, verb: str, *, seconds: float = 0.0, **fields: Any) -> dict[str, Any]:
+        """One request and its reply; `seconds` is what it takes by its own nature.
+
+        Raises ShimLostError, or ProcessError when the shim finds the request wrong.
+        """
+        if self.gone or not self._running:
+            raise ShimLostError("the shim is gone")
+        self._request += 1
+        number = self._request
+        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._replies[number] = future
+        self._link.send_object(shim.REQUEST, {"id": number, "verb": verb, **fields})
+        try:
+            async with asyncio.timeout(seconds + REQUEST_SECONDS):
+                reply = await future
+        except TimeoutError:
+            # A shim that doesn't answer holds nothing together; its death starts the sweep.
+            self._deaths[-1].kill()
+            raise ShimLostError(f"the shim did not answer {verb}") from None
+        finally:
+            del self._replies[number]
+        if "error" in reply:
+            raise ProcessError(f"{verb}: {reply['error']}")
+        return reply
+
+    # Loss and end.
+
+    @property
+    def gone(self) -> bool:
+        return self._disconnected.done()
+
+    def _lost(self) -> None:
+        """The connection has ended: asked for by `end`, or the shim is dying or dead."""
+        _resolve(self._disconnected, None)
+        problem = ShimFailedError(f"the shim died: {_last_line(self._directory / LOG_FILE)}")
+        _fail(self._greeting, problem)
+        _fail(self._started, problem)
+        if self._running:
+            log.error("shim %d is lost; sweeping %s", self.pid, self._directory)
+            self._recovery = self._loop.run_in_executor(None, sweep, self._directory)
+            self._recovery.add_done_callback(self._recovered)
+
+    def _recovered(self, recovery: asyncio.Future[SweepReport]) -> None:
+        if not recovery.cancelled() and (error := recovery.exception()) is not None:
+            log.error("the sweep after a lost shim failed", exc_info=error)
+        for future in self._replies.values():
+            _fail(future, ShimLostError("the shim died"))
+        self._on_end()
+
+    async def swept(self) -> SweepReport | None:
+        """After the loss of the shim: what the sweep found. None when it ended as it was told."""
+        await self._disconnected
+        return None if self._recovery is None else await asyncio.shield(self._recovery)
+
+    async def end(self) -> None:
+        """Let the shim kill what is left and end; see to it that it does."""
+        self._running = False
+        self._link.send(shim.RELEASE)
+        await self._see_dead(END_SECONDS)
+
+    async def _see_dead(self, seconds: float) -> None:
+        """A shim ends at the loss of its connection. One that doesn't is killed; its rest swept."""
+        if self._link.connected:
+            self._link.close()
+            await asyncio.wait([self._disconnected])
+        if self._birth is not None:
+            hung = not await self._birth.wait(seconds)
+            for death in self._deaths:
+                if hung or not await death.wait(seconds):
+                    hung = True
+                    death.kill()
+                    await death.wait(seconds)
+        if self._recovery is not None:
+            await asyncio.wait([self._recovery])
+        # A shim that has ended well has removed its state.
+        if self._birth is not None and read_state(self._directory) is not None:
+            report = await asyncio.to_thread(sweep, self._directory)
+            log.error("shim did not end well; the sweep killed %d", len(report.killed))
+
+
+def _prepare(state_directory: Path) -> None:
+    """Make the state directory; refuse while a shim of an earlier run is alive in it."""
+    try:
+        state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_directory.chmod(0o700)
+    except OSError as error:
+        raise ShimFailedError(f"state directory: {error.strerror}") from error
+    state = read_state(state_directory)
+    if state is not None and shim_alive(state):
+        raise SessionBusyError(f"shim {state['pid']} of run {state['run']} is alive")
+
+
+def _launch(state_directory: Path, options: list[str], birth: int) -> tuple[Death, socket.socket]:
+    """Start the first process, watched, and connect to it."""
+    listener, client = connected_pair(state_directory)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with open(os.open(state_directory / LOG_FILE, flags, 0o600), "wb") as log_file:
+            first = subprocess.Popen(
+                shim_command(*options),
+                stdin=listener.fileno(),
+                stdout=birth,
+                stderr=log_file,
+                env=shim_environment(),
+                cwd="/",
+                start_new_session=True,
+            )
+        try:
+            death = Death(first.pid)
+        except OSError:
+            first.kill()
+            first.wait()
+            raise
+    except BaseException:
+        client.close()
+        raise
+    finally:
+        listener.close()
+    first.returncode = 0  # `Death` reaps it: Popen must neither wait nor warn
+    return death, client
+
+
+async def _soon(future: asyncio.Future[T], seconds: float, problem: str) -> T:
+    await asyncio.wait([future], timeout=seconds)
+    if not future.done():
+        raise ShimFailedError(f"{problem} within {seconds:g} s")
+    return future.result()
+
+
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # seen, should nobody wait for it
+
+
+def _refusal(refused: dict[str, Any]) -> SpawnError:
+    kinds = {"directory": DirectoryMissingError, "execute": NotExecutableError}
+    return kinds.get(refused["stage"], ShimFailedError)(refused["text"])
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return "no reason known"
+    return lines[-1] if lines else "no reason given"
