@@ -180,15 +180,24 @@ class Journal:
 
     # --- appending ---
 
-    async def append(self, entries: Sequence[Entry]) -> int:
+    async def append(
+        self,
+        entries: Sequence[Entry],
+        run: tuple[str, int, bytes] | None = None,
+        *,
+        urgent: bool = False,
+    ) -> int:
         """Appends all of them or none, durably; returns the sequence of the last.
+
+        `run`, (session_id, run, state) as in `put_run`, is kept in the same commit. `urgent` lets
+        output into the reserve: what stands before the end of a turn that somebody wants to end.
 
         Waits while there is no room. A call that is cancelled after it got its place is
         carried out all the same. Raises ValueError for an entry above MAX_ENTRY_BYTES.
         """
         bodies = [_body(entry) for entry in entries]
         size = sum(map(len, bodies))
-        bulk = all(entry.is_bulk for entry in entries)
+        bulk = not urgent and all(entry.is_bulk for entry in entries)
         while not self._admits(size, bulk):
             await self._wait_for_change()
         if not entries:
@@ -206,7 +215,11 @@ class Journal:
             if entry.command is not None
         ]
         last = self._assigned
-        await self._writer.submit(Change(entries=rows, answers=answers, size=size))
+        put_runs = [] if run is None else [run]
+        for session_id, number, state in put_runs:
+            self._runs[session_id, number] = state
+        change = Change(entries=rows, answers=answers, put_runs=put_runs, size=size)
+        await self._writer.submit(change)
         return last
 
     def _admits(self, size: int, bulk: bool) -> bool:

@@ -68,9 +68,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", 4 * 1024 * 1024),
-    # The pauses are the link's own; grpc's only keep it from spinning.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
+    # For connecting the channel, where grpc makes the pauses: those of the link, ± 20 % as well.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 10_000),
     ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name: how long a connect may take
     # Environment variables for proxies are for the web, not for the way to one's own control.
     ("grpc.enable_http_proxy", 0),
@@ -130,8 +130,7 @@ class Link:
         self._ending = False
         # When the handshake of the stream was over; the end of time when it isn't.
         self._opened_at = math.inf
-        # Whether the newest failure was logged already: one line for a control that is away, not
-        # one for each attempt.
+        # What was logged last: one line for a control that is away, not one for each attempt.
         self._told: str | None = None
         #: Set when the handshake of a stream is over for the first time.
         self.ready = asyncio.Event()
@@ -141,6 +140,11 @@ class Link:
     def connected(self) -> bool:
         """Whether a stream is up and its handshake over."""
         return self._stream is not None and self._stream.ready
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a stream is up, or on its way up."""
+        return self._stream is not None
 
     def live_text(self, piece: host_pb.LiveTextPiece) -> None:
         """Sends text of a message that is being written; it may be lost."""
@@ -180,7 +184,7 @@ class Link:
             except JournalStale:
                 await self._journal.renew()
                 why, redial = "the journal is an old copy; it has a new id now", Redial.SOON
-            except (aio.AioRpcError, _Unreachable, *_ENDED_HERE) as error:
+            except (aio.AioRpcError, *_ENDED_HERE) as error:
                 why, redial = _judge(error)
             if redial is Redial.NEVER:
                 return why
@@ -189,15 +193,11 @@ class Link:
         return None
 
     async def _reach(self, channel: aio.Channel) -> None:
-        """Returns when the channel is connected; raises _Unreachable when an attempt has failed."""
+        """Returns when the channel is connected, which grpc tries again and again by itself."""
         state = channel.get_state(try_to_connect=True)
-        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            # Of the attempt before; grpc's own short pause is still on.
-            await channel.wait_for_state_change(state)
-            state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise _Unreachable
+                self._tell("control can't be reached")
             await channel.wait_for_state_change(state)
             state = channel.get_state(try_to_connect=True)
 
@@ -241,10 +241,13 @@ class Link:
 
     async def _pause(self, why: str, redial: Redial) -> None:
         pause = TWIN_PAUSE if redial is Redial.LATER else self._backoff.next(self._chance())
+        self._tell(why)
+        await self._clock.sleep(pause)
+
+    def _tell(self, why: str) -> None:
         if why != self._told:
             self._told = why
-            log.warning("link is down", extra=kv(reason=why, redial_in=f"{pause:.1f}s"))
-        await self._clock.sleep(pause)
+            log.warning("link is down", extra=kv(control=self._address, reason=why))
 
     def _wake(self) -> None:
         if self._stream is not None:
@@ -294,10 +297,6 @@ class Link:
                 self._sessions.set_token(item)
 
 
-class _Unreachable(Exception):  # noqa: N818
-    """The channel couldn't be connected."""
-
-
 #: Ends of a stream that this side makes.
 _ENDED_HERE = (Silence, ProtocolViolation, LinkOverrun, VersionRefused)
 
@@ -320,7 +319,5 @@ def _judge(error: Exception) -> tuple[str, Redial]:
         return "control and this host speak no common version", Redial.NEVER
     if isinstance(error, Silence):
         return "control was silent", Redial.SOON
-    if isinstance(error, _Unreachable):
-        return "control can't be reached", Redial.SOON
     log.error("control broke the protocol of the link", extra=kv(error=error))
     return "control broke the protocol of the link", Redial.SOON

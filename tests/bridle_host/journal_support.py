@@ -74,6 +74,12 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
+async def settle() -> None:
+    """Lets everything that could go on go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class BadDisk(sqlite3.Connection):
     """A connection whose statements fail on order, with the codes that SQLite gives."""
 

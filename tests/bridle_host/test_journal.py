@@ -24,6 +24,7 @@ from tests.bridle_host.journal_support import (
     opened,
     output,
     records,
+    settle,
     until,
 )
 
@@ -191,7 +192,7 @@ async def test_waiting_for_an_acknowledgement_ends_with_it(tmp_path: Path) -> No
         await journal.append([output(), output()])
         waiting = group.create_task(journal.wait_acknowledged(2))
         journal.acknowledge(1)
-        await asyncio.sleep(0.01)
+        await settle()
         assert not waiting.done()
         journal.acknowledge(2)
         await waiting
@@ -307,7 +308,7 @@ async def test_above_the_reserve_all_wait_and_nothing_is_lost(tmp_path: Path) ->
         await journal.append([lifecycle("x" * 1800)])
         async with asyncio.TaskGroup() as group:
             late = [group.create_task(journal.append([lifecycle(f"{i}" * 300)])) for i in range(3)]
-            await asyncio.sleep(0.01)
+            await settle()
             assert not any(task.done() for task in late)
             journal.acknowledge(1)
         assert [r.event.event[:1] for r in await records(journal, 1)] == [b"0", b"1", b"2"]
@@ -320,7 +321,7 @@ async def test_pressed_tells_when_to_stop_reading_from_an_agent(tmp_path: Path) 
         assert journal.pressed
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(journal.wait_for_room())
-            await asyncio.sleep(0.01)
+            await settle()
             assert not waiting.done()
             journal.acknowledge(1)
         await waiting
@@ -363,9 +364,8 @@ async def test_a_full_disk_makes_appends_wait_and_loses_nothing(tmp_path: Path) 
             await until(lambda: journal.pressed)
             small = group.create_task(journal.append([lifecycle("small")]))
             output_waits = group.create_task(journal.append([output("late")]))
-            await asyncio.sleep(0.3)
+            await until(lambda: not (tmp_path / "journal.reserve").exists())
             assert not large.done()
-            assert not (tmp_path / "journal.reserve").exists()
             connections[0].execute("PRAGMA max_page_count = 100000")
             assert (await large, await small, await output_waits) == (2, 3, 4)
         await journal.wait_for_room()
