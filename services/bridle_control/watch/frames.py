@@ -137,7 +137,7 @@ class FrameCache:
     """
 
     #: Together with what is being written to watchers this bounds what frames take.
-    MAX_BYTES = 32 * 1024 * 1024
+    MAX_BYTES = 8 * 1024 * 1024
     #: Small frames cost more than their bytes.
     MAX_FRAMES = 1024
 

@@ -114,7 +114,8 @@ class Reader:
             self._cursor = frame.last
             if frame.data:
                 return frame.data
-        elif (message := await self._at_the_head()) is not None:
+        # Also when the last events before the head were left out by the filter.
+        if not self.behind and (message := await self._at_the_head()) is not None:
             return message
         if self._clock.now() >= self.due:
             if not self.behind:
