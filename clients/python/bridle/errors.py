@@ -62,6 +62,8 @@ class BridleError(Exception):
 
     default_code: ClassVar[Code] = Code.UNKNOWN
     default_reason: ClassVar[str] = ""
+    #: Whether it was found here, so that `code` was told by nobody.
+    local: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class SettingsError(BridleError):
     """A settings or credentials file, or a setting in the environment, can't be used."""
 
     default_code = Code.INVALID_ARGUMENT
+    local = True
 
 
 def error_class(reason: str) -> type[BridleError]:

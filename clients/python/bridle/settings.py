@@ -55,6 +55,20 @@ class Places:
     def credentials(self) -> Path:
         return self.config / "credentials.json"
 
+    @property
+    def store(self) -> Path:
+        """The store of a control that runs on this machine, a folder."""
+        return self.data / "control"
+
+    @property
+    def host(self) -> Path:
+        """What the agent host service of this machine must not forget, a folder."""
+        return self.data / "host"
+
+    def log(self, service: str) -> Path:
+        """The log file of a service that `bridle` started."""
+        return self.data / "logs" / f"{service}.log"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridle.errors import BridleError, Code, SettingsError
+from bridle.errors import BridleError, Code
 
 if TYPE_CHECKING:
     from bridle.client import Client
@@ -243,7 +243,7 @@ def report(path: str, error: BridleError) -> int:
     text = error.message
     if error.fields:
         text = "; ".join(f"{item.field}: {item.description}" for item in error.fields)
-    if not isinstance(error, SettingsError):
+    if not error.local:
         text = f"{error.code.name}: {text}"
     complain(path, text)
     hint = _HINTS.get(error.reason, "")

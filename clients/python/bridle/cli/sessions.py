@@ -134,14 +134,31 @@ def _details(session: session_pb2.Session, hosts: dict[str, str]) -> list[tuple[
     return [(name, value) for name, value in rows if value]
 
 
+class Goal(click.ParamType[str]):
+    """What `wait` waits for."""
+
+    name = "goal"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        goal = str(value)
+        number = goal.removeprefix("turn=") if goal.startswith("turn=") else ""
+        if goal not in ("idle", "running", "approval", "end") and not number.isdecimal():
+            self.fail(f'"{goal}" is none of idle, running, turn=N, approval, end', param, ctx)
+        return goal
+
+
 @command("wait")
 @click.argument("slug", required=False)
 @click.option(
     "--for",
     "goal",
-    type=click.Choice(["idle", "running", "approval", "end"]),
+    type=Goal(),
     default="idle",
-    help="idle: no turn is on and none waits (the default); an end counts too.",
+    show_default=True,
+    help="idle: no turn is on and none waits; running; turn=N: turn N has begun; approval: one is"
+    " open; end. An end ends every wait.",
 )
 @click.option("--timeout", type=SPAN, help="Give up after this long, with exit code 6.")
 async def wait(call: Call, slug: str | None, goal: str, timeout: float | None) -> int:
@@ -162,7 +179,7 @@ async def wait(call: Call, slug: str | None, goal: str, timeout: float | None) -
     output.json(session) if call.json else output.line(enum_name(session, "phase"))
     if session.phase == pb.PHASE_FAILED:
         return ExitCode.FAILURE
-    if is_ended(session) and goal in ("running", "approval"):
+    if is_ended(session) and goal not in ("idle", "end") and not _is_there(session, goal):
         return ExitCode.FAILED_PRECONDITION
     return ExitCode.DONE
 
@@ -196,6 +213,8 @@ async def _until(
 def _is_there(session: session_pb2.Session, goal: str) -> bool:
     from bridle.v1 import session_pb2 as pb
 
+    if goal.startswith("turn="):
+        return session.turn >= int(goal.removeprefix("turn="))
     if goal == "running":
         return session.turn_open
     if goal == "approval":

@@ -1,0 +1,217 @@
+"""The real pair, as processes: `bridle-control` and `bridle-host` in a folder of the test's own.
+
+    async with running_pair(tmp_path) as pair:
+        await pair.client.start_session("x", agent="shell")
+        result = await pair.cli("session", "interrupt", "x")
+        assert (result.code, result.out) == (0, "sent\n")
+        await pair.restart_control()
+
+Everything is ended when the block is left. What the services logged is printed when it fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridle import Client
+from bridle.credentials import store
+
+#: Seconds that a service, or a command that answers, may take on a busy machine.
+PATIENCE = 40.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished command said, as text, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Pair:
+    """Control and one host. `home` is the BRIDLE_HOME of `cli`; `address` stays over restarts."""
+
+    home: Path
+    host_arguments: Sequence[str] = ()
+    host_environment: Mapping[str, str] = field(default_factory=dict)
+    address: str = "127.0.0.1:0"
+    token: str = ""
+    control: Process | None = None
+    host: Process | None = None
+
+    def __post_init__(self) -> None:
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """A client with the first token, which may do everything."""
+        assert self._client is not None
+        return self._client
+
+    @property
+    def work(self) -> Path:
+        """Where sessions work that name no directory."""
+        return self.home / "work"
+
+    def log(self, service: str) -> Path:
+        return self.home / f"{service}.log"
+
+    # --- the services --------------------------------------------------------------------------
+
+    async def init(self) -> None:
+        """Makes the store, and the user's credentials for it."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        token_file = self.home / "token"
+        made = await asyncio.create_subprocess_exec(
+            program("bridle-control"),
+            *("init", "--store", str(self.home / "control"), "--token-file", str(token_file)),
+            stdin=DEVNULL,
+        )
+        assert await made.wait() == 0
+        self.token = token_file.read_text("ascii").strip()
+
+    async def start_control(self) -> None:
+        self.control, ready = await self._start(
+            "control", "--store", str(self.home / "control"), "--listen", self.address
+        )
+        self.address = ready.removeprefix("ready grpc=")
+
+    async def start_host(self) -> None:
+        arguments = ["--control", self.address, "--state", str(self.home / "host")]
+        arguments += ["--directory", str(self.work), "--name", "here", *self.host_arguments]
+        if not (self.home / "host" / "credential").exists():
+            join = self.home / "join-token"
+            join.write_text((await self.client.create_join_token()).join_token)
+            arguments += ["--join-token-file", str(join)]
+        self.host, _ = await self._start("host", *arguments)
+
+    async def _start(self, service: str, *arguments: str) -> tuple[Process, str]:
+        with self.log(service).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                program(f"bridle-{service}"),
+                "serve",
+                *arguments,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=log,
+                env={**os.environ, **(self.host_environment if service == "host" else {})},
+                # As a service manager would: Ctrl-C of the test run is not theirs.
+                start_new_session=True,
+            )
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            ready = (await process.stdout.readline()).decode().strip()
+        assert ready.startswith("ready "), f"{service} did not start: {self.log(service)}"
+        return process, ready
+
+    async def end_control(self, number: int = signal.SIGTERM) -> None:
+        """Ends control; SIGKILL stands for its sudden death."""
+        await _ended(self.control, number)
+        self.control = None
+
+    async def end_host(self, number: int = signal.SIGTERM) -> None:
+        await _ended(self.host, number)
+        self.host = None
+
+    async def restart_control(self, number: int = signal.SIGKILL) -> None:
+        """Ends control and starts it again on the same port and store."""
+        await self.end_control(number)
+        await self.start_control()
+
+    # --- the command line ----------------------------------------------------------------------
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a command sees: this home, and nothing of any other."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("BRIDLE_")}
+        return {**kept, "BRIDLE_HOME": str(self.home), **more}
+
+    async def start_cli(self, *words: str, stdin: int = DEVNULL, **more: str) -> Process:
+        """Starts `bridle WORD…` and leaves it running; the caller ends it."""
+        return await asyncio.create_subprocess_exec(
+            program("bridle"),
+            *words,
+            stdin=stdin,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=self.environment(**more),
+            cwd=self.work,
+        )
+
+    async def cli(self, *words: str, stdin: str | None = None, **more: str) -> Result:
+        """Runs `bridle WORD…` to its end. `more` are variables of its environment."""
+        process = await self.start_cli(*words, stdin=DEVNULL if stdin is None else PIPE, **more)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                out, err = await process.communicate(None if stdin is None else stdin.encode())
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def running_pair(
+    tmp_path: Path,
+    *,
+    host: bool = True,
+    host_arguments: Sequence[str] = (),
+    host_environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Pair]:
+    """A running pair in `tmp_path`; without `host` control alone."""
+    pair = Pair(tmp_path / "home", host_arguments, host_environment or {})
+    await pair.init()
+    try:
+        await pair.start_control()
+        store(pair.home / "credentials.json", pair.address, pair.token)
+        async with Client(pair.address, token=pair.token) as client:
+            pair._client = client
+            if host:
+                await pair.start_host()
+            yield pair
+            await pair.end_host()
+            await pair.end_control()
+    except BaseException:
+        for service in ("control", "host"):
+            if pair.log(service).exists():
+                print(f"--- {service}\n{pair.log(service).read_text(errors='replace')}")
+        raise
+    finally:
+        await pair.end_host(signal.SIGKILL)
+        await pair.end_control(signal.SIGKILL)
+
+
+def program(name: str) -> str:
+    """The path of a program of this distribution."""
+    return str(Path(sys.executable).with_name(name))
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Waits for a condition that nothing announces."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await condition():  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"it never came true: {what}") from None
+
+
+async def _ended(process: Process | None, number: int) -> None:
+    if process is None:
+        return
+    if process.returncode is None:
+        process.send_signal(number)
+    async with asyncio.timeout(PATIENCE):
+        await process.wait()
+        # Its pipe would else stay until the garbage is collected.
+        process._transport.close()  # type: ignore[attr-defined]
