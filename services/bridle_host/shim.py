@@ -1,10 +1,10 @@
 """The shim: one small process per session that owns the agent's pipes and its containment.
 
-Started by `bridle_host.process` as ``python -I -S -X utf8 shim.py --session=… --run=… --state=DIR
---level=… [--cgroup=DIR] --on-host-lost=kill``. It imports the standard library only, has no asyncio
-and no threads, and keeps no secret: the agent's environment arrives over the socket, never in argv.
-`bridle_host.process` and `bridle_host.sweep` import the constants and the /proc helpers from here;
-nothing else may.
+Started by `bridle_host.shim_client` as ``python -I -S -X utf8 shim.py --session=… --run=…
+--state=DIR --level=… [--cgroup=DIR] --on-host-lost=kill``. It imports the standard library only, has
+no asyncio and no threads, and keeps no secret: the agent's environment arrives over the socket,
+never in argv. The host service's modules take the constants of the protocol and the /proc helpers
+from here; nothing else may.
 
 The contract with the host service (PROTOCOL_VERSION 1)
 -------------------------------------------------------
@@ -95,9 +95,9 @@ FRAME_COST = 256
 FRAME_LIMIT = 16 * 1024 * 1024
 # How long a SIGKILL may take to be seen. Only uninterruptible sleep or foreign processes need more.
 KILL_LIMIT = 10.0
-# A child that was just forked still has its parent's signal handlers, which set a flag that it will
-# never look at. Whoever is younger than this at an interrupt (seconds) gets a second one later.
-NEWBORN = 0.15
+# How long a forked child may go on with its parent's signal handlers and not be signalled, seconds.
+# A shell gets rid of them in microseconds, once it gets to run.
+NEWBORN = 1.0
 # An agent that spawns without end would keep an interrupt busy for ever.
 INTERRUPT_KILL_LIMIT = 3.0
 LISTED = 256  # processes named in one answer; the counts are always whole
@@ -237,20 +237,38 @@ def has_mark(pid: int, entry: bytes) -> bool:
         return False
 
 
+def signal_mask(pid: int, name: bytes) -> int:
+    """SigIgn or SigCgt: bit n - 1 stands for signal n. 0 when the process is gone."""
+    try:
+        with open(open_proc(f"{pid}/status"), "rb", buffering=0) as file:
+            for line in file.read(8192).splitlines():
+                if line.startswith(name):
+                    return int(line.partition(b":")[2], 16)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
 def in_background(pid: int) -> bool:
     """Whether a shell without job control started it with `&`.
 
     Such a shell makes its jobs ignore SIGINT and SIGQUIT, and nobody else ignores both.
     """
     both = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGQUIT - 1)
-    try:
-        with open(open_proc(f"{pid}/status"), "rb", buffering=0) as file:
-            for line in file.read(8192).splitlines():
-                if line.startswith(b"SigIgn:"):
-                    return int(line[7:], 16) & both == both
-    except (OSError, ValueError):
-        pass
-    return False
+    return signal_mask(pid, b"SigIgn") & both == both
+
+
+def newborn(process: Process, signum: int) -> bool:
+    """Whether it was just forked and still has its parent's handler for the signal.
+
+    The handler would set a flag that nobody looks at, or do in the child what is the parent's to
+    do: an interactive bash goes back to reading its stdin. In a moment the child will have its own.
+    """
+    if age_of(process) > NEWBORN:
+        return False
+    caught = signal_mask(process.pid, b"SigCgt")
+    handled = bool(caught >> (signum - 1) & 1)
+    return handled and caught == signal_mask(process.parent, b"SigCgt")
 
 
 def all_processes() -> dict[int, Process]:
@@ -1237,25 +1255,21 @@ class Shim:
                 described[process.key] = text
 
         deadline = started + float(request["grace"])
-        again: dict[Key, float] = {}
         found = young()
         while found:
             describe(found)
-            now = time.monotonic()
+            patience = deadline
             for process in found:
-                if process.key not in signalled and len(signalled) < 4096:
-                    signalled[process.key] = process
-                    interrupt_one(process, int(request["signal"]))
-                    if age_of(process) < NEWBORN:
-                        again[process.key] = now + NEWBORN
-                elif process.key in again and again[process.key] <= now:
-                    del again[process.key]
-                    interrupt_one(process, int(request["signal"]))
-            if now >= deadline:
+                if process.key in signalled or len(signalled) >= 4096:
+                    continue
+                if newborn(process, int(request["signal"])):
+                    patience = min(deadline, time.monotonic() + 0.005)
+                    continue
+                signalled[process.key] = process
+                interrupt_one(process, int(request["signal"]))
+            if time.monotonic() >= deadline:
                 break
-            keys = {process.key for process in found}
-            patience = min([deadline, *(again[key] for key in keys if key in again)])
-            yield from self.until_gone(keys, patience)
+            yield from self.until_gone({process.key for process in found}, patience)
             found = young()
         killed: dict[Key, Process] = {}
         empty = 0
