@@ -1,8 +1,8 @@
 """The shim: one small process per session that owns the agent's pipes and its containment.
 
 Started by `bridle_host.shim_client` as ``python -I -S -X utf8 shim.py --session=… --run=…
---state=DIR --level=… [--cgroup=DIR] --on-host-lost=kill``. It imports the standard library only, has
-no asyncio and no threads, and keeps no secret: the agent's environment arrives over the socket,
+--state=DIR --level=… [--cgroup=DIR] --on-host-lost=kill``. It imports the standard library only,
+has no asyncio and no threads, and keeps no secret: the agent's environment arrives over the socket,
 never in argv. The host service's modules take the constants of the protocol and the /proc helpers
 from here; nothing else may.
 
@@ -95,9 +95,9 @@ FRAME_COST = 256
 FRAME_LIMIT = 16 * 1024 * 1024
 # How long a SIGKILL may take to be seen. Only uninterruptible sleep or foreign processes need more.
 KILL_LIMIT = 10.0
-# How long a forked child may go on with its parent's signal handlers and not be signalled, seconds.
-# A shell gets rid of them in microseconds, once it gets to run.
-NEWBORN = 1.0
+# How long a forked child may go on with its parent's signal handlers and not be signalled, seconds:
+# of its own running, which is microseconds until a shell's child gets rid of them; and of its age.
+NEWBORN_RUNNING, NEWBORN_AGE = 0.005, 1.0
 # An agent that spawns without end would keep an interrupt busy for ever.
 INTERRUPT_KILL_LIMIT = 3.0
 LISTED = 256  # processes named in one answer; the counts are always whole
@@ -264,7 +264,7 @@ def newborn(process: Process, signum: int) -> bool:
     The handler would set a flag that nobody looks at, or do in the child what is the parent's to
     do: an interactive bash goes back to reading its stdin. In a moment the child will have its own.
     """
-    if age_of(process) > NEWBORN:
+    if age_of(process) > NEWBORN_AGE or running_time(process.pid) > NEWBORN_RUNNING:
         return False
     caught = signal_mask(process.pid, b"SigCgt")
     handled = bool(caught >> (signum - 1) & 1)
@@ -327,6 +327,15 @@ def interrupt_one(process: Process, signum: int) -> None:
 def age_of(process: Process) -> float:
     """Seconds since it was forked, to a clock tick."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - process.start / TICKS
+
+
+def running_time(pid: int) -> float:
+    """Seconds that it has been given a processor; 0 where the kernel doesn't tell."""
+    try:
+        with open(open_proc(f"{pid}/schedstat"), "rb", buffering=0) as file:
+            return int(file.read(256).split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def epoch_of(ticks: int) -> float:
@@ -1263,6 +1272,7 @@ class Shim:
                 if process.key in signalled or len(signalled) >= 4096:
                     continue
                 if newborn(process, int(request["signal"])):
+                    send_signal(process, signal.SIGCONT)
                     patience = min(deadline, time.monotonic() + 0.005)
                     continue
                 signalled[process.key] = process
