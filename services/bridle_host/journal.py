@@ -183,14 +183,15 @@ class Journal:
     async def append(
         self,
         entries: Sequence[Entry],
-        run: tuple[str, int, bytes] | None = None,
+        run: Callable[[], tuple[str, int, bytes] | None] | None = None,
         *,
         urgent: bool = False,
     ) -> int:
         """Appends all of them or none, durably; returns the sequence of the last.
 
-        `run`, (session_id, run, state) as in `put_run`, is kept in the same commit. `urgent` lets
-        output into the reserve: what stands before the end of a turn that somebody wants to end.
+        What `run` gives, (session_id, run, state) as in `put_run`, is kept in the same commit; it is
+        asked when there is room, so that no older state follows a newer one. `urgent` lets output
+        into the reserve: what stands before the end of a turn that somebody wants to end.
 
         Waits while there is no room. A call that is cancelled after it got its place is
         carried out all the same. Raises ValueError for an entry above MAX_ENTRY_BYTES.
@@ -215,7 +216,8 @@ class Journal:
             if entry.command is not None
         ]
         last = self._assigned
-        put_runs = [] if run is None else [run]
+        put = run() if run is not None else None
+        put_runs = [] if put is None else [put]
         for session_id, number, state in put_runs:
             self._runs[session_id, number] = state
         change = Change(entries=rows, answers=answers, put_runs=put_runs, size=size)

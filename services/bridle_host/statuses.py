@@ -6,6 +6,7 @@ Called by the link and by the enrolment. Clients branch on the reason, never on 
 from __future__ import annotations
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
@@ -22,7 +23,7 @@ def reason_of(error: aio.AioRpcError) -> Reason | None:
         status = status_pb2.Status()
         try:
             status.ParseFromString(bytes(value))
-        except ValueError:
+        except DecodeError:
             return None
         for detail in status.details:
             info = error_details_pb2.ErrorInfo()
