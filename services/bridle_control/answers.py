@@ -51,20 +51,27 @@ def answer(
         if command.state < CommandState.DONE:
             refuse(projection, row, settled)
         return
-    if command.verb == receipt_pb2.VERB_SEND and not _deliver(projection, row, command, outcome):
-        return
-    # `_deliver` may have changed the row by an event.
-    command = tx.command(command_id) or command
+    if command.verb == receipt_pb2.VERB_SEND:
+        if not _deliver(projection, row, command, outcome):
+            return
+        # The input was delivered again in a later run: its own receipt is another one.
+        sent = tx.input(command.input_id)
+        first = tx.command(sent.command_id) if sent is not None else None
+        if first is not None and first.command_id != command_id:
+            tx.update_command(outcomes.settle(first, outcome, metadata=metadata))
     tx.update_command(outcomes.settle(command, outcome, metadata=metadata))
 
 
 def _deliver(
     projection: Projection, row: SessionRow, command: CommandRow, outcome: receipt_pb2.Outcome
 ) -> bool:
-    """Whether the answer counts. An input that the host won't run is cancelled, if it isn't yet."""
+    """Whether the answer counts. An input that the host won't run is cancelled, if it isn't yet.
+
+    (A host writes the event before its answer; this is for one that knew no such run.)
+    """
     sent = projection.tx.input(command.input_id)
     waiting = sent is not None and sent.state == input_pb2.INPUT_STATE_WAITING
-    if outcome.state not in (outcomes.NOT_RUN, outcomes.UNKNOWN) or not waiting:
+    if outcome.state != outcomes.NOT_RUN or not waiting:
         return True
     if outcome.reason == receipt_pb2.OUTCOME_REASON_SESSION_ENDED:
         # The run failed first: the input waits for the next one, and so does its receipt.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from bridle.v1 import input_pb2, receipt_pb2
 from bridle_control import outcomes
 from bridle_control.clock import Clock, SystemClock, wait
+from bridle_control.deadlines import HasDeadline, wait_budget
 from bridle_control.links.registry import Links
 from bridle_control.logs import kv
 from bridle_control.projection import Projection
@@ -65,6 +66,14 @@ class Commands:
                 event.set()
 
     # ------------------------------------------------------------ waiting
+
+    def now(self) -> float:
+        """Seconds of the clock that budgets are measured with."""
+        return self._clock.now()
+
+    def budget_ends(self, context: HasDeadline) -> float:
+        """When a unary call that came now has waited for hosts as long as it may."""
+        return self._clock.now() + wait_budget(context)
 
     async def answered(self, row: CommandRow, budget: float) -> CommandRow | None:
         """The row once the host has answered, or as it is after `budget` seconds; None: gone."""

@@ -1,4 +1,4 @@
-"""Which host runs a session. Functions over rows; called by StartSession and Resume, in their write.
+"""Which host runs a session: functions over rows, called inside StartSession and Resume.
 
 A host is taken when it is live, not drained, has the agent and has room. Room is counted in the
 same transaction that takes it, so two starts never share the last place; the host itself counts

@@ -16,6 +16,9 @@ from bridle_control.clock import Clock, SystemClock, wait
 from bridle_control.store.api import Changes, PageKey, ReadTx, SessionPage, SessionRow, Store, Term
 from bridle_control.watch.limits import WatchLimit
 
+#: Which sessions a watcher may know of, by id; None: all.
+Sees = Callable[[ReadTx, str], bool] | None
+
 #: Rows that one read takes.
 BATCH = 100
 #: Seconds between two looks at what changed: a busy session comes ten times a second, at most.
@@ -71,9 +74,17 @@ class SessionsFeed:
                 watcher.note(ids)
 
     async def watch(
-        self, workspace: str, terms: Sequence[Term] = (), *, principal_key: str
+        self,
+        workspace: str,
+        terms: Sequence[Term] = (),
+        *,
+        principal_key: str,
+        sees: Sees = None,
     ) -> AsyncGenerator[bytes, None]:
-        """Serialized WatchSessionsResponses, until it is closed. Raises TOO_MANY_WATCHES."""
+        """Serialized WatchSessionsResponses, until it is closed. Raises TOO_MANY_WATCHES.
+
+        `sees` says, by id, which sessions this watcher may know of; None: all of the workspace.
+        """
         watcher = _Watcher()
         with self._limit.admit(principal_key):
             # Before the snapshot: what changes while it is read is told behind it.
@@ -92,7 +103,7 @@ class SessionsFeed:
                     await watcher.event.wait()
                     watcher.event.clear()
                     while watcher.changed:
-                        for message in await self._news(watcher, workspace, terms):
+                        for message in await self._news(watcher, workspace, terms, sees):
                             yield message
                     await self._pause()
             finally:
@@ -110,12 +121,14 @@ class SessionsFeed:
             )
         )
 
-    async def _news(self, watcher: _Watcher, workspace: str, terms: Sequence[Term]) -> list[bytes]:
+    async def _news(
+        self, watcher: _Watcher, workspace: str, terms: Sequence[Term], sees: Sees
+    ) -> list[bytes]:
         """Takes some of the changed sessions, and makes what there is to say of them."""
         ids = list(watcher.changed)[:BATCH]
         for session_id in ids:
             del watcher.changed[session_id]
-        rows = await self._store.read(lambda tx: _matching(tx, ids, workspace, terms))
+        rows = await self._store.read(lambda tx: _matching(tx, ids, workspace, terms, sees))
         messages = []
         for session_id in ids:
             row = rows.get(session_id)
@@ -128,11 +141,24 @@ class SessionsFeed:
         return messages
 
 
+def _page(
+    workspace: str, terms: Sequence[Term], sees: Sees, after: PageKey | None, tx: ReadTx
+) -> tuple[list[SessionRow], PageKey | None]:
+    page = tx.sessions(workspace, terms=terms, descending=False, after=after, limit=BATCH)
+    rows = [row for row in page.sessions if sees is None or sees(tx, row.session_id)]
+    return rows, page.next_key
+
+
 def _matching(
-    tx: ReadTx, ids: Sequence[str], workspace: str, terms: Sequence[Term]
+    tx: ReadTx, ids: Sequence[str], workspace: str, terms: Sequence[Term], sees: Sees
 ) -> dict[str, SessionRow]:
+    """Of these sessions the rows that the watcher is to know of, by id."""
     found = (tx.session(each) for each in ids if tx.session_matches(each, workspace, terms))
-    return {row.session_id: row for row in found if row is not None}
+    return {
+        row.session_id: row
+        for row in found
+        if row is not None and (sees is None or sees(tx, row.session_id))
+    }
 
 
 def _response(
