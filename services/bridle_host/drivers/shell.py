@@ -40,7 +40,7 @@ from bridle_core.observations import (
 )
 from bridle_host.drivers.base import Driver, DriverContext, Installation, ResumeFrom
 from bridle_host.drivers.outbox import Outbox
-from bridle_host.drivers.shell_bash import Bash
+from bridle_host.drivers.shell_bash import BREAK, Bash
 from bridle_host.drivers.shell_control import Began, Report
 from bridle_host.drivers.shell_output import Log
 from bridle_host.drivers.shell_state import Baseline, Kept
@@ -88,6 +88,9 @@ class ShellDriver(Driver):
         self._told = b""
         self._killed = False
         self._stopping = False
+        #: `$?` for the next turn.
+        self._status = 0
+        #: How much output was read, so that a slow reader is not taken for a silent bash.
         self._seen = 0
 
     # The driver's interface.
@@ -204,7 +207,6 @@ class ShellDriver(Driver):
             ready = await self._bring_up(bash, up)
             if ready:
                 while (seen := await bash.read()) is not None:
-                    self._seen += 1
                     await self._observe(bash, seen)
             return await self._gone(bash, ready)
         finally:
@@ -282,6 +284,7 @@ class ShellDriver(Driver):
     async def _observe(self, bash: Bash, seen: Chunk | Began | Report) -> None:
         turn = self._turn
         if isinstance(seen, Chunk):
+            self._seen += 1
             await self._printed(turn, seen)
         elif turn is None:
             return  # the answer to a question that nobody asks any more
@@ -293,8 +296,12 @@ class ShellDriver(Driver):
             if not turn.interrupted:
                 bash.forget()
                 await self._complete(turn, seen)
+            elif seen.status == 128 + BREAK:
+                turn.status = INTERRUPTED_STATUS  # how it was done is nobody's business
         elif seen.token == turn.awaited:
             bash.forget()
+            if turn.status is None:
+                turn.status = INTERRUPTED_STATUS
             await self._end(turn, StopReason.INTERRUPTED, ToolStatus.CANCELLED, seen)
 
     async def _printed(self, turn: Turn | None, chunk: Chunk) -> None:
@@ -332,6 +339,7 @@ class ShellDriver(Driver):
             if state != self._told:
                 self._told = state
                 await self._outbox.put(KeepState(state))
+        self._status = turn.status or 0
         # From here on the next turn may come.
         self._turn = None
         turn.over.set()
@@ -349,7 +357,7 @@ class ShellDriver(Driver):
             token = bash.token()
             turn = Turn(number, script, await bash.process.mark(), token)
             self._turn = turn
-            await bash.run(token, script)
+            await bash.run(token, script, self._status)
         except NoScriptError as error:
             await self._refuse(number, str(error))
         except OSError as error:
@@ -391,7 +399,7 @@ class ShellDriver(Driver):
         while True:
             seen = self._seen
             turn.awaited = bash.token()
-            await bash.ask(turn.awaited, INTERRUPTED_STATUS)
+            await bash.ask(turn.awaited)
             try:
                 async with asyncio.timeout(min(pause, max(limit - clock(), 0.01))):
                     await turn.over.wait()

@@ -102,15 +102,15 @@ class Bash:
         await self._write(self._files.seed_lines(token))
         return token
 
-    async def run(self, token: str, script: str) -> None:
+    async def run(self, token: str, script: str, status: int) -> None:
         """Run a turn; the token's `Began` and report follow. Raises OSError."""
-        self._files.write_script(script)
+        self._files.write_turn(token, script, status)
         await self._write(self._files.turn_lines(token))
 
-    async def ask(self, token: str, status: int) -> None:
+    async def ask(self, token: str) -> None:
         """Ask for a report: an answer says that it is back from all lines before."""
         # The first line takes the blow of a trap that is still to come.
-        await self._write(b"\n\\builtin :\n" + self._files.report_line(token, status))
+        await self._write(b"\n\\builtin :\n" + self._files.report_line(token))
 
     def forget(self) -> None:
         """Remove the script and the seed: their texts belong in the log and nowhere else."""

@@ -8,14 +8,17 @@ CONTROL for frames, OUT and ERR for what commands print. Its own descriptors 1 a
 so that its prompts, its "exit", its newline at a SIGINT and its traces of our lines reach nobody.
 A turn is two lines:
 
-    . before STATUS TOKEN && :; . script <…redirections…>
-    . after STATUS TOKEN >&CONTROL && :
+    . run
+    . after $? TOKEN >&CONTROL
 
 The first tells `began` and runs the script in the shell itself, so that what it sets stays. It is
 one line, since a SIGINT throws bash out of a line and never out of more: from `began` on, an
 interrupt hits the script. The second is a line of its own for the same reason: it reports how the
-script ended even when a SIGINT threw bash out of it. `&& :` keeps `$?` for the next turn without
-setting off `set -e` or an ERR trap.
+script ended even when a SIGINT threw bash out of it.
+
+SIGRTMAX-1 is how an interrupt reaches a bash that waits for a command: its trap is run as soon as
+the command is gone, before the next one, and throws bash out of the line. A SIGINT alone would not
+do: bash goes on if the command ended in any other way than by that SIGINT.
 
 A frame is ``\\0NONCE\\0field\\0…field\\0NONCE.\\0``. The nonce changes with each bash, and commands
 don't hold the pipe; so what a command prints is never taken for a frame. A frame that a signal cut
@@ -36,9 +39,16 @@ CONTROL, OUT, ERR = 61, 62, 63
 #: A frame holds all exported variables. More than Linux lets a process start with is no frame.
 FRAME_LIMIT = 8 * 1024 * 1024
 
-_BEFORE = r"""\builtin trap '\builtin kill -INT $$' RTMAX-1
-\builtin printf '\0%s\0began\0%s\0%s.\0' {nonce} "$2" {nonce} >&{control}
-\builtin return "$1"
+# A trap that is run while bash reads a line must not throw it out of there: bash 5.2 dies of that.
+# While it runs a line, BASH_SOURCE is not empty. `&& :` sets `$?` as it was at the end of the last
+# turn, without setting off `set -e` or an ERR trap.
+_RUN = r"""\builtin trap 'case ${{BASH_SOURCE-}} in ?*) \builtin kill -INT $$ ;; esac' RTMAX-1
+\builtin printf '\0%s\0began\0%s\0%s.\0' {nonce} {token} {nonce} >&{control}
+\builtin . {status_file} {status} && \builtin :
+\builtin . {script_file} </dev/null >&{out} 2>&{err} {control}>&- {out}>&- {err}>&-
+"""
+
+_STATUS = r"""\builtin return "$1"
 """
 
 _AFTER = r"""\builtin printf '\0%s\0report\0%s\0%s\0' {nonce} "$2" "$1"
@@ -48,7 +58,6 @@ _AFTER = r"""\builtin printf '\0%s\0report\0%s\0%s\0' {nonce} "$2" "$1"
 \builtin printf '\0'
 \builtin declare -F
 \builtin printf '\0%s:%s\0%s\0%s.\0' "${{SHELLOPTS-}}" "${{BASHOPTS-}}" "${{BASH_VERSION-}}" {nonce}
-\builtin return "$1"
 """
 
 # No history: an interactive bash would write it into the user's own file when it ends. TMOUT would
@@ -91,11 +100,22 @@ class Files:
 
     def write(self) -> None:
         """Write what stays the same. Raises OSError."""
-        self._write("before", _BEFORE.format(nonce=self._nonce, control=CONTROL))
         self._write("after", _AFTER.format(nonce=self._nonce))
+        self._write("status", _STATUS)
 
-    def write_script(self, script: str) -> None:
-        """Raises OSError."""
+    def write_turn(self, token: str, script: str, status: int) -> None:
+        """A script, and what runs it. status: `$?` for it to find. Raises OSError."""
+        run = _RUN.format(
+            nonce=self._nonce,
+            token=token,
+            status=status,
+            status_file=self._path("status"),
+            script_file=self._path("script"),
+            control=CONTROL,
+            out=OUT,
+            err=ERR,
+        )
+        self._write("run", run)
         self._write("script", script)
 
     def write_seed(self, commands: str) -> None:
@@ -104,34 +124,27 @@ class Files:
 
     def discard(self) -> None:
         """Remove what one turn or one start needed."""
-        for name in ("script", "seed"):
+        for name in ("run", "script", "seed"):
             with suppress(OSError):
                 os.unlink(self._directory / name)
 
     def first_lines(self, token: str) -> bytes:
         """What a new bash gets first; it answers with a report."""
-        return os.fsencode(_FIRST_LINE) + self.report_line(token, 0)
+        return os.fsencode(_FIRST_LINE) + self.report_line(token)
 
     def seed_lines(self, token: str) -> bytes:
         """Take over what was kept; answered with a report."""
-        return self._line(f"\\builtin . {self._path('seed')} </dev/null") + self.report_line(
-            token, 0
-        )
+        seed = f"\\builtin . {self._path('seed')} </dev/null"
+        return self._line(seed) + self.report_line(token)
 
     def turn_lines(self, token: str) -> bytes:
-        """Run the script; answered with `Began`, then a report."""
-        begin = f'\\builtin . {self._path("before")} "$?" {token} && \\builtin :'
-        redirections = f"</dev/null >&{OUT} 2>&{ERR} {CONTROL}>&- {OUT}>&- {ERR}>&-"
-        run = f"\\builtin . {self._path('script')} {redirections}"
-        return self._line(f"{begin}; {run}") + self.report_line(token, None)
+        """Run what `write_turn` wrote; answered with `Began`, then a report."""
+        return self._line(f"\\builtin . {self._path('run')}") + self.report_line(token)
 
-    def report_line(self, token: str, status: int | None) -> bytes:
-        """Ask for a report. A status becomes `$?`; None leaves it as it is."""
-        given = '"$?"' if status is None else str(status)
-        return self._line(
-            f"\\builtin . {self._path('after')} {given} {token} "
-            f"</dev/null >&{CONTROL} 2>/dev/null && \\builtin :"
-        )
+    def report_line(self, token: str) -> bytes:
+        """Ask for a report."""
+        after = f'\\builtin . {self._path("after")} "$?" {token}'
+        return self._line(f"{after} </dev/null >&{CONTROL} 2>/dev/null")
 
     def _path(self, name: str) -> str:
         return shlex.quote(str(self._directory / name))
