@@ -189,9 +189,9 @@ class Journal:
     ) -> int:
         """Appends all of them or none, durably; returns the sequence of the last.
 
-        What `run` gives, (session_id, run, state) as in `put_run`, is kept in the same commit; it is
-        asked when there is room, so that no older state follows a newer one. `urgent` lets output
-        into the reserve: what stands before the end of a turn that somebody wants to end.
+        What `run` gives, (session_id, run, state) as in `put_run`, is kept in the same commit; it
+        is asked when there is room, so that no older state follows a newer one. `urgent` lets
+        output into the reserve: what stands before the end of a turn that somebody wants to end.
 
         Waits while there is no room. A call that is cancelled after it got its place is
         carried out all the same. Raises ValueError for an entry above MAX_ENTRY_BYTES.
@@ -243,7 +243,7 @@ class Journal:
                 continue
             self._durable = change.entries[-1][0]
             self._tail.extend(change.entries)
-            self._tail_size += change.size
+            self._tail_size += sum(len(body) for _, body in change.entries)
         while self._tail and (
             self._tail_size > TAIL_BYTES or self._tail[0][0] <= self._acknowledged
         ):

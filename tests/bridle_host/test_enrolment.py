@@ -56,9 +56,11 @@ async def test_a_control_that_stands_still_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(enrolment, "ENROLL_TIMEOUT", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as door:  # nobody opens it
-        with pytest.raises(EnrolmentError, match="DEADLINE_EXCEEDED"):
-            await enroll(f"127.0.0.1:{door.getsockname()[1]}", "laptop", "brj_good")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,  # nobody opens it
+        pytest.raises(EnrolmentError, match="DEADLINE_EXCEEDED"),
+    ):
+        await enroll(f"127.0.0.1:{door.getsockname()[1]}", "laptop", "brj_good")
 
 
 def test_a_join_token_is_read_from_its_file(tmp_path: Path) -> None:

@@ -279,6 +279,27 @@ async def test_live_runs_are_kept_until_they_are_dropped(tmp_path: Path) -> None
         assert journal.runs() == [("s1", 1, b"c")]
 
 
+async def test_a_runs_state_is_kept_in_the_commit_of_its_entries(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([output()], lambda: ("s", 1, b"a"))
+        await journal.append([output()], lambda: None)
+        assert journal.runs() == [("s", 1, b"a")]
+    async with opened(tmp_path) as journal:
+        assert journal.runs() == [("s", 1, b"a")]
+
+
+async def test_a_runs_state_is_asked_for_when_there_is_room(tmp_path: Path) -> None:
+    state = b"old"
+    async with opened(tmp_path, cap_bytes=100) as journal, asyncio.TaskGroup() as group:
+        await journal.append([output("x" * 100)])
+        waiting = group.create_task(journal.append([output()], lambda: ("s", 1, state)))
+        await settle()
+        state = b"new"
+        journal.acknowledge(1)
+        await waiting
+        assert journal.runs() == [("s", 1, b"new")]
+
+
 # --- room ---
 
 
@@ -295,6 +316,12 @@ async def test_output_waits_at_the_cap_and_goes_on_when_control_acknowledges(
             journal.acknowledge(2)
             assert await late == 5
         assert [r.event.event[:1] for r in await records(journal, 3)] == [b"e", b"y"]
+
+
+async def test_output_that_is_urgent_goes_into_the_reserve(tmp_path: Path) -> None:
+    async with opened(tmp_path, cap_bytes=100, reserve_bytes=1_000) as journal:
+        await journal.append([output("x" * 100)])
+        assert await journal.append([output("y" * 100)], urgent=True) == 2
 
 
 async def test_a_batch_with_a_lifecycle_entry_goes_as_a_whole(tmp_path: Path) -> None:
