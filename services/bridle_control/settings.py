@@ -143,7 +143,10 @@ def _path(name: str, value: object) -> Path:
     text = _text(name, value)
     if "\0" in text:
         raise SettingsError(f"{name}: not a path")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise SettingsError(f"{name}: {text!r}: no such user") from error
 
 
 def _truth(name: str, value: object) -> bool:
