@@ -1,0 +1,250 @@
+"""The host service, put together: starts the parts in order, and ends them in order.
+
+Start: the state directory is locked; containment and agents are looked for; the machine joins, if
+it has no credential; the journal is opened; the sessions recover (what an earlier host process left
+behind is ended, and told in the journal) *before* the first Hello, so that the first inventory is
+whole; then the link dials. `ready` is called once, when control has welcomed and reconciled.
+
+End, on SIGTERM or SIGINT, and when control refuses this host for good:
+
+1. no run is started any more, and the sessions are stopped: within the grace, then killed;
+2. their last entries are acknowledged, or `ACKNOWLEDGE_GRACE` runs out, or control is away (what is
+   not acknowledged stays in the journal and is told by the next host process);
+3. Goodbye, and the end of the stream;
+4. the sessions' and the link's tasks end;
+5. the journal is closed, and the state directory's lock is released.
+
+All that runs, runs in one root TaskGroup. Called by `bridle_host.__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle.v1 import host_pb2, session_pb2
+from bridle_core.version import VERSION
+from bridle_host.clock import SystemClock
+from bridle_host.containment import Containment, ContainmentUnavailableError, detect
+from bridle_host.drivers.base import DriverFactory, Installation
+from bridle_host.drivers.registry import factories
+from bridle_host.enrolment import EnrolmentError, enroll, read_join_token
+from bridle_host.journal import Journal
+from bridle_host.journal_file import JournalError
+from bridle_host.link import Link
+from bridle_host.logs import kv
+from bridle_host.sessions import Sessions
+from bridle_host.settings import HostSettings, machine_name
+from bridle_host.state_directory import Credential, StateDirectory, StateError
+
+log = logging.getLogger("bridle.host.app")
+
+#: Seconds that control gets, at the end, to acknowledge what it was told last.
+ACKNOWLEDGE_GRACE = 5.0
+
+
+class HostFailure(Exception):  # noqa: N818 - what ends the process, for people
+    """The service can't go on; the text is one line for people, `code` the exit code."""
+
+    def __init__(self, line: str, code: int = 1) -> None:
+        super().__init__(line)
+        self.code = code
+
+
+async def serve(settings: HostSettings, ready: Callable[[str], None]) -> None:
+    """Runs the service until a signal ends it. Raises HostFailure. `ready` gets the host's name."""
+    with _signals() as stop, _state(settings.state) as state:
+        containment = await asyncio.to_thread(_contain, settings.containment)
+        drivers = factories()
+        hello = await asyncio.to_thread(_hello, settings, containment, drivers)
+        credential = await _identity(settings, state)
+        journal = _journal(state)
+        try:
+            host = _Host(settings, state, credential, journal, containment, drivers, hello)
+            await host.run(stop, ready)
+        finally:
+            await journal.close()
+
+
+class _Host:
+    """The parts that run, and the order of their end."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        state: StateDirectory,
+        credential: Credential,
+        journal: Journal,
+        containment: Containment,
+        drivers: Mapping[str, DriverFactory],
+        hello: host_pb.Hello,
+    ) -> None:
+        self._name = credential.name
+        self._grace = settings.stop_grace
+        self._journal = journal
+        self._sessions = Sessions(
+            journal=journal,
+            drivers=drivers,
+            live_text=self._live_text,
+            containment=containment,
+            state_directory=state.runs,
+            default_directory=settings.directory,
+            session_limit=settings.session_limit,
+            host_id=credential.host_id,
+            control_address=settings.control,
+        )
+        self._link = Link(
+            address=settings.control,
+            credential=credential.secret,
+            hello=hello,
+            journal=journal,
+            sessions=self._sessions,
+            clock=SystemClock(),
+            chance=random.random,
+        )
+        self._refusal: str | None = None
+
+    def _live_text(self, piece: host_pb.LiveTextPiece) -> None:
+        self._link.live_text(piece)
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+        await self._sessions.recover()
+        async with asyncio.TaskGroup() as root:
+            sessions = root.create_task(self._sessions.run())
+            link = root.create_task(self._keep_link(stop))
+            announce = root.create_task(self._announce(ready))
+            await stop.wait()
+            await self._end(link)
+            announce.cancel()
+            sessions.cancel()
+        if self._refusal is not None:
+            raise HostFailure(self._refusal)
+
+    async def _keep_link(self, stop: asyncio.Event) -> None:
+        self._refusal = await self._link.run()
+        stop.set()
+
+    async def _announce(self, ready: Callable[[str], None]) -> None:
+        await self._link.ready.wait()
+        ready(self._name)
+
+    async def _end(self, link: asyncio.Task[None]) -> None:
+        log.info("ending", extra=kv(host=self._name))
+        await self._sessions.stop_all(session_pb2.END_REASON_HOST_STOPPED, self._grace)
+        if self._link.connected:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ACKNOWLEDGE_GRACE):
+                    await self._journal.wait_acknowledged(self._journal.last_sequence)
+        left = self._journal.last_sequence - self._journal.acknowledged
+        log.info("the sessions have ended", extra=kv(not_acknowledged=left))
+        await self._link.end("the host service ends")
+        await link
+
+
+# --- the start ---
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _state(path: Path) -> StateDirectory:
+    try:
+        return StateDirectory.open(path)
+    except StateError as error:
+        raise HostFailure(str(error)) from None
+
+
+def _contain(level: str | None) -> Containment:
+    try:
+        return detect(level)
+    except ValueError:
+        raise HostFailure(f"{level!r} is no containment level", code=2) from None
+    except ContainmentUnavailableError as error:
+        raise HostFailure(str(error)) from None
+
+
+async def _identity(settings: HostSettings, state: StateDirectory) -> Credential:
+    """The credential that is there, or a new one for the join token. Raises HostFailure."""
+    try:
+        credential = state.credential()
+        if credential is None:
+            credential = await _join(settings, state)
+    except (StateError, EnrolmentError) as error:
+        raise HostFailure(str(error)) from None
+    if settings.name not in (None, credential.name):
+        raise HostFailure(
+            f'{state.path} is that of the host "{credential.name}"; '
+            f'use another --state for "{settings.name}"',
+            code=2,
+        )
+    return credential
+
+
+async def _join(settings: HostSettings, state: StateDirectory) -> Credential:
+    if settings.join_token_file is None:
+        raise HostFailure(
+            f"{state.path} holds no credential; give --join-token-file to join control", code=2
+        )
+    token = read_join_token(settings.join_token_file)
+    credential = await enroll(settings.control, settings.name or machine_name(), token)
+    state.save_credential(credential)
+    log.info("joined", extra=kv(host=credential.name, workspace=credential.workspace))
+    return credential
+
+
+def _journal(state: StateDirectory) -> Journal:
+    try:
+        return Journal.open(state.journal, on_fatal=_die)
+    except JournalError as error:
+        raise HostFailure(str(error)) from None
+
+
+def _die(line: str) -> None:
+    """What the disk holds is unknown from now on: end without another word to anybody."""
+    sys.stderr.write(f"bridle-host: {line}\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _hello(
+    settings: HostSettings, containment: Containment, drivers: Mapping[str, DriverFactory]
+) -> host_pb.Hello:
+    """What the host says of itself in each Hello. Probes the agents: not for the event loop."""
+    return host_pb.Hello(
+        incarnation=str(uuid.uuid4()),
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+        agents=[_agent(factory, factory.probe()) for factory in drivers.values()],
+        containment=[containment.name],
+        session_limit=settings.session_limit,
+        version=VERSION,
+    )
+
+
+def _agent(factory: DriverFactory, installation: Installation) -> host_pb2.Agent:
+    return host_pb2.Agent(
+        agent=factory.name,
+        installed=installation.installed,
+        version=installation.version,
+        capabilities=sorted(factory.capabilities),
+        hint=installation.hint,
+    )
