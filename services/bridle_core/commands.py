@@ -85,9 +85,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End the run now."""
+    """End the run now. An empty `command_id`: as in Stop."""
 
     command_id: str = ""
+    reason: EndReason = EndReason.KILL_REQUESTED
     principal: Principal | None = None
 
 

@@ -143,6 +143,11 @@ class Session(Ends):
         return self._turn.number if self._turn is not None else 0
 
     @property
+    def hurried(self) -> bool:
+        """Whether somebody wants the turn or the run to end: what is left of it should not wait."""
+        return self._interrupt is not None or self._end is not None
+
+    @property
     def input_ids(self) -> tuple[str, ...]:
         """The inputs that no turn has consumed."""
         handed = self._handed.items if self._handed is not None else ()
@@ -230,11 +235,10 @@ class Session(Ends):
         self._wind_up()
         return self._flush()
 
-    def host_lost(self, now: float) -> list[Effect]:
+    def host_lost(self, now: float, message: str) -> list[Effect]:
         """The host service died under the run (see `restore`); only its proven end is left."""
         self._now = now
         if self._end is None or self._end.phase is not Phase.KILLED:
-            message = "the host service ended and took the run with it"
             self._end = End(Phase.FAILED, EndReason.HOST_STOPPED, message, SYSTEM)
         self._wind_up()
         return self._flush()

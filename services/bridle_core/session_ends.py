@@ -243,8 +243,7 @@ class Ends(Turns):
     def _apply_kill(self, command: Kill) -> None:
         self._accept_end(command.command_id)
         if self._end is None or self._end.phase is not Phase.KILLED:
-            reason, principal = EndReason.KILL_REQUESTED, command.principal
-            self._end = End(Phase.KILLED, reason, principal=principal)
+            self._end = End(Phase.KILLED, command.reason, principal=command.principal)
         self._move(Move.KILL_ACCEPTED)
         self._cancel_items(self._queue.take_all(), CancelReason.KILLED, command.principal)
         self._kill_agent()

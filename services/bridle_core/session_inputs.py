@@ -270,9 +270,9 @@ class Inputs(ABC):
         message: str,
         metadata: Mapping[str, str],
     ) -> None:
-        """The answer stands before the event, so that the caller learns the reason."""
-        self._refuse(item.command_id, error, message, metadata)
+        """Not taken at all: the event for the log, the answer for the caller."""
         self._emit(InputCancelled(item.input_id, reason))
+        self._refuse(item.command_id, error, message, metadata)
         self._settle(item.input_id)
 
     def _cancel_items(
@@ -286,16 +286,11 @@ class Inputs(ABC):
 
     def _consume(self, item: Item, turn: int, *, steered: bool, confirmed: bool) -> None:
         """What died with the agent before it confirmed is consumed too: it never runs again."""
-        met = Met.STEERED if steered else Met.TURN_STARTED
+        state, met = OutcomeState.RAN, Met.STEERED if steered else Met.TURN_STARTED
         if not confirmed:
-            unknown = OutcomeState.UNKNOWN
-            self._answer(
-                item.command_id, unknown, Met.AGENT_LOST, turn=turn, input_id=item.input_id
-            )
+            state, met = OutcomeState.UNKNOWN, Met.AGENT_LOST
         self._emit(InputConsumed(item.input_id, steered), turn, item.principal)
-        if confirmed:
-            ran = OutcomeState.RAN
-            self._answer(item.command_id, ran, met, turn=turn, input_id=item.input_id)
+        self._answer(item.command_id, state, met, turn=turn, input_id=item.input_id)
         self._settle(item.input_id, turn, steered=steered)
 
     def _settle(self, input_id: str, turn: int = 0, *, steered: bool = False) -> None:

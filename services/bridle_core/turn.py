@@ -30,6 +30,7 @@ from bridle_core.observations import (
     Usage,
 )
 from bridle_core.phases import TurnTrigger
+from bridle_core.utf8 import clean
 
 #: What is kept of a message that is being written, in characters, for the case that it is cut off.
 #: Four bytes a character make 512 KiB at the most, which fits into every message of the host link.
@@ -143,11 +144,12 @@ class Turn:
         if piece.message_id in self._written or not piece.text:
             return
         writing = self._writing.setdefault(piece.message_id, _Writing())
-        yield Live(self.number, piece.message_id, writing.offset, piece.text)
-        writing.offset += len(piece.text.encode("utf-8", "replace"))
-        kept = piece.text[: KEPT_TEXT - writing.kept]
+        text = clean(piece.text)
+        yield Live(self.number, piece.message_id, writing.offset, text)
+        writing.offset += len(text.encode())
+        kept = text[: KEPT_TEXT - writing.kept]
         writing.kept += len(kept)
-        writing.dropped += len(piece.text[len(kept) :].encode("utf-8", "replace"))
+        writing.dropped += len(text[len(kept) :].encode())
         if kept:
             writing.parts.append(kept)
 

@@ -1,0 +1,197 @@
+"""The session actor: one run of one session on this host, from its command to its proven end.
+
+Admits and prepares the run, or refuses it; lets it live (`live_run`); writes its end even where our
+own code failed at it; takes its files away. Everything that happens to a run goes through its
+actor, so nothing of it needs a lock.
+
+Made and run by `bridle_host.sessions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle.v1 import session_pb2
+from bridle_core.commands import Command, RunSpec
+from bridle_core.effects import Answer, Met, OutcomeState
+from bridle_core.errors import BridleError, Reason
+from bridle_core.session import Session, answer_after_end
+from bridle_host.entries import Scribe
+from bridle_host.identity import write_token
+from bridle_host.inbox import Inbox, Queued
+from bridle_host.journal import Journal
+from bridle_host.launch import Prepared
+from bridle_host.live_run import LiveRun, LiveText
+from bridle_host.run_files import RunFiles
+
+log = logging.getLogger("bridle.host.actor")
+
+_STARTING = session_pb2.PHASE_STARTING
+
+
+class SessionActor:
+    """See the module. `prepare` gives what the run is made from, or raises BridleError.
+
+    `on_end` is called once, in the moment in which the run's end is durable.
+    """
+
+    def __init__(
+        self,
+        command: host_pb.Command,
+        files: RunFiles,
+        *,
+        journal: Journal,
+        live_text: LiveText,
+        prepare: Callable[[], Awaitable[Prepared]],
+        on_end: Callable[[SessionActor], None],
+        output_cap: int = 0,
+    ) -> None:
+        self.session_id = command.session_id
+        self.run_number = command.run
+        self._start_command = command.command_id
+        self._agent = command.start.agent
+        self._files = files
+        self._journal = journal
+        self._live_text = live_text
+        self._prepare = prepare
+        self._on_end = on_end
+        self._output_cap = output_cap
+        self._inbox = Inbox()
+        self._live: LiveRun | None = None
+        self._muted = False
+        self._over = asyncio.Event()
+
+    # --- for the manager ---
+
+    def live_session(self) -> host_pb.LiveSession:
+        """What the inventory says of it."""
+        live = host_pb.LiveSession(session_id=self.session_id, run=self.run_number, phase=_STARTING)
+        if self._live is not None:
+            machine = self._live.machine
+            live.phase = session_pb2.Phase.Value(f"PHASE_{machine.phase}")
+            live.open_turn = machine.open_turn
+            live.input_ids.extend(machine.input_ids)
+        return live
+
+    async def submit(self, queued: Queued) -> None:
+        """Takes a command; waits for room."""
+        await self._inbox.put_command(queued)
+
+    def has(self, command_id: str) -> bool:
+        """Whether it has a command that the journal may not know yet."""
+        return command_id == self._start_command or self._inbox.has(command_id)
+
+    def withdraw(self, command_id: str) -> bool:
+        """Whether the command was here, and not begun."""
+        return self._inbox.withdraw(command_id)
+
+    def tell(self, command: Command) -> None:
+        """Takes the host's own stop or kill."""
+        self._inbox.put_own(command)
+
+    def write_token(self, token: str) -> None:
+        """Puts a fresh token into the session's file."""
+        try:
+            write_token(self._files.token, token)
+        except OSError:
+            # The old one is good for a while, and control sends the next before its end.
+            log.exception("a token can't be written")
+
+    def mute(self) -> None:
+        """Ends the run now, without a word to control."""
+        self._muted = True
+        if self._live is not None:
+            self._live.muted = True
+        self._inbox.wake.set()
+
+    async def ended(self) -> None:
+        """Returns when all of it is over."""
+        await self._over.wait()
+
+    # --- its life ---
+
+    async def run(self) -> None:
+        """Returns when the run has ended, and that is durable. Raises what the journal raises."""
+        try:
+            await self._run()
+        finally:
+            self._on_end(self)
+            self._over.set()
+
+    async def _run(self) -> None:
+        try:
+            prepared = await self._prepare()
+        except BridleError as error:
+            await self._refuse(error)
+            return
+        except Exception:
+            log.exception("a run can't be prepared")
+            await self._refuse(BridleError(Reason.INTERNAL, "the host failed at this start"))
+            return
+        if self._muted:
+            await asyncio.to_thread(self._files.remove)
+            return
+        live = self._live = LiveRun(
+            prepared, self._inbox, self._files, self._journal, self._live_text, self._output_cap
+        )
+        try:
+            await live.run()
+        except Exception:
+            # A fault of ours in one run; the others go on, and this one is ended in order.
+            log.exception("the host failed at a run")
+            await self._give_up(live, prepared)
+        await self._answer_rest()
+        # From here on nothing knows the run: what comes for it is answered as after its end.
+        self._on_end(self)
+        await self._journal.drop_run(self.session_id, self.run_number)
+        await asyncio.to_thread(self._files.remove)
+
+    async def _refuse(self, error: BridleError) -> None:
+        answer = Answer(
+            self._start_command,
+            OutcomeState.NOT_RUN,
+            Met.REFUSED,
+            message=error.message,
+            error=error.reason,
+            metadata=error.metadata,
+        )
+        scribe = self._scribe()
+        await self._journal.append(scribe.entries([answer]))
+        await self._answer_rest()
+
+    async def _answer_rest(self) -> None:
+        """What came too late for the run."""
+        if self._muted:
+            return
+        late = [answer_after_end(q.command) for q in self._inbox.commands()]
+        answers = [answer for answer in late if answer.command_id]
+        if answers:
+            await self._journal.append(self._scribe().entries(answers))
+
+    async def _give_up(self, live: LiveRun, prepared: Prepared) -> None:
+        """End a run of which we lost the thread: as the next host process would."""
+        if live.record is None or not live.record.opened or self._muted:
+            return
+        await end_lost_run(
+            self._journal,
+            self._scribe(prepared),
+            Session.restore(prepared.spec, live.record),
+            "the host service failed at this run",
+        )
+
+    def _scribe(self, prepared: Prepared | None = None) -> Scribe:
+        spec = prepared.spec if prepared is not None else RunSpec(self._start_command, self._agent)
+        return Scribe(spec, self.session_id, self.run_number)
+
+
+async def end_lost_run(
+    journal: Journal, scribe: Scribe, machine: Session, message: str, swept: int = 0
+) -> None:
+    """Writes the end of a run whose processes are gone. The machine is a restored one."""
+    if machine.closed:
+        return
+    effects = machine.host_lost(0.0, message) + machine.gone(swept, 0.0)
+    await journal.append(scribe.entries(effects))

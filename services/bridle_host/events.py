@@ -1,0 +1,454 @@
+"""Events of the core as bytes of `bridle.v1.Event`: serialized once, here, and never again.
+
+One `EventCoder` per run, called by its session actor only, with everything that is emitted, in
+order. It joins outputs that follow each other, keeps a character that was cut by a read together,
+and holds the limits of size. It decides nothing else.
+
+- Output is text where it is valid UTF-8, else bytes. The bytes of an unfinished character at the
+  end of a piece wait for the rest, at most until their tool call ends; only what is truly
+  invalid comes as bytes.
+- An event of output has at most 64 KiB; other texts are cut at limits that fit into every message
+  of the link. What is cut is told by a Diagnostic{TRUNCATED} behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from bridle.v1 import content_pb2, event_pb2, input_pb2, session_pb2
+from bridle_core import effects as core
+from bridle_core import observations as seen
+from bridle_core.commands import RunSpec
+from bridle_core.effects import Emit
+from bridle_core.utf8 import clean, cut, incomplete_tail
+from bridle_host.translate import principal_to, timestamp
+
+#: Bytes of output in one event.
+OUTPUT_EVENT = 64 * 1024
+#: Bytes of one message of an agent, all its pieces together.
+MESSAGE = 1024 * 1024
+#: Bytes of a tool call's or an approval's arguments.
+ARGUMENTS = 256 * 1024
+#: Bytes of a reason, a plan's step, a log line.
+PARAGRAPH = 16 * 1024
+#: Bytes of a line for people, a name, a title.
+LINE = 4 * 1024
+#: Steps of a plan that are told.
+PLAN_STEPS = 500
+
+Encoded = tuple[int, bytes]
+
+_STREAM = {
+    stream: event_pb2.OutputStream.Value(f"OUTPUT_STREAM_{stream}") for stream in seen.OutputStream
+}
+_TOOL_STATUS = {
+    status: event_pb2.ToolCallStatus.Value(f"TOOL_CALL_STATUS_{status}")
+    for status in seen.ToolStatus
+}
+_DECISION = {
+    decision: event_pb2.ApprovalDecision.Value(f"APPROVAL_DECISION_{decision}")
+    for decision in seen.Decision
+}
+_PLAN_STATE = {
+    "IN_PROGRESS": event_pb2.PLAN_ENTRY_STATE_IN_PROGRESS,
+    "COMPLETED": event_pb2.PLAN_ENTRY_STATE_COMPLETED,
+}
+
+
+class EventCoder:
+    """See the module.
+
+    `output_cap` is how many bytes of output one turn may put into the log; 0 means no cap. What is
+    over it is left out, and a Diagnostic before the turn's end tells how much. `clock` gives
+    seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        run: int,
+        *,
+        output_cap: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._spec = spec
+        self._run = run
+        self._cap = output_cap
+        self._clock = clock
+        self._written = 0
+        self._dropped = 0
+        #: What was left out of the event that is being made.
+        self._cut = 0
+        #: Unfinished characters, by tool call and stream: at most three bytes each.
+        self._tails: dict[tuple[str, seen.OutputStream], bytes] = {}
+
+    def encode(
+        self, emits: Sequence[Emit], artifacts: Sequence[event_pb2.Artifact] = ()
+    ) -> list[Encoded]:
+        """(kind, bytes) of each event. `artifacts` are those of an ArtifactsReported among them."""
+        now = timestamp(self._clock())
+        out: list[Encoded] = []
+        index = 0
+        while index < len(emits):
+            emit = emits[index]
+            index += 1
+            if isinstance(emit.event, seen.ToolOutput):
+                chunks = [emit.event.data]
+                while index < len(emits) and _continues(emit, emits[index]):
+                    chunks.append(emits[index].event.data)  # type: ignore[union-attr]
+                    index += 1
+                events = self._output(emit, b"".join(chunks), final=False)
+            else:
+                events = self._events(emit, artifacts)
+            for event in events:
+                event.time.CopyFrom(now)
+                event.run = self._run
+                event.turn = emit.turn
+                name = event.WhichOneof("kind")
+                assert name is not None
+                kind = event_pb2.Event.DESCRIPTOR.fields_by_name[name].number
+                out.append((kind, event.SerializeToString()))
+        return out
+
+    def _events(
+        self, emit: Emit, artifacts: Sequence[event_pb2.Artifact]
+    ) -> Iterator[event_pb2.Event]:
+        payload = emit.event
+        if isinstance(payload, core.TurnStarted):
+            self._written = self._dropped = 0
+        elif isinstance(payload, seen.ToolEnded):
+            yield from self._end_output(emit, payload.tool_call_id)
+        elif isinstance(payload, core.TurnEnded) and self._dropped:
+            text = f"output of this turn beyond {self._cap} bytes was left out"
+            yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self._dropped)
+        self._cut = 0
+        event = self._event(payload, artifacts)
+        if emit.principal is not None:
+            event.principal.CopyFrom(principal_to(emit.principal))
+        sub_agent = getattr(payload, "sub_agent", "")
+        if sub_agent:
+            event.sub_agent = self._text(sub_agent, LINE)
+        yield event
+        if self._cut:
+            text = "what the agent told was too long for the log"
+            yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self._cut)
+
+    # --- output ---
+
+    def _output(self, emit: Emit, data: bytes, *, final: bool) -> Iterator[event_pb2.Event]:
+        output = emit.event
+        assert isinstance(output, seen.ToolOutput)
+        key = (output.tool_call_id, output.stream)
+        data = self._tails.pop(key, b"") + data
+        if not final and (tail := incomplete_tail(data)):
+            self._tails[key] = data[-tail:]
+            data = data[:-tail]
+        data = self._within_cap(data)
+        start = 0
+        while start < len(data):
+            end = min(start + OUTPUT_EVENT, len(data))
+            if end < len(data):
+                end -= incomplete_tail(data[start:end])
+            piece, start = data[start:end], end
+            event = event_pb2.Event()
+            event.tool_call_output.tool_call_id = output.tool_call_id
+            event.tool_call_output.stream = _STREAM[output.stream]
+            try:
+                event.tool_call_output.text = piece.decode()
+            except UnicodeDecodeError:
+                event.tool_call_output.data = piece
+            yield event
+
+    def _end_output(self, emit: Emit, tool_call_id: str) -> Iterator[event_pb2.Event]:
+        """What waited for the rest of a character that will not come."""
+        for stream in seen.OutputStream:
+            if (tool_call_id, stream) in self._tails:
+                last = Emit(seen.ToolOutput(tool_call_id, b"", stream), emit.turn)
+                yield from self._output(last, b"", final=True)
+
+    def _within_cap(self, data: bytes) -> bytes:
+        if not self._cap:
+            return data
+        kept = data[: max(0, self._cap - self._written)]
+        kept = kept[: len(kept) - incomplete_tail(kept)] if len(kept) < len(data) else kept
+        self._written += len(kept)
+        if len(kept) < len(data):
+            # Once something was left out nothing follows it, or the log would have a hole.
+            self._written = self._cap
+            self._dropped += len(data) - len(kept)
+        return kept
+
+    # --- the other events ---
+
+    def _text(self, text: str, limit: int) -> str:
+        kept, dropped = cut(clean(text), limit)
+        self._cut += dropped
+        return kept
+
+    def _arguments(self, text: str) -> str:
+        """JSON text can't be cut and stay JSON."""
+        text = clean(text)
+        size = len(text.encode())
+        if size <= ARGUMENTS:
+            return text
+        self._cut += size
+        return '{"truncated":true}'
+
+    def _event(
+        self, payload: core.LogEvent, artifacts: Sequence[event_pb2.Artifact]
+    ) -> event_pb2.Event:
+        match payload:
+            case seen.Message():
+                message = event_pb2.AgentMessage(
+                    message_id=payload.message_id, partial=payload.partial
+                )
+                message.content.extend(self._content(payload.content))
+                return event_pb2.Event(agent_message=message)
+            case seen.Thought():
+                return event_pb2.Event(
+                    agent_thought=event_pb2.AgentThought(
+                        message_id=payload.message_id,
+                        text=self._text(payload.text, MESSAGE),
+                        partial=payload.partial,
+                    )
+                )
+            case seen.ToolStarted():
+                return event_pb2.Event(
+                    tool_call_started=event_pb2.ToolCallStarted(
+                        tool_call_id=payload.tool_call_id,
+                        tool=self._text(payload.tool, LINE),
+                        title=self._text(payload.title, LINE),
+                        arguments_json=self._arguments(payload.arguments_json),
+                    )
+                )
+            case seen.ToolEnded():
+                return event_pb2.Event(
+                    tool_call_ended=event_pb2.ToolCallEnded(
+                        tool_call_id=payload.tool_call_id,
+                        status=_TOOL_STATUS[payload.status],
+                        exit_code=payload.exit_code,
+                        message=self._text(payload.message, LINE),
+                    )
+                )
+            case seen.Plan():
+                return event_pb2.Event(plan_updated=self._plan(payload))
+            case seen.Usage():
+                return event_pb2.Event(
+                    usage_reported=event_pb2.UsageReported(
+                        input_tokens=payload.input_tokens,
+                        output_tokens=payload.output_tokens,
+                        cached_tokens=payload.cached_tokens,
+                        cost_micro_usd=payload.cost_micro_usd,
+                        model=self._text(payload.model, LINE),
+                    )
+                )
+            case seen.Note():
+                kind = event_pb2.DiagnosticKind.Value(f"DIAGNOSTIC_KIND_{payload.kind}")
+                text = self._text(payload.message, PARAGRAPH)
+                return _diagnostic(kind, text, payload.bytes_dropped)
+            case core.ApprovalRequested():
+                return event_pb2.Event(approval_requested=self._approval(payload))
+            case core.ApprovalResolved():
+                return event_pb2.Event(
+                    approval_resolved=event_pb2.ApprovalResolved(
+                        approval_id=payload.approval_id,
+                        decision=_DECISION[payload.decision],
+                        message=self._text(payload.message, PARAGRAPH),
+                    )
+                )
+            case _:
+                return self._lifecycle(payload, artifacts)
+
+    def _lifecycle(
+        self, payload: core.LogEvent, artifacts: Sequence[event_pb2.Artifact]
+    ) -> event_pb2.Event:
+        match payload:
+            case core.SessionStarted():
+                spec = self._spec
+                return event_pb2.Event(
+                    session_started=event_pb2.SessionStarted(
+                        agent=spec.agent,
+                        agent_version=self._text(spec.agent_version, LINE),
+                        host_id=spec.host_id,
+                        directory=spec.directory,
+                        containment=spec.containment,
+                        capabilities=sorted(spec.capabilities),
+                    )
+                )
+            case core.SessionResumed():
+                spec = self._spec
+                return event_pb2.Event(
+                    session_resumed=event_pb2.SessionResumed(
+                        mode=_resume_mode(payload.mode),
+                        lost=self._lines(payload.lost),
+                        agent=spec.agent,
+                        agent_version=self._text(spec.agent_version, LINE),
+                        host_id=spec.host_id,
+                        directory=spec.directory,
+                        containment=spec.containment,
+                        capabilities=sorted(spec.capabilities),
+                    )
+                )
+            case core.ProcessStarted():
+                return event_pb2.Event(
+                    process_started=event_pb2.ProcessStarted(
+                        pid=payload.pid,
+                        replacement=payload.replacement,
+                        mode=_resume_mode(payload.mode),
+                        lost=self._lines(payload.lost),
+                    )
+                )
+            case core.ProcessExited():
+                return event_pb2.Event(
+                    process_exited=event_pb2.ProcessExited(
+                        pid=payload.pid,
+                        exit_code=payload.exit_code,
+                        signal=payload.signal,
+                        killed=payload.killed,
+                    )
+                )
+            case core.TurnStarted():
+                trigger = event_pb2.TurnTrigger.Value(f"TURN_TRIGGER_{payload.trigger}")
+                return event_pb2.Event(
+                    turn_started=event_pb2.TurnStarted(trigger=trigger, input_ids=payload.input_ids)
+                )
+            case core.TurnEnded():
+                return event_pb2.Event(
+                    turn_ended=event_pb2.TurnEnded(
+                        stop_reason=_stop_reason(payload.stop_reason),
+                        exit_code=payload.exit_code,
+                        message=self._text(payload.message, LINE),
+                    )
+                )
+            case core.ArtifactsReported():
+                return event_pb2.Event(
+                    artifacts_reported=event_pb2.ArtifactsReported(
+                        artifacts=artifacts,
+                        final_message=clean(payload.final_message),
+                        last_stop_reason=_stop_reason(payload.last_stop_reason),
+                        turns=payload.turns,
+                    )
+                )
+            case _:
+                return self._state(payload)
+
+    def _state(self, payload: core.LogEvent) -> event_pb2.Event:
+        match payload:
+            case core.SessionEnded():
+                return event_pb2.Event(
+                    session_ended=event_pb2.SessionEnded(
+                        phase=_phase(payload.phase),
+                        reason=session_pb2.EndReason.Value(f"END_REASON_{payload.reason}"),
+                        message=self._text(payload.message, LINE),
+                        verified=True,
+                        swept=payload.swept,
+                    )
+                )
+            case core.PhaseChanged():
+                changed = event_pb2.PhaseChanged(to=_phase(payload.after))
+                # `from` is a word of the language.
+                setattr(changed, "from", _phase(payload.before))
+                return event_pb2.Event(phase_changed=changed)
+            case core.InputConsumed():
+                return event_pb2.Event(
+                    input_consumed=event_pb2.InputConsumed(
+                        input_id=payload.input_id, steered=payload.steered
+                    )
+                )
+            case core.InputCancelled():
+                reason = input_pb2.CancelReason.Value(f"CANCEL_REASON_{payload.reason}")
+                return event_pb2.Event(
+                    input_cancelled=event_pb2.InputCancelled(
+                        input_id=payload.input_id, reason=reason
+                    )
+                )
+            case core.QueueHeld():
+                return event_pb2.Event(queue_held=event_pb2.QueueHeld())
+            case core.QueueReleased():
+                return event_pb2.Event(queue_released=event_pb2.QueueReleased())
+            case _:
+                raise TypeError(f"{type(payload).__name__} is no event")
+
+    # --- parts ---
+
+    def _lines(self, lines: Iterable[str]) -> list[str]:
+        return [self._text(line, LINE) for line in lines]
+
+    def _content(self, pieces: Iterable[seen.Content]) -> Iterator[content_pb2.Content]:
+        left = MESSAGE
+        for piece in pieces:
+            match piece:
+                case seen.Text():
+                    text = self._text(piece.text, left)
+                    left -= len(text.encode())
+                    if text:
+                        yield content_pb2.Content(text=text)
+                case seen.Image():
+                    if len(piece.data) > left:
+                        self._cut += len(piece.data)
+                        continue
+                    left -= len(piece.data)
+                    image = content_pb2.Image(data=piece.data, media_type=clean(piece.media_type))
+                    yield content_pb2.Content(image=image)
+                case seen.Resource():
+                    resource = content_pb2.Resource(
+                        uri=self._text(piece.uri, LINE),
+                        title=self._text(piece.title, LINE),
+                        media_type=self._text(piece.media_type, LINE),
+                    )
+                    yield content_pb2.Content(resource=resource)
+
+    def _plan(self, plan: seen.Plan) -> event_pb2.PlanUpdated:
+        entries = [
+            event_pb2.PlanEntry(
+                text=self._text(step.text, LINE),
+                state=_PLAN_STATE.get(step.state, event_pb2.PLAN_ENTRY_STATE_PENDING),
+            )
+            for step in plan.steps[:PLAN_STEPS]
+        ]
+        self._cut += sum(len(clean(step.text).encode()) for step in plan.steps[PLAN_STEPS:])
+        return event_pb2.PlanUpdated(entries=entries)
+
+    def _approval(self, asked: core.ApprovalRequested) -> event_pb2.ApprovalRequested:
+        request = event_pb2.ApprovalRequested(
+            approval_id=asked.approval_id,
+            tool_call_id=asked.tool_call_id,
+            tool=self._text(asked.tool, LINE),
+            arguments_json=self._arguments(asked.arguments_json),
+            reason=self._text(asked.reason, PARAGRAPH),
+        )
+        if asked.expires_in is not None:
+            request.expire_time.CopyFrom(timestamp(self._clock() + asked.expires_in))
+        return request
+
+
+def _continues(first: Emit, second: Emit) -> bool:
+    """Whether one output goes on with the other."""
+    one, two = first.event, second.event
+    return (
+        isinstance(one, seen.ToolOutput)
+        and isinstance(two, seen.ToolOutput)
+        and one.tool_call_id == two.tool_call_id
+        and one.stream is two.stream
+        and first.turn == second.turn
+    )
+
+
+def _diagnostic(
+    kind: event_pb2.DiagnosticKind.ValueType, message: str, dropped: int = 0
+) -> event_pb2.Event:
+    diagnostic = event_pb2.Diagnostic(kind=kind, message=message, bytes_dropped=dropped)
+    return event_pb2.Event(diagnostic=diagnostic)
+
+
+def _phase(phase: str) -> session_pb2.Phase.ValueType:
+    return session_pb2.Phase.Value(f"PHASE_{phase}")
+
+
+def _stop_reason(reason: seen.StopReason | None) -> event_pb2.StopReason.ValueType:
+    return event_pb2.StopReason.Value(f"STOP_REASON_{reason or 'UNSPECIFIED'}")
+
+
+def _resume_mode(mode: seen.ResumeMode | None) -> event_pb2.ResumeMode.ValueType:
+    return event_pb2.ResumeMode.Value(f"RESUME_MODE_{mode or 'UNSPECIFIED'}")

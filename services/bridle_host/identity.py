@@ -1,0 +1,83 @@
+"""What an agent is told about its session: environment variables and the file with its token.
+
+Called by the session actor before the agent starts, and when control sends a fresh token. The token
+itself stands in no environment and in no command line, only in its file of mode 0600.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Identities of a session that the host service itself may have been started in. An agent that
+#: inherits them takes itself for a part of that session.
+INHERITED = ("BRIDLE_", "CLAUDE_CODE_", "CLAUDECODE", "CODEX_")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionIdentity:
+    """Who the agent is. `address` is control's HOST:PORT; the paths are absolute."""
+
+    address: str
+    workspace: str
+    slug: str
+    session_id: str
+    token_file: Path
+    artifacts: Path
+
+
+def session_environment(
+    inherited: Mapping[str, str],
+    asked: Mapping[str, str],
+    identity: SessionIdentity,
+    command_directory: str | None,
+) -> dict[str, str]:
+    """The whole environment of a session's processes (the shim adds its mark).
+
+    `inherited` is the host service's own, `asked` what StartSession wished for; neither can set an
+    identity. `command_directory` is where the `bridle` command is; it comes last in PATH.
+    """
+    environment = {
+        name: value for name, value in inherited.items() if not name.startswith(INHERITED)
+    }
+    environment.update(
+        {name: value for name, value in asked.items() if not name.startswith("BRIDLE_")}
+    )
+    environment |= {
+        "BRIDLE_ADDRESS": identity.address,
+        "BRIDLE_WORKSPACE": identity.workspace,
+        "BRIDLE_SESSION": identity.slug,
+        "BRIDLE_SESSION_ID": identity.session_id,
+        "BRIDLE_TOKEN_FILE": str(identity.token_file),
+        "BRIDLE_ARTIFACTS": str(identity.artifacts),
+    }
+    path = environment.get("PATH") or os.defpath
+    if command_directory is not None and command_directory not in path.split(os.pathsep):
+        path = path + os.pathsep + command_directory
+    environment["PATH"] = path
+    return environment
+
+
+def command_directory() -> str | None:
+    """Where the `bridle` command of this installation is; None when it is nowhere."""
+    beside = Path(sys.executable).parent / "bridle"
+    found = str(beside) if beside.exists() else shutil.which("bridle")
+    return str(Path(found).parent) if found else None
+
+
+def write_token(path: Path, token: str) -> None:
+    """Puts a token into its file, whole or not at all, mode 0600. Raises OSError."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+        draft.rename(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

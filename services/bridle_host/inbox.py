@@ -1,0 +1,152 @@
+"""What waits for a session actor: commands, the driver's observations, and news of its own.
+
+Bounded; commands overtake observations, so that an interrupt never stands behind a flood of output.
+(What they find is at worst a little older than what the agent does, and the machine minds that.)
+One actor reads; the manager and the actor's own tasks write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, replace
+
+from bridle_core.commands import Command
+from bridle_core.observations import Message, MessageText, Observation, Thought, ToolOutput
+
+#: Commands that wait for one actor. More than any person gives; programs that do wait in the link.
+COMMANDS = 256
+#: Observations that wait, and those that are taken at once: enough that one fsync serves many.
+OBSERVATIONS = 1024
+BATCH = 512
+#: Bytes of text that wait, and that are taken at once. A batch has to be small beside the
+#: journal's reserve, and sixty-four sessions' waiting ones beside the memory.
+BYTES = 1024 * 1024
+BATCH_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A command that waits. `expires` is a moment on the loop's clock; None means never."""
+
+    command: Command
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The run's processes were seen gone."""
+
+    swept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The driver failed, or ended without a word."""
+
+    message: str
+
+
+News = Gone | Broken
+
+
+class Inbox:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._commands: deque[Queued] = deque()
+        self._observations: deque[tuple[Observation, int]] = deque()
+        self._news: deque[News] = deque()
+        self._bytes = 0
+        self._room = asyncio.Event()
+        #: Set when something came, and by whoever wants the actor to look.
+        self.wake = asyncio.Event()
+
+    # --- writing ---
+
+    async def put_command(self, queued: Queued) -> None:
+        """Waits for room."""
+        while len(self._commands) >= COMMANDS:
+            self._room.clear()
+            await self._room.wait()
+        self._commands.append(queued)
+        self.wake.set()
+
+    def put_own(self, command: Command) -> None:
+        """The host's own command, which finds room always: there are a few in a run's life."""
+        self._commands.append(Queued(command))
+        self.wake.set()
+
+    async def put_observation(self, observation: Observation) -> None:
+        """Waits for room, and so lets the driver wait."""
+        size = _size(observation)
+        while self._observations and (
+            len(self._observations) >= OBSERVATIONS or self._bytes + size > BYTES
+        ):
+            self._room.clear()
+            await self._room.wait()
+        self._observations.append((observation, size))
+        self._bytes += size
+        self.wake.set()
+
+    def put_news(self, news: News) -> None:
+        """A few in a run's life."""
+        self._news.append(news)
+        self.wake.set()
+
+    def withdraw(self, command_id: str) -> bool:
+        """Lets a command that was not begun be out of time. False when it is not here."""
+        for index, queued in enumerate(self._commands):
+            if queued.command.command_id == command_id:
+                self._commands[index] = replace(queued, expires=0.0)
+                self.wake.set()
+                return True
+        return False
+
+    def has(self, command_id: str) -> bool:
+        """Whether a command waits here."""
+        return any(queued.command.command_id == command_id for queued in self._commands)
+
+    # --- reading ---
+
+    def commands(self) -> list[Queued]:
+        """All that wait."""
+        taken = list(self._commands)
+        self._commands.clear()
+        self._room.set()
+        return taken
+
+    def observations(self) -> list[Observation]:
+        """The oldest: one batch."""
+        taken: list[Observation] = []
+        size = 0
+        while self._observations and len(taken) < BATCH and size < BATCH_BYTES:
+            observation, bytes_ = self._observations.popleft()
+            taken.append(observation)
+            size += bytes_
+        self._bytes -= size
+        if taken:
+            self._room.set()
+        return taken
+
+    def news(self) -> News | None:
+        """The oldest, once all observations before it were taken; None for none."""
+        if self._news and not self._observations:
+            return self._news.popleft()
+        return None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether observations or news wait."""
+        return bool(self._observations or self._news)
+
+
+def _size(observation: Observation) -> int:
+    """Roughly, in bytes: only what can be large counts."""
+    if isinstance(observation, ToolOutput):
+        return len(observation.data)
+    if isinstance(observation, MessageText | Thought):
+        return len(observation.text)
+    if isinstance(observation, Message):
+        return sum(len(getattr(piece, "text", "")) for piece in observation.content)
+    return 0

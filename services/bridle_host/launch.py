@@ -1,0 +1,155 @@
+"""What a run is made from: admitted, with its directories, its environment and its driver.
+
+`Launcher.prepare` turns StartRun into a `Prepared` run, or raises the BridleError with which the
+start is refused; then nothing of it is left. Called by the session actor, first of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle_core.commands import RunSpec
+from bridle_core.errors import BridleError, Reason
+from bridle_host.admission import Admission
+from bridle_host.containment import Containment
+from bridle_host.drivers.base import (
+    Driver,
+    DriverContext,
+    DriverFactory,
+    Installation,
+    ResumeFrom,
+)
+from bridle_host.identity import (
+    SessionIdentity,
+    command_directory,
+    session_environment,
+    write_token,
+)
+from bridle_host.run_files import RunFiles
+from bridle_host.run_processes import RunProcesses
+from bridle_host.translate import policy_of, principal_of, queue_state_of, resume_of
+
+log = logging.getLogger("bridle.host.launch")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that may start."""
+
+    spec: RunSpec
+    driver: Driver
+    processes: RunProcesses
+    resume: ResumeFrom | None
+
+
+class Launcher:
+    """See the module. `address` is control's HOST:PORT, for the agents themselves."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        containment: Containment,
+        runs: Path,
+        host_id: str,
+        address: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._admission = admission
+        self._containment = containment
+        self._runs = runs
+        self._host_id = host_id
+        self._address = address
+        self._inherited = dict(os.environ if environment is None else environment)
+        self._command_directory = command_directory()
+
+    def files(self, session_id: str, run: int) -> RunFiles:
+        """Where the files of a run are."""
+        return RunFiles(self._runs, session_id, run)
+
+    async def prepare(self, command: host_pb.Command, *, live: int) -> Prepared:
+        """`live` is how many other runs are on this host. Raises BridleError."""
+        start = command.start
+        self._admission.room(live)
+        factory, installation = await self._admission.agent(start)
+        directory = await self._admission.directory(start)
+        files = self.files(command.session_id, command.run)
+        try:
+            await asyncio.to_thread(_make, files, start.token.token)
+        except OSError as error:
+            log.exception("the files of a run can't be made")
+            await asyncio.to_thread(files.remove)
+            metadata = {"agent": start.agent}
+            message = f"the host can't make the run's files: {error.strerror}"
+            raise BridleError(Reason.START_FAILED, message, metadata=metadata) from None
+        try:
+            return self._prepared(command, factory, installation, directory, files)
+        except ValueError as error:
+            await asyncio.to_thread(files.remove)
+            # By the driver's contract the text is a line for people.
+            metadata = {"agent": start.agent}
+            raise BridleError(Reason.START_FAILED, str(error), metadata=metadata) from None
+
+    def _prepared(
+        self,
+        command: host_pb.Command,
+        factory: DriverFactory,
+        installation: Installation,
+        directory: Path,
+        files: RunFiles,
+    ) -> Prepared:
+        start = command.start
+        identity = SessionIdentity(
+            address=self._address,
+            workspace=start.workspace,
+            slug=start.slug,
+            session_id=command.session_id,
+            token_file=files.token,
+            artifacts=files.artifacts,
+        )
+        environment = session_environment(
+            self._inherited, start.environment, identity, self._command_directory
+        )
+        processes = RunProcesses(
+            command.session_id, command.run, files.process, environment, self._containment
+        )
+        context = DriverContext(
+            session_id=command.session_id,
+            run=command.run,
+            directory=str(directory),
+            agent_command=start.agent_command,
+            environment=environment,
+            state_directory=files.driver,
+            spawn=processes.spawn,
+        )
+        mode = resume_of(start)
+        resume = None
+        if mode is not None:
+            kept = start.resume
+            resume = ResumeFrom(mode, kept.driver_state, kept.same_host)
+        spec = RunSpec(
+            start_command=command.command_id,
+            agent=start.agent,
+            agent_version=installation.version,
+            host_id=self._host_id,
+            directory=str(directory),
+            containment=self._containment.name,
+            capabilities=factory.capabilities,
+            policy=policy_of(start.policy),
+            last_turn=start.last_turn,
+            queue_state=queue_state_of(start.queue_state),
+            resume=mode,
+            principal=principal_of(command.principal),
+        )
+        return Prepared(spec, factory.create(context), processes, resume)
+
+
+def _make(files: RunFiles, token: str) -> None:
+    files.make()
+    write_token(files.token, token)

@@ -1,0 +1,264 @@
+"""The sessions of this host: makes an actor for each run, and gives each command to its actor.
+
+A command runs at most once: the journal knows the ids of those that were answered, the actors know
+those that wait, and a repeat of either starts nothing. A command for a run that isn't here is
+answered at once. May not look into a run; that is the actors'. Made and run by `bridle_host.app`;
+the link gives it what control says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle.v1 import receipt_pb2, session_pb2
+from bridle_core.commands import Kill, RunSpec, Stop
+from bridle_core.effects import Answer, Met, OutcomeState
+from bridle_core.errors import Reason
+from bridle_core.phases import ENDED, EndReason
+from bridle_core.session import Session, answer_after_end
+from bridle_host.actor import SessionActor, end_lost_run
+from bridle_host.admission import Admission
+from bridle_host.containment import Containment
+from bridle_host.drivers.base import DriverFactory
+from bridle_host.entries import Scribe
+from bridle_host.inbox import Queued
+from bridle_host.journal import Entry, Journal
+from bridle_host.launch import Launcher
+from bridle_host.live_run import LiveText
+from bridle_host.run_files import RunFiles, every, load_run
+from bridle_host.run_processes import sweep_until_gone
+from bridle_host.translate import command_of, time_to_live
+
+log = logging.getLogger("bridle.host.sessions")
+
+_REASONS = {
+    int(session_pb2.END_REASON_HOST_DRAINED): EndReason.HOST_DRAINED,
+    int(session_pb2.END_REASON_STOP_REQUESTED): EndReason.STOP_REQUESTED,
+}
+
+
+class Sessions:
+    """See the module.
+
+    `live_text` takes text of messages that are being written. `control_address` is HOST:PORT, for
+    the agents. `output_cap` is what one turn may put into the log, in bytes; 0 means no cap.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        drivers: Mapping[str, DriverFactory],
+        live_text: LiveText,
+        containment: Containment,
+        state_directory: Path,
+        default_directory: Path,
+        session_limit: int,
+        host_id: str,
+        control_address: str,
+        output_cap: int = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._journal = journal
+        self._live_text = live_text
+        self._runs = state_directory
+        self._output_cap = output_cap
+        admission = Admission(
+            drivers,
+            limit=session_limit,
+            host_id=host_id,
+            default_directory=default_directory,
+        )
+        self._launcher = Launcher(
+            admission,
+            containment=containment,
+            runs=state_directory,
+            host_id=host_id,
+            address=control_address,
+            environment=environment,
+        )
+        self._actors: dict[tuple[str, int], SessionActor] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._running = asyncio.Event()
+        self._ending = False
+
+    async def run(self) -> None:
+        """Lets the actors live; ends by being cancelled. Then what is still there is killed."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._running.set()
+            # For ever: the end comes from outside.
+            await asyncio.Event().wait()
+
+    # --- what control says ---
+
+    async def submit(self, command: host_pb.Command) -> None:
+        """Takes a command. Waits when too many wait for its session."""
+        await self._running.wait()
+        known = self._journal.answers(command.command_id)
+        actor = self._actors.get((command.session_id, command.run))
+        if known:
+            await self._repeat(command, known[-1], live=actor is not None)
+        elif actor is not None and actor.has(command.command_id):
+            pass  # on its way
+        elif command.HasField("start"):
+            await self._start(command)
+        else:
+            await self._give(command, actor)
+
+    async def _repeat(
+        self, command: host_pb.Command, newest: host_pb.CommandEntry, *, live: bool
+    ) -> None:
+        """Says again what was said. What was begun and can't be decided any more is over."""
+        if newest.outcome.state == receipt_pb2.OUTCOME_STATE_PENDING and not live:
+            await self._answer_ended(command)
+            return
+        entry = Entry(command.session_id, command.run, command=newest)
+        await self._journal.append([entry])
+
+    async def _give(self, command: host_pb.Command, actor: SessionActor | None) -> None:
+        core = command_of(command)
+        if core is None:
+            answer = Answer(
+                command.command_id,
+                OutcomeState.NOT_RUN,
+                Met.REFUSED,
+                message="this host doesn't know the command",
+                error=Reason.VERSION_UNSUPPORTED,
+            )
+            await self._append(command, [answer])
+        elif actor is None:
+            await self._answer_ended(command)
+        else:
+            seconds = time_to_live(command)
+            expires = None if seconds is None else asyncio.get_running_loop().time() + seconds
+            await actor.submit(Queued(core, expires))
+
+    async def _start(self, command: host_pb.Command) -> None:
+        if self._ending:
+            await self._refuse(command, Reason.SHUTTING_DOWN, "the host service is ending")
+            return
+        if any(session_id == command.session_id for session_id, _ in self._actors):
+            await self._refuse(command, Reason.SESSION_LIVE, "another run of it is live here")
+            return
+        actor = SessionActor(
+            command,
+            self._launcher.files(command.session_id, command.run),
+            journal=self._journal,
+            live_text=self._live_text,
+            prepare=lambda: self._launcher.prepare(command, live=len(self._actors) - 1),
+            on_end=self._forget,
+            output_cap=self._output_cap,
+        )
+        self._actors[command.session_id, command.run] = actor
+        assert self._group is not None
+        self._group.create_task(actor.run())
+
+    def _forget(self, actor: SessionActor) -> None:
+        key = (actor.session_id, actor.run_number)
+        if self._actors.get(key) is actor:
+            del self._actors[key]
+
+    async def _refuse(self, command: host_pb.Command, error: Reason, message: str) -> None:
+        state, met = OutcomeState.NOT_RUN, Met.REFUSED
+        answer = Answer(command.command_id, state, met, message=message, error=error)
+        await self._append(command, [answer])
+
+    async def _answer_ended(self, command: host_pb.Command) -> None:
+        core = command_of(command)
+        if core is not None:
+            await self._append(command, [answer_after_end(core)])
+
+    async def _append(self, command: host_pb.Command, answers: Iterable[Answer]) -> None:
+        scribe = Scribe(RunSpec("", ""), command.session_id, command.run)
+        await self._journal.append(scribe.entries(answers))
+
+    def withdraw(self, command_id: str) -> None:
+        """Lets a command that was not begun be out of time."""
+        for actor in self._actors.values():
+            if actor.withdraw(command_id):
+                return
+
+    def inventory(self) -> list[host_pb.LiveSession]:
+        """The live sessions. One leaves when its SessionEnded is durable in the journal."""
+        return [actor.live_session() for actor in self._actors.values()]
+
+    async def kill_stale(self, session_id: str, run: int) -> None:
+        """Kills a run without a word to control; returns when it was seen gone."""
+        actor = self._actors.get((session_id, run))
+        if actor is not None:
+            actor.mute()
+            await actor.ended()
+
+    def set_token(self, token: host_pb.SessionToken) -> None:
+        """Takes a fresh token for a session; one for another run is thrown away."""
+        actor = self._actors.get((token.session_id, token.run))
+        if actor is not None:
+            actor.write_token(token.token)
+
+    # --- the host's own end and begin ---
+
+    async def stop_all(self, reason: int, grace: float) -> None:
+        """Stops every session, and returns when each was seen gone. No run starts any more.
+
+        `reason` is a bridle.v1.EndReason. Open turns are interrupted at once; what has not ended
+        within `grace` seconds is killed.
+        """
+        self._ending = True
+        why = _REASONS.get(int(reason), EndReason.HOST_STOPPED)
+        actors = list(self._actors.values())
+        for actor in actors:
+            actor.tell(Stop(grace=0.0, reason=why))
+        try:
+            async with asyncio.timeout(grace):
+                await _all_ended(actors)
+        except TimeoutError:
+            for actor in actors:
+                actor.tell(Kill(reason=why))
+            await _all_ended(actors)
+
+    async def recover(self) -> None:
+        """Ends what an earlier host process left: sweeps its processes, writes its runs' ends.
+
+        Before `run`, and before anything is said to control.
+        """
+        kept = self._journal.runs()
+        for session_id, run, state in kept:
+            files = RunFiles(self._runs, session_id, run)
+            await self._end_left(files, state)
+        for files in await asyncio.to_thread(lambda: list(every(self._runs))):
+            await sweep_until_gone(files.process)
+            await asyncio.to_thread(files.remove)
+
+    async def _end_left(self, files: RunFiles, state: bytes) -> None:
+        swept = await sweep_until_gone(files.process)
+        log.warning(
+            "ended a run of an earlier host process: session=%s run=%d swept=%d",
+            files.session_id,
+            files.run,
+            swept,
+        )
+        try:
+            spec, record = load_run(state)
+        except ValueError:
+            log.exception("what is kept of a run can't be read")
+        else:
+            # Its end may be written already. One that never opened and was no Resume left no trace:
+            # control gives its start again.
+            opened = record.opened or spec.resume is not None
+            if opened and record.phase not in ENDED:
+                message = "the host service ended and took the run with it"
+                scribe = Scribe(spec, files.session_id, files.run)
+                machine = Session.restore(spec, record)
+                await end_lost_run(self._journal, scribe, machine, message, swept)
+        await self._journal.drop_run(files.session_id, files.run)
+        await asyncio.to_thread(files.remove)
+
+
+async def _all_ended(actors: Iterable[SessionActor]) -> None:
+    for actor in actors:
+        await actor.ended()
