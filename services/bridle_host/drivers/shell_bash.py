@@ -19,9 +19,7 @@ from bridle_host.process import (
     KILL_NOW,
     Chunk,
     InputClosedError,
-    Interrupted,
     Ladder,
-    Mark,
     Proof,
     ShimProcess,
     Stream,
@@ -59,7 +57,7 @@ class Bash:
             control_pipes=1,
         )
         try:
-            # After the spawn, which makes the state directory.
+            context.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             files = Files(context.state_directory, nonce)
             files.write()
         except BaseException:
@@ -124,20 +122,17 @@ class Bash:
 
     # Ends.
 
-    async def interrupt(self, mark: Mark, *, grace: float, spare_jobs: bool) -> Interrupted:
-        """Throw it out of its script, and take what was born since the mark.
+    async def throw(self) -> None:
+        """Throw it out of its script. Raises ProcessError.
 
-        First bash: as soon as the command that it waits for is gone, whatever way, it leaves the
-        script instead of running the next one. Raises ProcessError.
+        To be done before the commands are signalled: as soon as the one that it waits for is gone,
+        whatever way, bash then leaves the script instead of running the next one.
         """
         if _catches(self.process.pid, BREAK):
             await self.process.signal(BREAK)
         else:
             # The script took the trap away, or `exec` put another program into bash's place.
             await self.poke()
-        return await self.process.interrupt(
-            mark, signum=signals.SIGINT, grace=grace, spare_jobs=spare_jobs
-        )
 
     async def poke(self) -> None:
         """For a builtin that waits where traps are not looked at. Raises ProcessError."""

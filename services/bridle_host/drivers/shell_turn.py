@@ -44,6 +44,7 @@ class Turn:
     """The turn that is open, from its lines being written to its TurnOver."""
 
     number: int
+    tool_call_id: str
     script: str
     #: What was alive before it.
     mark: Mark
@@ -53,6 +54,8 @@ class Turn:
     began: bool = False
     #: Somebody interrupted it: it ends INTERRUPTED, whatever comes.
     interrupted: bool = False
+    #: When bash itself is given up, on the loop's clock; a later interrupt may bring it forward.
+    deadline: float = 0.0
     #: The report that ends it once it was interrupted.
     awaited: str = ""
     #: The script's own exit status, once it is known.
@@ -63,10 +66,6 @@ class Turn:
     _pieces: dict[Stream, Pieces] = field(
         default_factory=lambda: {Stream.STDOUT: Pieces(), Stream.STDERR: Pieces()}
     )
-
-    @property
-    def tool_call_id(self) -> str:
-        return f"bash-{self.number}"
 
     def started(self) -> ToolStarted:
         """The tool call that the turn is."""
