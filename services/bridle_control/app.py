@@ -34,6 +34,7 @@ from bridle.v1 import (
     host_service_pb2_grpc,
     identity_service_pb2,
     identity_service_pb2_grpc,
+    session_service_pb2,
 )
 from bridle_control import status
 from bridle_control.auth import Authenticator
@@ -45,12 +46,14 @@ from bridle_control.interceptor import Gate
 from bridle_control.links.registry import Links
 from bridle_control.links.service import HostLinkService
 from bridle_control.logs import kv
+from bridle_control.session_service import SessionService, add_session_service
 from bridle_control.settings import Address, Settings
 from bridle_control.store.api import Store
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
 from bridle_control.transport import CALLS_MAX, bind, make_server
 from bridle_control.watch.hub import Hub
+from bridle_control.watch.limits import WatchLimit
 
 _log = logging.getLogger("bridle.control.app")
 
@@ -61,6 +64,7 @@ _GOODBYE = 2.0
 
 # What health tells of, and what reflection shows beside itself and health.
 _OWN_SERVICES = (
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     host_service_pb2.DESCRIPTOR.services_by_name["HostService"].full_name,
     identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
     host_link_service_pb2.DESCRIPTOR.services_by_name["HostLinkService"].full_name,
@@ -80,14 +84,17 @@ class Control:
         self._open_calls = OpenCalls(store)
         self._gate = Gate(Authenticator(store), self._open_calls, calls_max=CALLS_MAX)
         self._health = Health(_OWN_SERVICES)
-        self._hub = Hub(store)
-        self._links = Links(store, self._hub)
+        watches = WatchLimit()  # of both kinds together
+        hub = Hub(store, limit=watches)
+        self._links = Links(store, hub)
         self._commands = Commands(store, self._links)
+        self._sessions = SessionService(store, self._links, self._commands, hub, limit=watches)
         self.server = make_server(self._gate)
-        self._serve_hosts(store)
+        self._serve_own(store)
         self._serve_common()
 
-    def _serve_hosts(self, store: Store) -> None:
+    def _serve_own(self, store: Store) -> None:
+        add_session_service(self._sessions, self.server)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(store), self.server
         )
@@ -114,13 +121,11 @@ class Control:
 
         Raises SettingsError when the address can't be bound.
         """
-        address = bind(self.server, self._settings)
         try:
+            address = bind(self.server, self._settings)
             async with asyncio.TaskGroup() as group:
-                running = [
-                    group.create_task(component.run())
-                    for component in (self._open_calls, self._links, self._commands)
-                ]
+                parts = (self._open_calls, self._links, self._commands, self._sessions)
+                running = [group.create_task(part.run()) for part in parts]
                 await self.server.start()
                 self._health.serving()
                 _log.info("serving", extra=kv(grpc=address))

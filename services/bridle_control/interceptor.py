@@ -184,6 +184,8 @@ class _Guarded:
         self._generates = inspect.isasyncgenfunction(behavior)
         # The generated base classes' methods are plain functions that raise NotImplementedError.
         self._served = self._generates or inspect.iscoroutinefunction(behavior)
+        # grpc's own servicers (channelz) tell what is not there by a status, and no answer.
+        self._foreign = not method.startswith("/bridle.")
         self._long = handler.response_streaming or method in _LONG_CALLS
 
     # -- the two shapes that grpc calls
@@ -215,6 +217,8 @@ class _Guarded:
         """An answer as bytes."""
         if isinstance(response, bytes) or self._serialize is None:
             return response
+        if response is None and self._foreign:
+            return None  # it has set the status by itself
         return self._serialize(response)
 
     # -- what goes on behind
