@@ -80,6 +80,7 @@ class Control:
     """The service with all that it is made of. One per process (tests make several)."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
+        """Raises SettingsError for an address or a certificate that can't be used."""
         self._settings = settings
         self._open_calls = OpenCalls(store)
         self._gate = Gate(Authenticator(store), self._open_calls, calls_max=CALLS_MAX)
@@ -89,7 +90,7 @@ class Control:
         self._links = Links(store, hub)
         self._commands = Commands(store, self._links)
         self._sessions = SessionService(store, self._links, self._commands, hub, limit=watches)
-        self.server = make_server(self._gate)
+        self.server = make_server(self._gate, settings)
         self._serve_own(store)
         self._serve_common()
 

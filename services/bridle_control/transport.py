@@ -6,8 +6,8 @@ Called by `app`.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 
 import grpc
 import grpc.aio
@@ -47,46 +47,59 @@ OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
-def make_server(gate: Gate) -> grpc.aio.Server:
-    """A server with these options and the gate before its handlers."""
+def make_server(gate: Gate, settings: Settings) -> grpc.aio.Server:
+    """A server with these options and the gate before its handlers; binds nothing.
+
+    Raises SettingsError for an address or a certificate that can't be used: grpc would not tell
+    why, and a server that never started leaks what it holds.
+    """
+    if settings.listen.port:
+        _probe(settings.listen)
+    _check_certificate(settings)
     return grpc.aio.server(interceptors=[gate], options=OPTIONS)
 
 
 def bind(server: grpc.aio.Server, settings: Settings) -> Address:
     """Binds the address; the answer has the port that was given. Raises SettingsError."""
     address = settings.listen
-    credentials = _credentials(settings)
     try:
-        if credentials is None:
+        if settings.tls_cert is None or settings.tls_key is None:
             port = server.add_insecure_port(str(address))
         else:
-            port = server.add_secure_port(str(address), credentials)
+            pair = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
+            port = server.add_secure_port(str(address), grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
-        raise SettingsError(f"can't listen on {address}: {_why_not(address)}") from error
+        raise SettingsError(f"can't listen on {address}") from error
     return Address(address.host, port)
 
 
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+def _check_certificate(settings: Settings) -> None:
     if settings.tls_cert is None or settings.tls_key is None:
-        return None
+        return
     try:
-        chain, key = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except ssl.SSLError as error:
+        raise SettingsError(
+            f"{settings.tls_cert}, {settings.tls_key}: no certificate with its key (PEM)"
+        ) from error
     except OSError as error:
-        raise SettingsError(f"{error.filename}: {error.strerror}") from error
-    return grpc.ssl_server_credentials([(key, chain)])
+        # (It names no file.)
+        missing = settings.tls_cert if not settings.tls_cert.exists() else settings.tls_key
+        raise SettingsError(f"{missing}: {error.strerror}") from error
 
 
-def _why_not(address: Address) -> str:
-    """grpc does not tell why it could not bind: try it the plain way, and hear."""
+def _probe(address: Address) -> None:
+    """Raises SettingsError when the address can't be bound now."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError:
-        return "no such address"
+    except OSError as error:
+        raise SettingsError(f"can't listen on {address}: no such address") from error
     for family, kind, protocol, _, place in found:
-        with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+        with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(place)
             except OSError as error:
-                return (error.strerror or "it can't be bound").lower()
-    return "it can't be bound (or the certificate and its key don't fit)"
+                text = (error.strerror or "it can't be bound").lower()
+                raise SettingsError(f"can't listen on {address}: {text}") from error

@@ -157,17 +157,16 @@ async def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
         taken.listen()
         address = Address("127.0.0.1", taken.getsockname()[1])
         async with opened(tmp_path / "store") as store:
-            control = Control(Settings(store=tmp_path / "store", listen=address), store)
             with pytest.raises(SettingsError) as raised:
-                await control.run(asyncio.Event(), lambda _: None)
+                Control(Settings(store=tmp_path / "store", listen=address), store)
     assert str(raised.value) == f"can't listen on {address}: address already in use"
 
 
 async def test_two_services_can_not_share_a_port(control: RunningControl, tmp_path: Path) -> None:
     async with opened(tmp_path / "second") as store:
-        second = Control(Settings(store=tmp_path / "second", listen=control.address), store)
+        settings = Settings(store=tmp_path / "second", listen=control.address)
         with pytest.raises(SettingsError):
-            await second.run(asyncio.Event(), lambda _: None)
+            Control(settings, store)
 
 
 async def test_a_certificate_that_is_not_there_or_is_none_is_told(tmp_path: Path) -> None:
@@ -176,9 +175,9 @@ async def test_a_certificate_that_is_not_there_or_is_none_is_told(tmp_path: Path
         store=tmp_path / "store", listen=Address("127.0.0.1", 0), tls_cert=cert, tls_key=key
     )
     async with opened(tmp_path / "store") as store:
-        for said in ("No such file", "can't listen"):
+        for said in ("No such file", "no certificate with its key"):
             with pytest.raises(SettingsError, match=said):
-                await Control(settings, store).run(asyncio.Event(), lambda _: None)
+                Control(settings, store)
             cert.write_text("none")
             key.write_text("none")
 
