@@ -221,14 +221,18 @@ class RunningControl:
 
 
 @asynccontextmanager
-async def control_server(directory: Path) -> AsyncIterator[RunningControl]:
-    """Control on a new store in `directory`, on any free port."""
+async def control_server(
+    directory: Path, *, prepare: Callable[[Control], None] | None = None
+) -> AsyncIterator[RunningControl]:
+    """Control on a new store in `directory`, on any free port; `prepare` comes before it runs."""
     settings = Settings(store=directory, listen=Address("127.0.0.1", 0))
     stop = asyncio.Event()
     address: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
     async with opened(directory) as store:
         admin = await mint(store, name="admin")
         control = Control(settings, store)
+        if prepare is not None:
+            prepare(control)
         running = asyncio.create_task(control.run(stop, address.set_result))
         try:
             running.add_done_callback(lambda _: address.done() or address.cancel())

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bridle.host.v1 import host_link_service_pb2
 from bridle.v1 import host_service_pb2, identity_service_pb2, session_service_pb2
+from bridle_control.app import Control
 from bridle_control.store.api import Store, Tx
 from bridle_control.tokens import hash_secret, mint_join_token
 from bridle_core.errors import CODE_OF, Reason
@@ -28,8 +29,10 @@ from tests.bridle_control.serving import (
     bearer,
     control_server,
     fails,
+    gate_server,
     mint,
     mint_host,
+    opened,
 )
 
 PROTO = Path(__file__).parents[2] / "proto"
@@ -62,19 +65,19 @@ PATHS = [path_of(method) for method in methods()]
 GUARDED = [path for path in PATHS if "health" not in path]
 
 
-def call(control: RunningControl, path: str, metadata: Any = ()) -> Any:
+def call(channel: grpc.aio.Channel, path: str, metadata: Any = ()) -> Any:
     """Calls a method in its own shape, with an empty request."""
     [method] = [method for method in methods() if path_of(method) == path]
     shape = descriptor_pb2.MethodDescriptorProto()
     method.CopyToProto(shape)
     made: Any
     if shape.client_streaming:
-        made = control.channel.stream_stream(path)
+        made = channel.stream_stream(path)
         return made(iter([b""]), metadata=metadata, timeout=20)
     if shape.server_streaming:
-        made = control.channel.unary_stream(path)
+        made = channel.unary_stream(path)
     else:
-        made = control.channel.unary_unary(path)
+        made = channel.unary_unary(path)
     return made(b"", metadata=metadata, timeout=20)
 
 
@@ -159,7 +162,7 @@ async def test_nothing_but_a_good_credential_opens_any_method_but_health(
     for path in GUARDED:
         link = "HostLinkService" in path
         for what, metadata in bad_credentials.items():
-            found = await fails(call(control, path, metadata))
+            found = await fails(call(control.channel, path, metadata))
             assert found.code is grpc.StatusCode.UNAUTHENTICATED, (path, what, found)
             # A user's token does not open the link, good or not.
             expected = reasons.get(what, "TOKEN_INVALID")
@@ -181,7 +184,7 @@ async def test_a_credential_of_the_wrong_kind_opens_nothing(control: RunningCont
         for kind, secret in secrets.items():
             if kind in REQUIREMENT_OF[path].kinds:
                 continue
-            found = await fails(call(control, path, bearer(secret)))
+            found = await fails(call(control.channel, path, bearer(secret)))
             assert (found.code, found.reason) == (
                 grpc.StatusCode.UNAUTHENTICATED,
                 "TOKEN_INVALID",
@@ -195,7 +198,7 @@ async def test_a_token_without_any_right_may_only_ask_who_it_is(control: Running
         row = REQUIREMENT_OF[path]
         if row.right is None:
             continue
-        found = await fails(call(control, path, metadata))
+        found = await fails(call(control.channel, path, metadata))
         assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED")
         assert found.metadata == {"right": row.right}
 
@@ -268,3 +271,75 @@ def test_every_list_has_pages_a_filter_and_an_order() -> None:
             asked = {field.name for field in method.input_type.fields}
             assert {"page_size", "page_token", "filter", "order_by"} <= asked
             assert "next_page_token" in {field.name for field in method.output_type.fields}
+
+
+# --- what never leaves ---------------------------------------------------------------------------
+
+CANARY = "canary-51d7"
+
+
+class HostileError(Exception):
+    """An exception whose text is a secret, and that can't even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError(CANARY)
+
+
+async def _raise(*_: Any) -> Any:
+    raise HostileError(CANARY)
+
+
+async def _raise_in_stream(*_: Any) -> AsyncIterator[bytes]:
+    yield b""
+    raise HostileError(CANARY)
+
+
+def _handler(path: str) -> Any:
+    """A handler in the method's own shape that fails."""
+    [method] = [method for method in methods() if path_of(method) == path]
+    shape = descriptor_pb2.MethodDescriptorProto()
+    method.CopyToProto(shape)
+    if shape.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(cast("Any", _raise_in_stream))
+    if shape.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(cast("Any", _raise_in_stream))
+    return grpc.unary_unary_rpc_method_handler(cast("Any", _raise))
+
+
+async def test_what_a_handler_raises_never_reaches_a_client(tmp_path: Path) -> None:
+    async with opened(tmp_path / "store") as store:
+        secrets = {
+            CredentialKind.USER: await mint(store),
+            CredentialKind.HOST: await mint_host(store),
+            CredentialKind.JOIN: (
+                await store.write(
+                    lambda tx: mint_join_token(
+                        tx, workspace="default", expire_time=tx.now + 60 * 10**9
+                    )
+                )
+            ).secret,
+        }
+        async with gate_server(store, {path: _handler(path) for path in PATHS}) as server:
+            for path in PATHS:
+                kinds = REQUIREMENT_OF[path].kinds or {CredentialKind.USER}
+                metadata = bearer(next(secrets[kind] for kind in secrets if kind in kinds))
+                found = await fails(call(server.channel, path, metadata))
+                assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL"), path
+                assert CANARY not in found.raw
+
+
+async def test_a_method_that_somebody_adds_without_a_row_is_refused(tmp_path: Path) -> None:
+    async def explode(request: bytes, context: Any) -> bytes:
+        raise AssertionError("it was called")
+
+    def add(control: Control) -> None:
+        handler: Any = grpc.unary_unary_rpc_method_handler(cast("Any", explode))
+        control.server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("bridle.v1.ExtraService", {"Explode": handler}),)
+        )
+
+    async with control_server(tmp_path / "store", prepare=add) as control:
+        explode_call: Any = control.channel.unary_unary("/bridle.v1.ExtraService/Explode")
+        found = await fails(explode_call(b"", metadata=control.metadata))
+        assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED")
+        assert (await fails(explode_call(b""))).reason == "TOKEN_MISSING"
