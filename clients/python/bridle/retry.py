@@ -6,7 +6,7 @@ unary calls and by the watcher for streams.
 
 from __future__ import annotations
 
-import random
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +28,11 @@ def may_retry(error: BridleError) -> bool:
     return error.code in BROKEN
 
 
+def _chance() -> float:
+    """From 0 to 1. The module `random` takes longer to import than most calls take."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Waits that grow from `first` to `most` seconds, each between half and the whole of it.
@@ -37,7 +42,7 @@ class Backoff:
 
     first: float = 0.1
     most: float = 5.0
-    chance: Callable[[], float] = random.random
+    chance: Callable[[], float] = _chance
 
     def delay(self, attempt: int, error: BridleError | None = None) -> float:
         """Seconds to wait after failure number `attempt` (from 1); at least what it asks for."""

@@ -22,6 +22,9 @@ from bridle.client import Client
 from bridle.v1 import event_pb2
 from bridle.watching import Target, Update, Watch
 
+#: Seconds that calls get to end when the client is closed.
+SETTLE = 1.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ def _call(
 
     @functools.wraps(method)
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.run(method(self._client, *args, **kwargs))
+        return self.run(lambda: method(self._client, *args, **kwargs))
 
     return call
 
@@ -45,7 +48,7 @@ def _stream(
 
     @functools.wraps(method)
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> SyncStream[T]:
-        return SyncStream(self, method(self._client, *args, **kwargs))
+        return SyncStream(self, self.make(lambda: method(self._client, *args, **kwargs)))
 
     return call
 
@@ -65,7 +68,7 @@ class SyncStream(Generic[T]):
             return await anext(self._stream)
 
         try:
-            return self._client.run(step())
+            return self._client.run(step)
         except StopAsyncIteration:
             raise StopIteration from None
 
@@ -83,7 +86,7 @@ class SyncStream(Generic[T]):
     def close(self) -> None:
         """Ends the stream."""
         if isinstance(self._stream, AsyncGenerator):
-            self._client.run(self._stream.aclose())
+            self._client.run(self._stream.aclose)
 
 
 class SyncWatch(SyncStream[event_pb2.Event]):
@@ -110,7 +113,7 @@ class SyncWatch(SyncStream[event_pb2.Event]):
     def close(self) -> None:
         """Ends the stream."""
         super().close()
-        self._client.run(self._watch.aclose())
+        self._client.run(self._watch.aclose)
 
 
 def _watch(
@@ -120,7 +123,7 @@ def _watch(
 
     @functools.wraps(method)
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> SyncWatch:
-        return SyncWatch(self, method(self._client, *args, **kwargs))
+        return SyncWatch(self, self.make(lambda: method(self._client, *args, **kwargs)))
 
     return call
 
@@ -140,13 +143,22 @@ class SyncClient:
             self._loop.run_forever()
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._settle())
             self._loop.close()
 
-    def run(self, awaitable: Awaitable[T]) -> T:
-        """Runs something on the client's loop and returns its result."""
+    async def _settle(self) -> None:
+        """Waits for what gRPC still has to tell this loop: it must not find it closed."""
+        own = {asyncio.current_task()}
+        if left := asyncio.all_tasks() - own:
+            await asyncio.wait(left, timeout=SETTLE)
+        await asyncio.sleep(SETTLE / 20)
+
+    def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Calls a function on the client's loop, and returns what it gives once that is there."""
 
         async def wrapped() -> T:
-            return await awaitable
+            # gRPC takes the loop of the thread that makes a thing for the thing's own.
+            return await function()
 
         future = asyncio.run_coroutine_threadsafe(wrapped(), self._loop)
         try:
@@ -155,6 +167,14 @@ class SyncClient:
             # Such as KeyboardInterrupt: the call must not go on behind the caller's back.
             future.cancel()
             raise
+
+    def make(self, function: Callable[[], T]) -> T:
+        """Calls a function on the client's loop and returns its result."""
+
+        async def made() -> T:
+            return function()
+
+        return self.run(made)
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +191,7 @@ class SyncClient:
         """Closes the connection and ends the thread. A second time it does nothing."""
         if self._loop.is_closed() or not self._thread.is_alive():
             return
-        self.run(self._client.close())
+        self.run(self._client.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

@@ -62,6 +62,7 @@ class Transport:
         self._plaintext = insecure or is_loopback(address)
         self._retry = retry
         self._channel: aio.Channel | None = None
+        self._connecting: asyncio.Task[None] | None = None
 
     @property
     def channel(self) -> aio.Channel:
@@ -128,11 +129,13 @@ class Transport:
         Streams wait here: a stream that is made while nobody answers leaks within gRPC.
         ConnectionLostError: it is not within `timeout` seconds.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                await self.channel.channel_ready()
-        except TimeoutError as error:
-            raise ConnectionLostError(f"no answer from {self.address}") from error
+        if self._connecting is None or self._connecting.done():
+            # A task of its own, which only `close` ends: gRPC forgets nobody who waits for a
+            # connection, and would tell a loop that is closed by then.
+            self._connecting = asyncio.create_task(self.channel.channel_ready())
+        await asyncio.wait({self._connecting}, timeout=timeout)
+        if not self._connecting.done() or self._connecting.exception():
+            raise ConnectionLostError(f"no answer from {self.address}")
 
     async def pause(self, attempt: int, error: BridleError) -> None:
         """Waits before a stream is opened again, after failure number `attempt` in a row."""
@@ -140,8 +143,11 @@ class Transport:
 
     async def close(self) -> None:
         channel, self._channel = self._channel, None
+        connecting, self._connecting = self._connecting, None
         if channel is not None:
             await channel.close()
+        if connecting is not None:
+            await asyncio.gather(connecting, return_exceptions=True)
 
 
 #: What gRPC, a proxy or a dying service say when a stream breaks off.

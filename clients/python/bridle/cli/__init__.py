@@ -11,8 +11,15 @@ def main() -> int:
     """Runs the command line of this process and returns its exit code (see base.ExitCode)."""
     # Starting up makes many objects and drops few: collecting garbage would only cost time.
     import gc
+    import os
 
     gc.disable()
+    # gRPC reads these when it is loaded: its own lines on stderr tell a person nothing.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from bridle.cli.base import run_command_line
 
-    return run_command_line()
+    code = run_command_line()
+    # Nor is there anything to collect at the end, which is near.
+    gc.freeze()
+    return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 import click
@@ -42,15 +43,7 @@ async def attach(call: Call, slug: str | None) -> None:
         )
         talk = Talk(call, client, client_ref(found))
         try:
-            async with asyncio.TaskGroup() as group:
-                watching = group.create_task(run(stream, show, None))
-                talking = group.create_task(talk.run())
-                done = await _first(watching, talking)
-                for task in {watching, talking} - done:
-                    task.cancel()
-        except BaseExceptionGroup as errors:
-            # One of the two failed; the other was cancelled for it.
-            raise errors.exceptions[0] from None
+            await _either(run(stream, show, None), talk.run())
         finally:
             show.close()
 
@@ -62,9 +55,25 @@ def client_ref(session: session_pb2.Session) -> session_pb2.SessionRef:
     return by_id(session.session_id, session.workspace)
 
 
-async def _first(*tasks: asyncio.Task[None]) -> set[asyncio.Task[None]]:
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    return done
+async def _either(*works: Coroutine[None, None, None]) -> None:
+    """Runs all until the first has ended or failed, and cancels the others."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_kept(work)) for work in works]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+    for task in done:
+        if error := task.result():
+            raise error
+
+
+async def _kept(work: Coroutine[None, None, None]) -> BridleError | None:
+    """The failure as a value: a group would wrap it."""
+    try:
+        await work
+    except BridleError as error:
+        return error
+    return None
 
 
 class Talk:

@@ -172,8 +172,11 @@ def command(
                 wait=options.pop("wait_", False),
             )
             import asyncio
+            import gc
 
             async def body() -> int | None:
+                # Switched off to start quickly; what stays for longer needs it.
+                asyncio.get_running_loop().call_later(1.0, gc.enable)
                 return await function(call, **options)
 
             try:

@@ -41,7 +41,8 @@ def entry_point(name: str) -> str:
 
 def environment() -> dict[str, str]:
     """What a service sees: nothing of whoever starts it but what is the user's own."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("BRIDLE_")}
+    ours = ("BRIDLE_", "GRPC_VERBOSITY", "GRPC_ENABLE_FORK_SUPPORT")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 class Service:

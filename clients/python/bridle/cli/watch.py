@@ -92,20 +92,13 @@ async def _show(
 
 async def run(stream: Watch, show: Show, last: int | None) -> None:
     """Shows a watch until it ends, or until the event number `last` was shown."""
-    async with stream, asyncio.TaskGroup() as group:
-        ticking = None
-        if isinstance(show, TerminalShow):
-            ticking = group.create_task(show.tick())
-        try:
-            if last == 0:
+    if last == 0:
+        return
+    async with stream:
+        async for update in stream.updates():
+            show.take(update)
+            if last is not None and stream.cursor >= last:
                 return
-            async for update in stream.updates():
-                show.take(update)
-                if last is not None and (stream.targets[0].cursor or 0) >= last:
-                    return
-        finally:
-            if ticking:
-                ticking.cancel()
 
 
 class JsonShow:
@@ -163,7 +156,8 @@ class TerminalShow:
         self._standing = standing
         self._live = LiveMessage()
         self._renderer = Renderer(colour=True, phases=False)
-        self._draw()
+        self._loop = asyncio.get_running_loop()
+        self._tick()
 
     def take(self, update: Update) -> None:
         from bridle.v1 import event_pb2, watch_pb2
@@ -189,12 +183,12 @@ class TerminalShow:
         lines = [(f"  {unfinished}".replace("\t", "    "), "dim")] if unfinished else []
         self._screen.bottom([*lines, *self._live.lines(), self._standing.line()])
 
-    async def tick(self) -> None:
+    def _tick(self) -> None:
         """Keeps the time in the status line going."""
-        while True:
-            await asyncio.sleep(1)
-            self._draw()
+        self._draw()
+        self._next_tick = self._loop.call_later(1, self._tick)
 
     def close(self) -> None:
+        self._next_tick.cancel()
         self._screen.print(self._renderer.flush())
         self._screen.close()
