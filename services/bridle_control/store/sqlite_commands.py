@@ -135,14 +135,14 @@ class CommandWrites(CommandReads, QueueWrites):
 
     def insert_command(self, row: CommandRow) -> CommandRow:
         position = self._insert("commands", _COLUMNS, _values(row))
-        self._note(row)
+        self.changes.commands.add(row.command_id)
+        # (One that is HANDED already was inserted while the host's link was up.)
+        if row.state <= CommandState.HANDED and row.host_id and row.action:
+            self.changes.hosts.add(row.host_id)
         return replace(row, position=position)
 
     def update_command(self, row: CommandRow) -> None:
         self._update("commands", _COLUMNS[1:], "command_id", (*_values(row)[1:], row.command_id))
-        self._note(row)
-
-    def _note(self, row: CommandRow) -> None:
         self.changes.commands.add(row.command_id)
         if row.state == CommandState.ACCEPTED and row.host_id and row.action:
             self.changes.hosts.add(row.host_id)
