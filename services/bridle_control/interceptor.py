@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import ipaddress
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -149,7 +151,7 @@ class Gate(grpc.aio.ServerInterceptor):
             right = requirement.right or ""
             text = f"this needs the right {right}" if right else "nobody may call this"
             raise BridleError(Reason.NOT_ALLOWED, text, metadata={"right": right})
-        if requirement.loopback_only and not _is_local(context.peer()):
+        if requirement.loopback_only and not is_local(context.peer()):
             raise BridleError(
                 Reason.NOT_ALLOWED,
                 "this is open to callers on control's own machine only",
@@ -238,20 +240,10 @@ class _Guarded:
                     return await self._receive(respond, request, context)
                 with self._gate.track(caller, long=self._long) as call:
                     return await self._receive(respond, request, context)
-        except asyncio.CancelledError:
-            if call is None or call.ended is None:
-                raise  # the client is gone, or the server stops
-            # Ended by us: the cancellation has done its work.
-            call.task.uncancel()
-            await _abort(context, call.ended)
-        except grpc.aio.AbortError:
-            raise  # only health's own servicer aborts
-        except BridleError as error:
-            await self._refuse(context, error)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 (the one place that catches everything)
-            await self._fault(context, error)
+            await self._fail(context, call, error)
 
     def _check_served(self) -> None:
         if not self._served:
@@ -287,17 +279,23 @@ class _Guarded:
 
     # -- failures
 
-    async def _refuse(self, context: Context, error: BridleError) -> NoReturn:
-        if error.reason in _LOGGED:
-            _log.warning(
-                "refused",
-                extra=kv(method=self._method, reason=error.reason, peer=context.peer()),
-            )
-        await _abort(context, error)
-
-    async def _fault(self, context: Context, error: BaseException) -> NoReturn:
-        if context.done():
-            # Nobody is there to be told; what failed was most likely the write.
+    async def _fail(
+        self, context: Context, call: OpenCall | None, error: BaseException
+    ) -> NoReturn:
+        if call is not None and call.ended is not None:
+            # Ended by us: the cancellation has done its work, whatever the handler made of it.
+            call.task.uncancel()
+            await _abort(context, call.ended)
+        if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+            raise error  # health's own status; the client is gone, or the server stops
+        if isinstance(error, BridleError):
+            if error.reason in _LOGGED:
+                fields = kv(method=self._method, reason=error.reason, peer=context.peer())
+                _log.warning("refused", extra=fields)
+            await _abort(context, error)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Nobody is there to be told; what failed was most likely a clean-up.
             _log.debug("failed after its end", extra=kv(method=self._method), exc_info=error)
             raise asyncio.CancelledError
         fault_id = uuid.uuid4().hex
@@ -347,6 +345,15 @@ async def _abort(context: Context, error: BridleError) -> NoReturn:
     )
 
 
-def _is_local(peer: str) -> bool:
-    """Whether grpc's name of a peer is of this machine."""
-    return peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:"))
+def is_local(peer: str) -> bool:
+    """Whether grpc's name of a peer ("ipv4:127.0.0.1:5", "ipv6:%5B::1%5D:5") is of this machine."""
+    scheme, _, place = unquote(peer).partition(":")
+    if scheme == "unix":
+        return True
+    host = place.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -52,6 +52,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # grpc and asyncio tell what a client did wrong as if it were ours.
-    logging.getLogger("grpc").setLevel(logging.ERROR)
+    # grpc tells what a client did wrong as if it were ours, and shows metadata that can't be
+    # decoded, which may hold a token. What handlers raise, the interceptor logs.
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -62,19 +62,12 @@ def undecodable() -> BridleError:
 
 def _path(violation: protovalidate.Violation) -> Iterator[str]:
     """The path of the field: session.slug, content[2].text, labels["a b"]."""
-    if violation.proto.field is None:
-        return
-    for index, element in enumerate(violation.proto.field.elements):
+    elements = violation.proto.field.elements if violation.proto.field is not None else ()
+    for index, element in enumerate(elements):
         if index:
             yield "."
         yield element.field_name
         subscript = element.subscript
-        if subscript is None:
-            continue
-        if subscript.field == "index":
-            yield f"[{subscript.value}]"
-        elif isinstance(subscript.value, str):
-            # A key of the caller's own making: shown as JSON text would, so that it stays a line.
+        if subscript is not None:
+            # A key of the caller's own making is shown quoted, so that it stays on its line.
             yield f"[{subscript.value!r}]"
-        else:
-            yield f"[{subscript.value}]"

@@ -14,6 +14,7 @@ import pytest
 
 from bridle.v1 import principal_pb2, session_pb2
 from bridle_control import caller as callers
+from bridle_control.auth import Authenticator
 from bridle_control.interceptor import Context
 from bridle_control.store.api import ReadTx, SessionRow, Store, Tx, WorkspaceRow
 from bridle_control.store.sqlite import SqliteStore
@@ -26,7 +27,7 @@ from bridle_control.tokens import (
     new_secret,
     session_token_is_due,
 )
-from bridle_core.errors import BridleError
+from bridle_core.errors import BridleError, Reason
 from bridle_core.rights import CredentialKind, session_token_rights
 from tests.bridle_control.serving import bearer, fails, gate_server, mint, mint_host, opened, until
 
@@ -339,6 +340,44 @@ async def test_open_streams_end_when_their_token_expires(store: Store) -> None:
         assert await call.read() == b"open"
         found = await fails(call)
     assert found.reason == "TOKEN_EXPIRED"
+
+
+async def test_while_the_store_can_not_be_read_streams_go_on_and_are_looked_at_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def unreadable(fn: object) -> None:
+        nonlocal looks
+        looks += 1
+        raise BridleError(Reason.LOG_CORRUPT, "unreadable")
+
+    secret = await mint(store)
+    async with gate_server(store, ALL) as server:
+        call = server.stream(WATCH)(b"", metadata=bearer(secret))
+        assert await call.read() == b"open"
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "read", unreadable)
+            await server.open_calls.look()
+        assert looks == 1
+        assert not call.done()
+        await revoke(store, secret)
+        assert (await fails(call)).reason == "TOKEN_REVOKED"
+
+
+async def test_when_more_tokens_are_in_use_than_are_remembered_all_are_still_looked_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridle_control.auth._CACHE_MAX", 1)
+    secrets = [await mint(store, name=name) for name in ("a", "b")]
+    now = 0.0
+    authenticator = Authenticator(store, lambda: now)
+    kinds = frozenset({CredentialKind.USER})
+    for _ in range(2):
+        for secret in secrets:
+            found = await authenticator.authenticate(bearer(secret), kinds)
+            assert found.principal.name == ("a" if secret == secrets[0] else "b")
+        now += 10  # all that was remembered is stale: there is room again
 
 
 # --- what may be seen ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from bridle.host.v1 import host_link_service_pb2 as link_pb2
 from bridle.v1 import content_pb2, identity_service_pb2, session_pb2, session_service_pb2
 from bridle_control import caller as callers
-from bridle_control.interceptor import MESSAGE_MAX, Context
+from bridle_control.interceptor import MESSAGE_MAX, Context, is_local
 from bridle_control.store.api import Store
 from bridle_core.errors import BridleError, Reason
 from tests.bridle_control.serving import bearer, fails, gate_server, mint, mint_host, opened, until
@@ -190,6 +190,75 @@ async def test_nothing_of_a_request_is_parsed_before_its_caller_is_known(store: 
     assert parsed == []
 
 
+@pytest.mark.parametrize(
+    ("peer", "local"),
+    [
+        ("ipv4:127.0.0.1:50000", True),
+        ("ipv4:127.9.9.9:50000", True),
+        ("ipv6:[::1]:50000", True),
+        ("ipv6:%5B::1%5D:50000", True),
+        ("ipv6:%5B::ffff:127.0.0.1%5D:50000", True),
+        ("unix:/run/bridle", True),
+        ("unix:", True),
+        ("ipv4:10.0.0.1:50000", False),
+        ("ipv6:%5B2001:db8::1%5D:50000", False),
+        ("ipv6:%5B::ffff:10.0.0.1%5D:50000", False),
+        ("ipv4:1270.0.0.1:50000", False),
+        ("", False),
+        ("unknown", False),
+    ],
+)
+def test_who_is_on_this_machine(peer: str, local: bool) -> None:
+    assert is_local(peer) is local
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """An HTTP/2 frame."""
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + payload
+
+
+def header(name: bytes, value: bytes) -> bytes:
+    """A header as HPACK writes it without any compression, values below 127 bytes."""
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+async def test_a_token_of_bytes_that_are_no_text_is_refused_and_nobody_minds(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What no grpc client would send: written to the socket by hand."""
+    secret = await mint(store)
+    async with gate_server(store, {GET: unary(echo)}) as server:
+        host, port = server.address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        headers = b"".join(
+            header(name, value)
+            for name, value in (
+                (b":method", b"POST"),
+                (b":scheme", b"http"),
+                (b":path", GET.encode()),
+                (b":authority", b"x"),
+                (b"content-type", b"application/grpc"),
+                (b"te", b"trailers"),
+                (b"authorization", b"Bearer brt_\xff\xfe\xc3\x28" + "ä€".encode()),
+            )
+        )
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+        writer.write(frame(1, 4, 1, headers) + frame(0, 1, 1, b"\0\0\0\0\0"))
+        # HEADERS that end the stream are its answer: trailers without a message.
+        answered = False
+        while not answered:
+            head = await reader.readexactly(9)
+            await reader.readexactly(int.from_bytes(head[:3], "big"))
+            answered = head[3] in (1, 3) and int.from_bytes(head[5:], "big") == 1
+        writer.close()
+        await writer.wait_closed()
+        assert await server.unary(GET)(b"x", metadata=bearer(secret)) == b"x"
+    # (grpc's own log, which shows what it could not decode, is silenced where control runs.)
+    ours = [record for record in caplog.records if record.name.startswith("bridle")]
+    assert [cast("Any", record).bridle_fields["reason"] for record in ours] == ["TOKEN_INVALID"]
+
+
 # --- requests --------------------------------------------------------------------------------
 
 
@@ -206,6 +275,35 @@ async def test_a_broken_rule_names_the_field_by_its_path(store: Store) -> None:
     assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert [path for path, _ in found.fields] == ["session.slug", "content[1].text"]
     assert "\n" not in found.text
+
+
+async def test_a_key_of_a_map_is_shown_quoted_in_the_path(store: Store) -> None:
+    secret = await mint(store)
+    start = SESSION + "StartSession"
+    handlers = {start: unary(raising(AssertionError()), session_service_pb2.StartSessionRequest)}
+    request = session_service_pb2.StartSessionRequest(
+        slug="a", agent="shell", labels={"evil\nkey": "x"}
+    )
+    async with gate_server(store, handlers) as server:
+        call = server.unary(start)(request.SerializeToString(), metadata=bearer(secret))
+        found = await fails(call)
+    assert [path for path, _ in found.fields] == ["labels['evil\\nkey']"]
+
+
+async def test_what_the_validator_chokes_on_is_an_invalid_request(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Choking:
+        def collect_violations(self, message: object) -> list[object]:
+            raise ValueError(CANARY)
+
+    monkeypatch.setattr("bridle_control.validation._validator", Choking())
+    secret = await mint(store)
+    handlers = {SEND: unary(raising(AssertionError()), session_service_pb2.SendRequest)}
+    async with gate_server(store, handlers) as server:
+        found = await fails(server.unary(SEND)(b"", metadata=bearer(secret)))
+    assert found.reason == "INVALID_REQUEST"
+    assert CANARY not in found.raw
 
 
 async def test_bytes_that_are_no_message_are_an_invalid_request(store: Store) -> None:
@@ -286,6 +384,30 @@ async def test_any_other_failure_is_an_id_and_its_text_never_leaves(
             [record] = [r for r in caplog.records if r.levelno >= logging.ERROR]
             assert cast("Any", record).bridle_fields["id"] == found.metadata["id"]
             assert found.metadata["id"] in found.text
+
+
+async def test_a_failure_after_the_client_has_gone_is_not_reported_as_a_fault(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = asyncio.Event()
+
+    async def stubborn(request: bytes, context: Context) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError(CANARY) from None
+        finally:
+            over.set()
+        return b""
+
+    secret = await mint(store)
+    async with gate_server(store, {GET: unary(stubborn)}) as server:
+        call = server.unary(GET)(b"", metadata=bearer(secret))
+        await until(lambda: len(server.open_calls) == 1)
+        call.cancel()
+        await over.wait()
+        await until(lambda: len(server.open_calls) == 0)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_a_method_that_a_service_has_not_taken_over_is_a_missing_capability(
