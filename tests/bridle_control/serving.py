@@ -222,10 +222,13 @@ class RunningControl:
 
 @asynccontextmanager
 async def control_server(
-    directory: Path, *, prepare: Callable[[Control], None] | None = None
+    directory: Path,
+    *,
+    settings: Settings | None = None,
+    prepare: Callable[[Control], None] | None = None,
 ) -> AsyncIterator[RunningControl]:
     """Control on a new store in `directory`, on any free port; `prepare` comes before it runs."""
-    settings = Settings(store=directory, listen=Address("127.0.0.1", 0))
+    settings = settings or Settings(store=directory, listen=Address("127.0.0.1", 0))
     stop = asyncio.Event()
     address: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
     async with opened(directory) as store:

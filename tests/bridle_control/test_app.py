@@ -202,3 +202,22 @@ async def test_a_part_that_fails_ends_the_service(
     async with opened(tmp_path / "store") as store:
         with pytest.raises(ExceptionGroup):
             await Control(settings, store).run(asyncio.Event(), lambda _: None)
+
+
+async def test_with_a_certificate_it_serves_tls_and_nothing_else(tmp_path: Path) -> None:
+    """The pair in `tls` is for localhost, of nobody's, and good for this test alone."""
+    pair = Path(__file__).parent / "tls"
+    settings = Settings(
+        store=tmp_path / "store",
+        listen=Address("127.0.0.1", 0),
+        tls_cert=pair / "cert.pem",
+        tls_key=pair / "key.pem",
+    )
+    async with control_server(tmp_path / "store", settings=settings) as control:
+        credentials = grpc.ssl_channel_credentials((pair / "cert.pem").read_bytes())
+        async with grpc.aio.secure_channel(str(control.address), credentials) as channel:
+            answer = await whoami(channel)(b"", metadata=control.metadata)
+            told = identity_service_pb2.WhoAmIResponse.FromString(answer)
+            assert told.principal.name == "admin"
+        found = await fails(whoami(control.channel)(b"", metadata=control.metadata))
+        assert found.code is grpc.StatusCode.UNAVAILABLE
