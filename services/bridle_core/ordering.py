@@ -194,22 +194,19 @@ class OrderChecker:
             raise OrderViolation(f"{kind} stands where {self.place.value}")
         if turn != self.turn:
             raise OrderViolation(f"{kind} of turn {turn} stands in turn {self.turn}")
-        match kind:
-            case EventKind.INPUT_CONSUMED:
-                self._consume(ref)
-            case EventKind.TOOL_CALL_STARTED:
-                _open(self._tools, kind, ref)
-            case EventKind.TOOL_CALL_OUTPUT:
-                if ref not in self._tools:
-                    raise OrderViolation(f"{kind} of {ref!r}, which is not open")
-            case EventKind.TOOL_CALL_ENDED:
-                _close(self._tools, kind, ref)
-            case EventKind.APPROVAL_REQUESTED:
-                _open(self._approvals, kind, ref)
-            case EventKind.APPROVAL_RESOLVED:
-                _close(self._approvals, kind, ref)
-            case _:
-                pass
+        if kind is EventKind.INPUT_CONSUMED:
+            self._consume(ref)
+        elif kind is EventKind.TOOL_CALL_STARTED:
+            _open(self._tools, kind, ref)
+        elif kind is EventKind.TOOL_CALL_OUTPUT:
+            if ref not in self._tools:
+                raise OrderViolation(f"{kind} of {ref!r}, which is not open")
+        elif kind is EventKind.TOOL_CALL_ENDED:
+            _close(self._tools, kind, ref)
+        elif kind is EventKind.APPROVAL_REQUESTED:
+            _open(self._approvals, kind, ref)
+        elif kind is EventKind.APPROVAL_RESOLVED:
+            _close(self._approvals, kind, ref)
 
     def _consume(self, ref: str) -> None:
         if ref in self._consumed or ref in self._cancelled:

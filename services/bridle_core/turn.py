@@ -39,7 +39,8 @@ KEPT_TEXT = 128 * 1024
 LAST_WORDS = 64 * 1024
 
 #: The observations that belong to a turn.
-TurnContent = Message | MessageText | Thought | ToolStarted | ToolOutput | ToolEnded | Plan | Usage
+Stored = Message | Thought | ToolStarted | ToolOutput | ToolEnded | Plan | Usage
+TurnContent = Stored | MessageText
 TURN_CONTENT = (
     Message,
     MessageText,
@@ -119,26 +120,25 @@ class Turn:
 
     def take(self, content: TurnContent) -> Iterator[Emit | Live]:
         """What follows from something that the agent did in this turn."""
-        match content:
-            case MessageText():
-                yield from self._live(content)
-                return
-            case Message() | Thought():
-                self._writing.pop(content.message_id, None)
-                self._written.add(content.message_id)
-            case ToolStarted():
-                if content.tool_call_id in self.tools:
-                    return
-                self.tools[content.tool_call_id] = content
-            case ToolOutput():
-                if content.tool_call_id not in self.tools:
-                    return
-            case ToolEnded():
-                if self.tools.pop(content.tool_call_id, None) is None:
-                    return
-            case _:
-                pass
-        yield Emit(content, self.number)
+        if isinstance(content, MessageText):
+            yield from self._live(content)
+        elif self._fits(content):
+            yield Emit(content, self.number)
+
+    def _fits(self, content: Stored) -> bool:
+        """Whether it may stand here; keeps count of what is open."""
+        if isinstance(content, Message | Thought):
+            self._writing.pop(content.message_id, None)
+            self._written.add(content.message_id)
+        elif isinstance(content, ToolStarted):
+            if content.tool_call_id in self.tools:
+                return False
+            self.tools[content.tool_call_id] = content
+        elif isinstance(content, ToolOutput):
+            return content.tool_call_id in self.tools
+        elif isinstance(content, ToolEnded):
+            return self.tools.pop(content.tool_call_id, None) is not None
+        return True
 
     def _live(self, piece: MessageText) -> Iterator[Live]:
         if piece.message_id in self._written or not piece.text:

@@ -88,6 +88,7 @@ class RunProcesses:
         if self._process is not None:
             swept = await _kill(self._process)
             await self._process.close()
+            self._process = None
         return swept + await sweep_until_gone(self._state_directory)
 
 

@@ -185,6 +185,10 @@ class ShimClient:
             log.error("shim %d is lost; sweeping %s", self.pid, self._directory)
             self._recovery = self._loop.run_in_executor(None, sweep, self._directory)
             self._recovery.add_done_callback(self._recovered)
+        else:
+            # Asked while another ended the shim; nobody is there to answer.
+            for future in self._replies.values():
+                _fail(future, ShimLostError("the shim has ended"))
 
     def _recovered(self, recovery: asyncio.Future[SweepReport]) -> None:
         if not recovery.cancelled() and (error := recovery.exception()) is not None:
