@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridle import Client
+from bridle import Client, by_id
 from bridle.credentials import store
 
 #: Seconds that a service, or a command that answers, may take on a busy machine.
@@ -127,6 +127,13 @@ class Pair:
         """Ends control and starts it again on the same port and store."""
         await self.end_control(number)
         await self.start_control()
+
+    async def kill_all(self) -> None:
+        """Ends every session, for tests that share a pair."""
+        sessions = [found async for found in self.client.list_sessions("live = true")]
+        for session in sessions:
+            killed = await self.client.kill(by_id(session.session_id, session.workspace))
+            await self.client.wait(killed.receipt)
 
     # --- the command line ----------------------------------------------------------------------
 

@@ -186,6 +186,11 @@ def command(
                 raise
             except BridleError as error:
                 code = report(call.path, error)
+            # Not left to click, which prints a line for the one and hides the other.
+            except KeyboardInterrupt:
+                code = ExitCode.INTERRUPTED
+            except BrokenPipeError:
+                code = _broken_pipe()
             ctx.exit(code)
 
         made = click.command(name)(callback)
