@@ -258,6 +258,15 @@ def in_background(pid: int) -> bool:
     return signal_mask(pid, b"SigIgn") & both == both
 
 
+def missed(pid: int, signum: int) -> bool:
+    """Whether it lives although it neither handles nor ignores nor blocks a deadly signal.
+
+    Then it got the signal while it still had its parent's handler, and is to get it again.
+    """
+    masks = [signal_mask(pid, name) for name in (b"SigCgt", b"SigIgn", b"SigBlk")]
+    return not any(mask >> (signum - 1) & 1 for mask in masks)
+
+
 def newborn(process: Process, signum: int) -> bool:
     """Whether it was just forked and still has its parent's handler for the signal.
 
@@ -314,14 +323,6 @@ def send_signal(process: Process, signum: int) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def interrupt_one(process: Process, signum: int) -> None:
-    send_signal(process, signum)
-    if signum == signal.SIGINT and in_background(process.pid):
-        send_signal(process, signal.SIGTERM)
-    # A stopped process acts on a signal only once it is continued.
-    send_signal(process, signal.SIGCONT)
 
 
 def age_of(process: Process) -> float:
@@ -1106,7 +1107,7 @@ class Shim:
         signal {signal}: the agent's root process. → delivered
         mark {}: → mark [[pid, start ticks], …], opaque to the host
         interrupt {mark, signal, grace, spare_root, spare_jobs}: → signalled, killed, remaining,
-            duration. Background jobs of shells are deaf to SIGINT: they get a SIGTERM with it.
+            duration. Background jobs of shells are deaf to SIGINT: they get a SIGTERM for it.
         processes {}: → processes
         stop {interrupt_grace, terminate_grace}: → rungs, remaining, duration
         """
@@ -1243,7 +1244,7 @@ class Shim:
             older.add(root.key)
             if not request["spare_root"]:
                 send_signal(root, int(request["signal"]))
-        signalled: dict[Key, Process] = {}
+        signalled: dict[Key, bool] = {}  # and whether as a background job
         described: dict[Key, dict[str, Any]] = {}
 
         def young() -> list[Process]:
@@ -1263,23 +1264,29 @@ class Shim:
             for process, text in zip(new, self.tree.describe(new), strict=False):
                 described[process.key] = text
 
+        signum = int(request["signal"])
         deadline = started + float(request["grace"])
+        pause = 0.05
         found = young()
         while found:
             describe(found)
-            patience = deadline
+            patience = time.monotonic() + pause
+            pause = min(pause * 2, 1.0)
             for process in found:
-                if process.key in signalled or len(signalled) >= 4096:
-                    continue
-                if newborn(process, int(request["signal"])):
+                before = signalled.get(process.key)
+                if before is None and (len(signalled) >= 4096 or newborn(process, signum)):
                     send_signal(process, signal.SIGCONT)
-                    patience = min(deadline, time.monotonic() + 0.005)
+                    patience = time.monotonic() + 0.005
                     continue
-                signalled[process.key] = process
-                interrupt_one(process, int(request["signal"]))
+                background = signum == signal.SIGINT and in_background(process.pid)
+                if before is None or before < background or missed(process.pid, signum):
+                    signalled[process.key] = background
+                    send_signal(process, signal.SIGTERM if background else signum)
+                    # A stopped process acts on a signal only once it is continued.
+                    send_signal(process, signal.SIGCONT)
             if time.monotonic() >= deadline:
                 break
-            yield from self.until_gone({process.key for process in found}, patience)
+            yield from self.until_gone({process.key for process in found}, min(patience, deadline))
             found = young()
         killed: dict[Key, Process] = {}
         empty = 0
