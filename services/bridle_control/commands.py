@@ -86,7 +86,7 @@ class Commands:
     async def _wait(self, row: CommandRow, state: CommandState, budget: float) -> CommandRow | None:
         """`row` must be what a read or a write has just returned: no change of it is missed then,
         since the store tells of later commits only after that."""
-        if row.state >= state:
+        if row.state >= state or budget <= 0:
             return row
         command_id = row.command_id
         until = self._clock.now() + budget

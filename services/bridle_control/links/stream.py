@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+import grpc.aio
+
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_control.clock import Clock, wait
 from bridle_control.interceptor import Context
@@ -284,7 +286,10 @@ class HostStream:
 
     async def _put(self, context: Context, message: wire.ConnectResponse) -> None:
         self._machine.send(Kind(str(message.WhichOneof("message"))))
-        await context.write(message)
+        try:
+            await context.write(message)
+        except grpc.aio.BaseError:
+            raise OverError from None  # the host is gone; the reader hears of it, too
 
     async def _hand_over(self, context: Context) -> None:
         """Writes a page of commands; comes again when there may be more."""

@@ -108,8 +108,9 @@ class InputVerbs(Verbs):
                 after=after,
                 limit=size + 1,
             )
-            more = len(rows) > size
-            return rows[:size], encode_page_token(question, [rows[size - 1].sequence]) * more
+            if len(rows) <= size:
+                return rows, ""
+            return rows[:size], encode_page_token(question, [rows[size - 1].sequence])
 
         rows, token = await self._store.read(read)
         return session_service_pb2.ListInputsResponse(

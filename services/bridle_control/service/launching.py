@@ -22,11 +22,20 @@ from bridle_control.projection import Projection
 from bridle_control.receipts import RequestKey, new_command
 from bridle_control.render import policy_of
 from bridle_control.service.base import inner_command, insert, refusal
-from bridle_control.service.queueing import check_input, deliver_again, prompt, queue_prompt
+from bridle_control.service.queueing import (
+    check_input,
+    check_size,
+    deliver_again,
+    prompt,
+    queue_prompt,
+)
 from bridle_control.store.api import CommandRow, HostRow, SessionBlob, SessionRow, Tx
 from bridle_core.errors import BridleError, Reason
 from bridle_core.rights import CredentialKind
 
+#: The largest command line with its environment, in bytes: more than Linux would start, and with a
+#: driver's state still one message.
+LAUNCH_MAX = 2 * 1024 * 1024
 #: What a run that was given up says.
 ABANDONED = "the run was given up while its host was away"
 
@@ -95,6 +104,7 @@ def start(
         directory=row.directory,
         environment=request.environment,
     )
+    check_size("what the agent is started with", launch.ByteSize(), LAUNCH_MAX)
     tx.put_blob(row.session_id, SessionBlob.LAUNCH, launch.SerializeToString(deterministic=True))
     action = wire.Command(start=_run(launch, row))
     command = new_command(

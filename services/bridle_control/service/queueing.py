@@ -19,6 +19,9 @@ from bridle_core.observations import Capability
 
 #: How many inputs of one session may wait.
 WAITING_MAX = 1000
+#: The largest input, in bytes: as a command and as an event it must fit into a message of 4 MiB,
+#: with what stands around it.
+INPUT_MAX = 4 * 1024 * 1024 - 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,20 @@ def expiry(tx: ReadTx, row: SessionRow) -> int:
     return tx.now + ttl if ttl else 0
 
 
+def check_size(what: str, size: int, limit: int) -> None:
+    """Raises MESSAGE_TOO_LARGE. Sizes are in bytes."""
+    if size > limit:
+        raise BridleError(
+            Reason.MESSAGE_TOO_LARGE,
+            f"{what} has {size} bytes; at most {limit} are taken",
+            metadata={"limit": str(limit)},
+        )
+
+
 def check_input(tx: ReadTx, row: SessionRow, new: NewInput) -> None:
-    """Raises QUEUE_FULL, CAPABILITY_MISSING: what is known before anything is written."""
+    """Raises MESSAGE_TOO_LARGE, QUEUE_FULL, CAPABILITY_MISSING: what is known before anything is
+    written."""
+    check_size("the input", sum(piece.ByteSize() for piece in new.content), INPUT_MAX)
     if row.inputs_waiting >= WAITING_MAX:
         raise BridleError(
             Reason.QUEUE_FULL,

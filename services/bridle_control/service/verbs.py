@@ -9,7 +9,8 @@ from bridle.v1 import event_pb2, receipt_pb2, session_pb2, session_service_pb2
 from bridle_control import caller as callers
 from bridle_control import tree
 from bridle_control.caller import Caller, session_of
-from bridle_control.decisions import Verdict
+from bridle_control.commands import is_ending
+from bridle_control.decisions import Verdict, decide
 from bridle_control.filters import invalid
 from bridle_control.interceptor import Context
 from bridle_control.projection import Projection
@@ -149,12 +150,9 @@ def _command(
 def _check_approval(tx: Tx, row: SessionRow, approval_id: str) -> None:
     """Raises APPROVAL_NOT_FOUND, APPROVAL_RESOLVED. An approval that is open is the host's."""
     known = tx.approval(row.session_id, approval_id)
-    stand = None
-    try:
-        stand = check(tx, receipt_pb2.VERB_RESPOND, row)
-    except BridleError:
-        known = None
-    if stand is Verdict.LOOK_UP and known is not None:
+    ending = is_ending(tx, row.session_id, row.run)
+    verdict = decide(receipt_pb2.VERB_RESPOND, row.phase, ending=ending)
+    if verdict is Verdict.LOOK_UP and known is not None:
         if not known.decision:
             return
         decision = event_pb2.ApprovalDecision.ValueType(known.decision)
