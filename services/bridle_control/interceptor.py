@@ -71,8 +71,9 @@ class Gate(grpc.aio.ServerInterceptor):
         """`calls_max`: how many calls may be open at once; beyond it RATE_LIMITED."""
         self._authenticator = authenticator
         self._open_calls = open_calls
-        self._calls_max = calls_max
-        self._calls = 0
+        # Callers without a token get a share of their own: they can't keep the others out.
+        self._limits = {False: calls_max, True: max(1, calls_max // 8)}
+        self._calls = {False: 0, True: 0}
         self._shutting_down = False
         # grpc asks for the handler of each call; what is made of it is the same each time.
         self._guarded: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
@@ -125,19 +126,20 @@ class Gate(grpc.aio.ServerInterceptor):
     @contextmanager
     def admit(self, requirement: Requirement) -> Iterator[None]:
         """Counts a call. Raises SHUTTING_DOWN, RATE_LIMITED."""
-        if not requirement.public and self._shutting_down:
+        public = requirement.public
+        if not public and self._shutting_down:
             raise status.shutting_down()
-        if self._calls >= self._calls_max:
+        if self._calls[public] >= self._limits[public]:
             raise BridleError(
                 Reason.RATE_LIMITED,
-                f"control has {self._calls_max} calls open; try again",
+                f"control has {self._limits[public]} such calls open; try again",
                 retry_after=1.0,
             )
-        self._calls += 1
+        self._calls[public] += 1
         try:
             yield
         finally:
-            self._calls -= 1
+            self._calls[public] -= 1
 
     async def identify(
         self, method: str, requirement: Requirement, context: Context

@@ -522,6 +522,41 @@ async def test_beyond_the_limit_of_open_calls_more_are_told_to_wait(store: Store
     assert found.retry_seconds == 1.0
 
 
+async def test_callers_without_a_token_can_not_keep_the_others_out(store: Store) -> None:
+    health = "/grpc.health.v1.Health/Watch"
+
+    async def watching(request: bytes, context: Context) -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    secret = await mint(store)
+    handlers = {health: streaming(watching), GET: unary(echo)}
+    async with gate_server(store, handlers, calls_max=8) as server:
+        first = server.stream(health)(b"")
+        assert await first.read() == b"x"
+        assert (await fails(server.stream(health)(b""))).reason == "RATE_LIMITED"
+        assert await server.unary(GET)(b"x", metadata=bearer(secret)) == b"x"
+        first.cancel()
+
+
+async def test_a_flood_of_calls_that_are_cancelled_at_once_leaves_nothing(store: Store) -> None:
+    async def watching(request: bytes, context: Context) -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    secret = await mint(store)
+    handlers = {WATCH: streaming(watching), GET: unary(echo)}
+    async with gate_server(store, handlers) as server:
+        for _ in range(300):
+            server.stream(WATCH)(b"", metadata=bearer(secret)).cancel()
+        opened_calls = [server.stream(WATCH)(b"", metadata=bearer(secret)) for _ in range(50)]
+        for call in opened_calls:
+            assert await call.read() == b"x"
+            call.cancel()
+        await until(lambda: len(server.open_calls) == 0)
+        assert await server.unary(GET)(b"x", metadata=bearer(secret)) == b"x"
+
+
 async def test_new_calls_are_told_that_the_service_shuts_down(store: Store) -> None:
     secret = await mint(store)
     async with gate_server(store, {GET: unary(echo)}) as server:
