@@ -185,6 +185,7 @@ class FakeHost:
         """Cuts the stream, without Goodbye."""
         if self._call is not None:
             self._call.cancel()
+            self._outgoing.put_nowait(None)  # (grpc lets go of its requests only at their end)
             self._call = None
         for task in self._tasks:
             task.cancel()
@@ -322,6 +323,11 @@ class FakeHost:
         return self.journaled(
             wire.Record(session_id=command.session_id, run=command.run, command=entry)
         )
+
+    def journaled_state(self, session_id: str, run: int, state: bytes) -> int:
+        """Journals what the driver wants kept."""
+        entry = wire.DriverStateEntry(state=state)
+        return self.journaled(wire.Record(session_id=session_id, run=run, driver_state=entry))
 
     def refuse(self, command: wire.Command, error: str, **metadata: str) -> int:
         """Journals a refusal."""
