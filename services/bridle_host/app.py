@@ -100,10 +100,10 @@ class _Host:
             default_directory=settings.directory,
             session_limit=settings.session_limit,
             host_id=credential.host_id,
-            control_address=settings.control,
+            control_address=settings.control.address,
         )
         self._link = Link(
-            address=settings.control,
+            control=settings.control,
             credential=credential.secret,
             hello=hello,
             journal=journal,

@@ -13,7 +13,7 @@ from grpc import aio
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.host.v1 import host_link_service_pb2_grpc as host_grpc
 from bridle_core.errors import Reason
-from bridle_host.link import CHANNEL_OPTIONS
+from bridle_host.dial import Control
 from bridle_host.state_directory import Credential
 from bridle_host.statuses import describe, reason_of
 
@@ -37,9 +37,9 @@ def read_join_token(path: Path) -> str:
     return token
 
 
-async def enroll(address: str, name: str, join_token: str) -> Credential:
+async def enroll(control: Control, name: str, join_token: str) -> Credential:
     """Calls Enroll. Raises EnrolmentError, telling what to do where something can be done."""
-    async with aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with control.channel() as channel:
         stub = host_grpc.HostLinkServiceStub(channel)
         try:
             answer = await stub.Enroll(
@@ -48,7 +48,7 @@ async def enroll(address: str, name: str, join_token: str) -> Credential:
                 timeout=ENROLL_TIMEOUT,
             )
         except aio.AioRpcError as error:
-            raise EnrolmentError(_explain(error, address, name)) from None
+            raise EnrolmentError(_explain(error, control.address, name)) from None
     return Credential(answer.host_id, name, answer.workspace, answer.credential)
 
 

@@ -35,6 +35,7 @@ from bridle_core.link import (
     redial_after,
 )
 from bridle_host.clock import Clock
+from bridle_host.dial import Control
 from bridle_host.journal import Journal
 from bridle_host.link_stream import (
     Call,
@@ -59,22 +60,6 @@ INCOMING = 8192
 STEADY = 5.0
 #: Seconds that control gets to end the stream after our Goodbye.
 GOODBYE_GRACE = 2.0
-
-#: Without all four a peer that stands still is noticed after a minute or more.
-CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-    ("grpc.max_send_message_length", 4 * 1024 * 1024),
-    # For connecting the channel, where grpc makes the pauses: those of the link, ± 20 % as well.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 10_000),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name: how long a connect may take
-    # Environment variables for proxies are for the web, not for the way to one's own control.
-    ("grpc.enable_http_proxy", 0),
-)
 
 
 class LinkSessions(Protocol):
@@ -105,7 +90,7 @@ class Link:
     def __init__(
         self,
         *,
-        address: str,
+        control: Control,
         credential: str,
         hello: host_pb.Hello,
         journal: Journal,
@@ -113,7 +98,7 @@ class Link:
         clock: Clock,
         chance: Callable[[], float],
     ) -> None:
-        self._address = address
+        self._control = control
         self._metadata = (("authorization", f"Bearer {credential}"),)
         self._profile = hello
         self._journal = journal
@@ -155,7 +140,7 @@ class Link:
     async def run(self) -> str | None:
         """Keeps the link up. Returns None after `end`, or why dialling again can't help, as one
         line for people."""
-        async with aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
+        async with self._control.channel() as channel:
             async with self._group:
                 self._keeper = self._group.create_task(self._keep_up(channel))
                 worker = self._group.create_task(self._hand_over())
@@ -247,7 +232,7 @@ class Link:
     def _tell(self, why: str) -> None:
         if why != self._told:
             self._told = why
-            log.warning("link is down", extra=kv(control=self._address, reason=why))
+            log.warning("link is down", extra=kv(control=self._control.address, reason=why))
 
     def _wake(self) -> None:
         if self._stream is not None:
@@ -259,7 +244,7 @@ class Link:
         """The handshake of the stream is over."""
         self._opened_at = self._clock.now()
         self._told = None
-        log.info("link is up", extra=kv(control=self._address))
+        log.info("link is up", extra=kv(control=self._control.address))
         self.ready.set()
 
     def put(self, item: Incoming) -> None:

@@ -6,7 +6,6 @@ Called by `bridle_host.__main__`. What is wrong ends the process with 2 and one 
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import re
 import socket
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bridle_core.version import VERSION
+from bridle_host.dial import Control
 
 #: As EnrollRequest.name has it.
 _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
@@ -28,11 +28,11 @@ STOP_GRACE = 10.0
 class HostSettings:
     """What `bridle-host serve` was told.
 
-    `control` is HOST:PORT. `name` is None where the credential's, or the machine's, is to be taken;
+    `name` is None where the credential's, or the machine's, is to be taken;
     `directory` is where sessions work that name none; `containment` is None for the strongest.
     """
 
-    control: str
+    control: Control
     state: Path
     name: str | None
     join_token_file: Path | None
@@ -89,17 +89,12 @@ def parse(arguments: Sequence[str]) -> HostSettings:
     serve.add_argument(
         "--insecure-public",
         action="store_true",
-        help="send the credential in plaintext to a control that is not on this machine",
+        help="plaintext to another machine: anybody on the way can read the credential",
     )
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     given = parser.parse_args(arguments)
-    if not given.insecure_public and not _is_loopback(given.control):
-        serve.error(
-            f"{given.control} is not on this machine, and the link is plaintext; "
-            "--insecure-public does it all the same"
-        )
     return HostSettings(
-        control=given.control,
+        control=Control(given.control, given.insecure_public),
         state=given.state.absolute(),
         name=given.name,
         join_token_file=given.join_token_file,
@@ -116,16 +111,6 @@ def _address(text: str) -> str:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return text
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _name(text: str) -> str:

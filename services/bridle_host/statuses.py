@@ -12,6 +12,8 @@ from grpc import aio
 
 from bridle_core.errors import DOMAIN, Reason
 
+#: What grpc says when a write met a connection that is gone.
+_BROKEN = "Internal error from Core"
 _DETAILS = "grpc-status-details-bin"
 
 
@@ -34,6 +36,9 @@ def reason_of(error: aio.AioRpcError) -> Reason | None:
 
 def describe(error: aio.AioRpcError) -> str:
     """A failed call in one line: what control says, or that it can't be reached."""
-    if error.code() is grpc.StatusCode.UNAVAILABLE and reason_of(error) is None:
-        return "control can't be reached"
+    if reason_of(error) is None:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return "control can't be reached"
+        if error.code() is grpc.StatusCode.INTERNAL and error.details() == _BROKEN:
+            return "the connection to control broke"
     return f"{error.code().name}: {error.details() or 'no more is told'}".replace("\n", " ")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle_host.dial import Control
 from bridle_host.journal import Journal
 from bridle_host.link import Link
 from tests.bridle_host.journal_support import opened, until
@@ -122,7 +123,7 @@ async def linked(
     clock = clock or HandClock()
     async with opened(directory, **options) as journal, asyncio.TaskGroup() as group:
         link = Link(
-            address=address,
+            control=Control(address),
             credential=credential,
             hello=host_pb.Hello(incarnation="incarnation-1", boot_id="boot", version="test"),
             journal=journal,

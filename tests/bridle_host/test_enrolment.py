@@ -10,6 +10,7 @@ import pytest
 
 from bridle_core.errors import Reason
 from bridle_host import enrolment
+from bridle_host.dial import Control
 from bridle_host.enrolment import EnrolmentError, enroll, read_join_token
 from bridle_host.state_directory import Credential
 from tests.fakes.control import FakeControl
@@ -17,7 +18,7 @@ from tests.fakes.control import FakeControl
 
 async def test_a_join_token_becomes_a_credential() -> None:
     async with FakeControl() as control:
-        credential = await enroll(control.address, "laptop", "brj_good")
+        credential = await enroll(Control(control.address), "laptop", "brj_good")
     assert credential == Credential("host-1", "laptop", "default", "brh_good")
     assert control.enrolled == ["laptop"]
 
@@ -36,20 +37,20 @@ async def test_each_refusal_says_what_to_do(reason: Reason, words: str) -> None:
     async with FakeControl() as control:
         control.faults.refuse_enroll = reason
         with pytest.raises(EnrolmentError, match=re.escape(words)) as caught:
-            await enroll(control.address, "laptop", "brj_good")
+            await enroll(Control(control.address), "laptop", "brj_good")
     assert "\n" not in str(caught.value)
 
 
 async def test_a_wrong_join_token_is_refused_and_not_told_to_anybody() -> None:
     async with FakeControl() as control:
         with pytest.raises(EnrolmentError, match="TOKEN_INVALID") as caught:
-            await enroll(control.address, "laptop", "brj_bad")
+            await enroll(Control(control.address), "laptop", "brj_bad")
     assert "brj_bad" not in str(caught.value)
 
 
 async def test_a_control_that_is_away_is_one_clear_line() -> None:
     with pytest.raises(EnrolmentError, match=r"at 127\.0\.0\.1:1: control can't be reached"):
-        await enroll("127.0.0.1:1", "laptop", "brj_good")
+        await enroll(Control("127.0.0.1:1"), "laptop", "brj_good")
 
 
 async def test_a_control_that_stands_still_is_one_clear_line(
@@ -60,7 +61,7 @@ async def test_a_control_that_stands_still_is_one_clear_line(
         socket.create_server(("127.0.0.1", 0)) as door,  # nobody opens it
         pytest.raises(EnrolmentError, match="DEADLINE_EXCEEDED"),
     ):
-        await enroll(f"127.0.0.1:{door.getsockname()[1]}", "laptop", "brj_good")
+        await enroll(Control(f"127.0.0.1:{door.getsockname()[1]}"), "laptop", "brj_good")
 
 
 def test_a_join_token_is_read_from_its_file(tmp_path: Path) -> None:

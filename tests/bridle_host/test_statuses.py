@@ -51,5 +51,8 @@ def test_a_failure_is_described_in_one_line() -> None:
     assert describe(failed()) == "NOT_FOUND: two lines"
     assert describe(failed(details=None)) == "NOT_FOUND: no more is told"
     assert describe(failed(grpc.StatusCode.UNAVAILABLE)) == "control can't be reached"
+    broken = failed(grpc.StatusCode.INTERNAL, "Internal error from Core")
+    assert describe(broken) == "the connection to control broke"
+    assert describe(failed(grpc.StatusCode.INTERNAL, "a7")) == "INTERNAL: a7"
     refused = failed(grpc.StatusCode.UNAVAILABLE, "ends", details("SHUTTING_DOWN"))
     assert describe(refused) == "UNAVAILABLE: ends"
