@@ -336,24 +336,22 @@ class Session(Ends):
         self._out.append(Keep(observation.state))
 
     def _fire(self, timer: Timer) -> None:
-        match timer:
-            case Timer.START:
-                if self._replacing:
-                    self._fail(EndReason.AGENT_LOST, "the agent did not come up again in time")
-                else:
-                    self._fail(EndReason.START_TIMEOUT, "the agent was not up in time")
-            case Timer.TURN:
-                self._interrupt_turn(StopReason.TIMED_OUT)
-            case Timer.INTERRUPT:
-                self._fail(EndReason.AGENT_LOST, "the agent did not end its turn")
-            case Timer.STOP:
-                self._interrupt_turn(StopReason.INTERRUPTED)
-            case Timer.END:
-                self._kill_agent()
-            case Timer.KILL:
-                self._wind_up()
-            case Timer.IDLE:
-                self._apply_stop(Stop(reason=EndReason.IDLE_TIMEOUT, principal=SYSTEM))
+        if timer is Timer.START and self._replacing:
+            self._fail(EndReason.AGENT_LOST, "the agent did not come up again in time")
+        elif timer is Timer.START:
+            self._fail(EndReason.START_TIMEOUT, "the agent was not up in time")
+        elif timer is Timer.TURN:
+            self._interrupt_turn(StopReason.TIMED_OUT)
+        elif timer is Timer.INTERRUPT:
+            self._fail(EndReason.AGENT_LOST, "the agent did not end its turn")
+        elif timer is Timer.STOP:
+            self._interrupt_turn(StopReason.INTERRUPTED)
+        elif timer is Timer.END:
+            self._kill_agent()
+        elif timer is Timer.KILL:
+            self._wind_up()
+        else:
+            self._apply_stop(Stop(reason=EndReason.IDLE_TIMEOUT, principal=SYSTEM))
 
 
 _OBSERVERS: Mapping[type, Callable[[Session, Any], None]] = {

@@ -193,8 +193,7 @@ class Ends(Turns):
         for command_id in interrupt.commands:
             input_id = handed.items[0].input_id
             self._answer(command_id, OutcomeState.RAN, Met.INPUT_CANCELLED, input_id=input_id)
-        if interrupt.after is not None:
-            self._apply_after(interrupt.after, interrupt.dropped, interrupt.principal)
+        self._apply_after(interrupt.after, interrupt.dropped, interrupt.principal)
 
     def _close_turn(self) -> None:
         """The agent is gone: what is open is over."""

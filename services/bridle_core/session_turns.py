@@ -230,13 +230,13 @@ class Turns(Approvals):
             return
         hit = reason is StopReason.INTERRUPTED
         met = Met.TURN_INTERRUPTED if hit else Met.TURN_ALREADY_ENDED
-        if hit and interrupt.after is not None:
+        if hit:
             self._apply_after(interrupt.after, interrupt.dropped, interrupt.principal)
         for command_id in interrupt.commands:
             self._answer(command_id, OutcomeState.RAN, met, turn=turn)
 
     def _apply_after(
-        self, after: AfterInterrupt, dropped: frozenset[str], principal: Principal | None
+        self, after: AfterInterrupt | None, dropped: frozenset[str], principal: Principal | None
     ) -> None:
         if after is AfterInterrupt.DROP:
             items = self._queue.take_ids(dropped)

@@ -1,4 +1,4 @@
-"""A session machine in the hands of a test: a clock to turn, everything it said, the order checked."""
+"""A session machine in the hands of a test: a clock to turn, what it said, the order checked."""
 
 from __future__ import annotations
 
@@ -83,11 +83,9 @@ E = TypeVar("E")
 def feed(checker: OrderChecker, emit: Emit) -> None:
     """Give the checker an event of the core."""
     event: Any = emit.event
-    ref = ""
-    for name in ("tool_call_id", "approval_id", "input_id"):
-        if isinstance(event, ApprovalRequested | ApprovalResolved):
-            name = "approval_id"
-        ref = ref or getattr(event, name, "")
+    # Of an approval, which names a tool call too, the approval counts.
+    ids = (getattr(event, name, "") for name in ("approval_id", "tool_call_id", "input_id"))
+    ref = next((one for one in ids if one), "")
     inputs = event.input_ids if isinstance(event, TurnStarted) else ()
     checker.feed(KINDS[type(event)], turn=emit.turn, ref=ref, inputs=inputs)
 
@@ -192,7 +190,6 @@ class Run:
         """Of the newest turn that was handed to the agent."""
         return [effect.label for effect in self.said if isinstance(effect, SendTurn)][-1]
 
-    @property
     def phase(self) -> Phase:
         return self.machine.phase
 

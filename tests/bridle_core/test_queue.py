@@ -85,10 +85,8 @@ def test_while_held_now_runs_alone() -> None:
 
 def test_holding_and_releasing_tell_whether_they_changed_anything() -> None:
     waiting = queue()
-    assert not waiting.release()
-    assert waiting.hold()
-    assert not waiting.hold()
-    assert waiting.release()
+    changes = [waiting.release(), waiting.hold(), waiting.hold(), waiting.release()]
+    assert changes == [False, True, False, True]
     assert waiting.state is QueueState.OPEN
 
 
@@ -124,10 +122,10 @@ def test_what_waits_for_the_turn_leaves_in_order() -> None:
 
 def test_inputs_expire_at_their_moment() -> None:
     waiting = queue(item(1), item(2, expires=20.0), item(3, expires=10.0))
-    assert waiting.next_expiry == 10.0
+    soonest = [waiting.next_expiry]
     assert ids(waiting.take_expired(9.9)) == []
     assert ids(waiting.take_expired(20.0)) == ["i2", "i3"]
-    assert waiting.next_expiry is None
+    assert [*soonest, waiting.next_expiry] == [10.0, None]
     assert waiting.input_ids == ("i1",)
 
 

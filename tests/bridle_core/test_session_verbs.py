@@ -1,4 +1,4 @@
-"""The verbs-by-phase table: each verb in each phase, with its answer and with what follows from it."""
+"""The verbs-by-phase table: each verb in each phase, its answer, and what follows from it."""
 
 from __future__ import annotations
 
@@ -249,9 +249,9 @@ def test_an_interrupted_turn_ends_the_process_lives_and_the_next_input_runs(phas
     assert run.events(TurnEnded)[-1].stop_reason is StopReason.INTERRUPTED
     assert run.all_answers("v")[-1] == Answer("v", RAN, Met.TURN_INTERRUPTED, turn=1)
     assert isinstance(run.said[-1], SendTurn)
-    assert run.phase is Phase.IDLE
+    assert run.phase() is Phase.IDLE
     run.confirm()
-    assert run.phase is Phase.RUNNING
+    assert run.phase() is Phase.RUNNING
 
 
 def test_in_stopping_an_interrupt_ends_the_last_turn_so_that_the_stop_comes_sooner() -> None:
@@ -265,7 +265,7 @@ def test_in_stopping_an_interrupt_ends_the_last_turn_so_that_the_stop_comes_soon
 def test_a_stop_while_starting_ends_the_run_once_it_has_started() -> None:
     run = starting()
     run.stop()
-    assert run.phase is Phase.STOPPING
+    assert run.phase() is Phase.STOPPING
     effects = run.see(ProcessUp(7))
     assert isinstance(effects[-1], StopAgent)
     run.see(ProcessGone(7, exit_code=0))

@@ -44,8 +44,9 @@ def test_what_the_agent_tells_goes_into_the_log_as_it_came() -> None:
 
 def test_a_tool_call_begins_puts_out_and_ends_once() -> None:
     on = turn()
-    call = [ToolStarted("t", "bash"), ToolOutput("t", b"x"), ToolEnded("t", ToolStatus.SUCCEEDED)]
-    assert len(taken(on, call[0], call[0], call[1], call[2], call[2], call[1])) == 3
+    begin, end = ToolStarted("t", "bash"), ToolEnded("t", ToolStatus.SUCCEEDED)
+    output = ToolOutput("t", b"x")
+    assert len(taken(on, begin, begin, output, end, end, output)) == 3
     assert closed(on) == []
 
 
