@@ -41,7 +41,7 @@ from pathlib import Path
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2
 from bridle_host.journal_answers import Answers
-from bridle_host.journal_file import Change, Connect, JournalFile, connect
+from bridle_host.journal_file import Change, Connect, JournalError, JournalFile, connect
 from bridle_host.journal_writer import JournalWriter
 
 #: Kinds of events that an agent can make without end. All others, and the answers to commands, move
@@ -132,9 +132,12 @@ class Journal:
         file = JournalFile(path, connect)
         # On another name than the journal's own files, which SQLite makes.
         ballast = path.with_name(path.name + ".reserve")
-        return cls(
-            file, JournalWriter(file, ballast, reserve_bytes, on_fatal), cap_bytes, reserve_bytes
-        )
+        try:
+            writer = JournalWriter(file, ballast, reserve_bytes, on_fatal)
+        except OSError as error:
+            file.close()
+            raise JournalError(f"{ballast} can't be written: {error.strerror}") from None
+        return cls(file, writer, cap_bytes, reserve_bytes)
 
     # --- what it is ---
 
@@ -196,33 +199,36 @@ class Journal:
         Waits while there is no room. A call that is cancelled after it got its place is
         carried out all the same. Raises ValueError for an entry above MAX_ENTRY_BYTES.
         """
+        if not entries:
+            return self._durable
         bodies = [_body(entry) for entry in entries]
         size = sum(map(len, bodies))
         bulk = not urgent and all(entry.is_bulk for entry in entries)
         while not self._admits(size, bulk):
             await self._wait_for_change()
-        if not entries:
-            return self._durable
-        # From here to the submit nothing waits: the numbers follow the order of the calls.
-        rows = [
-            (self._assigned + i, _stamp(self._assigned + i, b)) for i, b in enumerate(bodies, 1)
-        ]
+        # Until it is submitted nothing waits: the numbers follow the order of the calls.
+        change = self._place(entries, bodies)
+        put = run() if run is not None else None
+        if put is not None:
+            self._runs[put[0], put[1]] = put[2]
+            change.put_runs = [put]
+        await self._writer.submit(change)
+        return change.entries[-1][0]
+
+    def _place(self, entries: Sequence[Entry], bodies: Sequence[bytes]) -> Change:
+        """Gives the entries their numbers."""
+        size = sum(map(len, bodies))
+        numbers = range(self._assigned + 1, self._assigned + len(bodies) + 1)
+        rows = [(n, _stamp(n, body)) for n, body in zip(numbers, bodies, strict=True)]
         self._assigned += len(rows)
         self._size += size
         self._sizes.append((self._assigned, size))
         answers = [
-            self._answers.add(sequence, (entry.session_id, entry.run), entry.command)
-            for (sequence, _), entry in zip(rows, entries, strict=True)
+            self._answers.add(number, (entry.session_id, entry.run), entry.command)
+            for number, entry in zip(numbers, entries, strict=True)
             if entry.command is not None
         ]
-        last = self._assigned
-        put = run() if run is not None else None
-        put_runs = [] if put is None else [put]
-        for session_id, number, state in put_runs:
-            self._runs[session_id, number] = state
-        change = Change(entries=rows, answers=answers, put_runs=put_runs, size=size)
-        await self._writer.submit(change)
-        return last
+        return Change(entries=rows, answers=answers, size=size)
 
     def _admits(self, size: int, bulk: bool) -> bool:
         if self._renewing or (bulk and self._writer.disk_full):

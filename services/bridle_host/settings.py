@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bridle_core.version import VERSION
 from bridle_host.dial import Control
@@ -58,41 +58,7 @@ class _OneLine(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> HostSettings:
     """The settings of a command line. Ends the process with 2 and one line where it is wrong."""
-    parser = _OneLine(
-        "bridle-host", description="Runs agents on this machine for a Bridle control."
-    )
-    parser.add_argument("--version", action="version", version=f"bridle-host {VERSION}")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLine)
-    serve = commands.add_parser("serve", help="join control where needed, and serve it")
-    serve.add_argument("--control", required=True, type=_address, metavar="HOST:PORT")
-    serve.add_argument(
-        "--state", required=True, type=Path, metavar="DIR", help="what the host must not forget"
-    )
-    serve.add_argument("--name", type=_name, help="the host's name in its workspace")
-    serve.add_argument(
-        "--join-token-file", type=Path, metavar="FILE", help="needed to join, the first time"
-    )
-    serve.add_argument("--session-limit", type=_limit, default=SESSION_LIMIT, metavar="N")
-    serve.add_argument(
-        "--directory", type=Path, default=Path.cwd(), help="where sessions work that name none"
-    )
-    serve.add_argument(
-        "--containment", metavar="LEVEL", help="instead of the strongest that this machine gives"
-    )
-    serve.add_argument(
-        "--stop-grace",
-        type=_seconds,
-        default=STOP_GRACE,
-        metavar="SECONDS",
-        help="what sessions get to end when the service ends",
-    )
-    serve.add_argument(
-        "--insecure-public",
-        action="store_true",
-        help="plaintext to another machine: anybody on the way can read the credential",
-    )
-    serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     return HostSettings(
         control=Control(given.control, given.insecure_public),
         state=given.state.absolute(),
@@ -104,6 +70,34 @@ def parse(arguments: Sequence[str]) -> HostSettings:
         stop_grace=given.stop_grace,
         log_level=given.log_level,
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = "Runs agents on this machine for a Bridle control."
+    parser = _OneLine("bridle-host", description=about)
+    parser.add_argument("--version", action="version", version=f"bridle-host {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLine)
+    serve = commands.add_parser("serve", help="join control where needed, and serve it")
+
+    def add(flag: str, metavar: str, about: str, **more: Any) -> None:
+        serve.add_argument(flag, metavar=metavar, help=about, **more)
+
+    add("--control", "HOST:PORT", "where control is", required=True, type=_address)
+    add("--state", "DIR", "what the host must not forget", required=True, type=Path)
+    add("--name", "NAME", "the host's name in its workspace; default: the machine's", type=_name)
+    add("--join-token-file", "FILE", "needed to join, the first time", type=Path)
+    add("--session-limit", "N", f"default {SESSION_LIMIT}", type=_limit, default=SESSION_LIMIT)
+    add("--directory", "DIR", "where sessions work that name none", type=Path, default=Path())
+    add("--containment", "LEVEL", "instead of the strongest that this machine gives")
+    grace = "what sessions get to end when the service ends"
+    add("--stop-grace", "SECONDS", grace, type=_seconds, default=STOP_GRACE)
+    serve.add_argument(
+        "--insecure-public",
+        action="store_true",
+        help="plaintext to another machine: anybody on the way can read the credential",
+    )
+    serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser
 
 
 def _address(text: str) -> str:

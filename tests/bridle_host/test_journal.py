@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import stat
@@ -404,6 +405,29 @@ async def test_a_full_disk_makes_appends_wait_and_loses_nothing(tmp_path: Path) 
             b"small",
             b"late",
         ]
+
+
+async def test_a_journal_opened_on_a_full_disk_lets_only_the_lifecycle_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bridle_host.journal_writer.TRIM_DELAY", 0.01)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        journal = Journal.open(tmp_path / "journal", on_fatal=Fatal(), reserve_bytes=4096)
+        assert journal.pressed
+        assert await journal.append([lifecycle()]) == 1
+        assert not (tmp_path / "journal.reserve").exists()
+    assert await journal.append([output()]) == 2
+    await journal.close()
+
+
+async def test_a_reserve_that_cannot_be_laid_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "journal.reserve").mkdir()
+    with pytest.raises(JournalError, match="reserve can't be written: Is a directory"):
+        Journal.open(tmp_path / "journal", on_fatal=Fatal())
 
 
 async def test_closing_on_a_full_disk_refuses_what_does_not_fit(tmp_path: Path) -> None:
