@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from bridle.v1 import event_pb2, session_pb2
 from bridle_control.store.api import NewEvent, Tx
@@ -26,6 +32,7 @@ T = TypeVar("T")
 
 OUTPUT = event_pb2.EVENT_KIND_TOOL_CALL_OUTPUT
 QUEUE_HELD = event_pb2.EVENT_KIND_QUEUE_HELD
+KINDS = st.frozensets(st.sampled_from([OUTPUT, QUEUE_HELD]), max_size=1)
 
 
 def held() -> NewEvent:
@@ -35,12 +42,13 @@ def held() -> NewEvent:
 
 
 class Seen:
-    """A watcher, and what the model says that it must see."""
+    """A watcher over all its connections, and what the model says that it must see."""
 
-    def __init__(self, watcher: Watcher, begin_at: int, kinds: frozenset[int]) -> None:
-        self.watcher = watcher
+    def __init__(self, begin_at: int, kinds: frozenset[int]) -> None:
         self.begin_at = begin_at
         self.kinds = kinds
+        self.watcher: Watcher
+        self._before: list[int] = []  # what it saw over connections that are gone
 
     def expected(self, log: list[int]) -> list[int]:
         return [
@@ -48,6 +56,19 @@ class Seen:
             for sequence, kind in enumerate(log, 1)
             if sequence > self.begin_at and (not self.kinds or kind in self.kinds)
         ]
+
+    @property
+    def sequences(self) -> list[int]:
+        return self._before + self.watcher.sequences
+
+    @property
+    def cursor(self) -> int:
+        """Where it would go on: the last event or Progress that it has seen."""
+        cursors = [each.sequence for each in self.watcher.progress]
+        return max([self.begin_at, *self.sequences, *cursors])
+
+    def disconnected(self) -> None:
+        self._before = self.sequences
 
 
 class WatchMachine(RuleBasedStateMachine):
@@ -79,43 +100,48 @@ class WatchMachine(RuleBasedStateMachine):
             expected = each.expected(self.log)
             await each.watcher.until(
                 lambda each=each, expected=expected: (  # type: ignore[misc]
-                    len(each.watcher.sequences) >= len(expected) or each.watcher.done
+                    len(each.sequences) >= len(expected) or each.watcher.done
                 )
             )
 
-    @rule(kinds=st.lists(st.sampled_from([OUTPUT, QUEUE_HELD]), min_size=1, max_size=700))
-    def append(self, kinds: list[int]) -> None:
+    @initialize(first=KINDS, second=KINDS)
+    def two_are_there_from_the_start(self, first: frozenset[int], second: frozenset[int]) -> None:
+        self.watch(0.0, tail=False, kinds=first)
+        self.watch(1.0, tail=True, kinds=second)
+
+    @rule(count=st.integers(1, 600), every=st.integers(1, 4))
+    def append(self, count: int, every: int) -> None:
+        kinds = [QUEUE_HELD if number % every else OUTPUT for number in range(count)]
         events = [an_event() if kind == OUTPUT else held() for kind in kinds]
         first = self._run(self._store.write(lambda tx: tx.append_events("s1", events)))
         assert first == len(self.log) + 1
         self.log += kinds
 
     @precondition(lambda self: len(self.seen) < 5)
-    @rule(
-        where=st.floats(0, 1.2),
-        tail=st.booleans(),
-        kinds=st.sets(st.sampled_from([OUTPUT, QUEUE_HELD]), max_size=1),
-    )
-    def watch(self, where: float, tail: bool, kinds: set[int]) -> None:
+    @rule(where=st.floats(0, 1.2), tail=st.booleans(), kinds=KINDS)
+    def watch(self, where: float, tail: bool, kinds: frozenset[int]) -> None:
         head = len(self.log)
         number = int(where * head)
         target = Target("s1", tail=number) if tail else Target("s1", after=number)
-        context = watching(self._hub, target, kinds=sorted(kinds))
-        watcher = self._run(self._stack.enter_async_context(context))
+        watcher = self._connect(target, kinds)
         if not tail and 0 < number < self.floor - 1:
             error = self._run(watcher.ended())
             assert isinstance(error, BridleError)
             assert error.reason is Reason.CURSOR_COMPACTED
             return
+        start = max(self.floor - 1, head - number if tail else number)
         first = watcher.said[0]
         if not tail and number == 0 and self.floor > 1:
             assert first.compacted.floor_sequence == self.floor
-            start = self.floor - 1
         else:
-            start = max(self.floor - 1, head - number) if tail else number
-            start = max(start, self.floor - 1) if number == 0 and not tail else start
             assert first.progress.sequence == start
-        self.seen.append(Seen(watcher, start, frozenset(kinds)))
+        seen = Seen(start, kinds)
+        seen.watcher = watcher
+        self.seen.append(seen)
+
+    def _connect(self, target: Target, kinds: frozenset[int]) -> Watcher:
+        context = watching(self._hub, target, kinds=sorted(kinds))
+        return self._run(self._stack.enter_async_context(context))
 
     @rule(step=st.floats(0, 1))
     def raise_floor(self, step: float) -> None:
@@ -146,11 +172,15 @@ class WatchMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self._run(self._caught_up())
-        self.check()
+        """Of control, in the midst of whatever the watchers are at; they go on by their cursors."""
         self._run(self._stack.aclose())
-        self.seen.clear()
+        self.check()
         self._run(self._open())
+        for each in self.seen:
+            cursor = each.cursor
+            each.disconnected()
+            log_id = self._store.log_id
+            each.watcher = self._connect(Target("s1", after=cursor, log_id=log_id), each.kinds)
 
     @rule(ended=st.booleans())
     def the_row_changes(self, ended: bool) -> None:
@@ -166,13 +196,15 @@ class WatchMachine(RuleBasedStateMachine):
         """Ordered, unique and without holes, always; bookmarks tell the truth."""
         for each in self.seen:
             expected = each.expected(self.log)
-            got = each.watcher.sequences
+            got = each.sequences
             assert got == expected[: len(got)]
             assert each.watcher.error is None
             self._check_bookmarks(each)
 
     def _check_bookmarks(self, each: Seen) -> None:
-        delivered, last = 0, each.begin_at
+        """Progress at n: all up to n was delivered by then, and nothing from before n follows."""
+        delivered = len(each.sequences) - len(each.watcher.sequences)
+        last = each.begin_at
         expected = each.expected(self.log)
         for message in each.watcher.said:
             if message.HasField("progress"):
@@ -190,7 +222,7 @@ class WatchMachine(RuleBasedStateMachine):
             self._run(self._caught_up())
             self.check()
             for each in self.seen:
-                assert each.watcher.sequences == each.expected(self.log)
+                assert each.sequences == each.expected(self.log)
         finally:
             self._run(self._stack.aclose())
             self._run(self._loop.shutdown_default_executor())
