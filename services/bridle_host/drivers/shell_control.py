@@ -64,7 +64,7 @@ _AFTER = r"""\builtin printf '\0%s\0report\0%s\0%s\0' {nonce} "$2" "$1"
 # end an idle bash, PROMPT_COMMAND would run between the turns.
 _FIRST_LINE = (
     f"exec {CONTROL}>&3 {OUT}>&1 {ERR}>&2 >/dev/null 2>&1 3>&-; "
-    "set +o history +o histexpand; unset HISTFILE TMOUT PROMPT_COMMAND PS0 MAILCHECK\n"
+    "set +o history +o histexpand; history -c; unset HISTFILE TMOUT PROMPT_COMMAND PS0 MAILCHECK\n"
 )
 
 

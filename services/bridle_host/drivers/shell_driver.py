@@ -287,6 +287,8 @@ class ShellDriver(Driver):
                 await self._complete(turn, seen)
             elif seen.status == 128 + BREAK:
                 turn.status = INTERRUPTED_STATUS  # how it was done is nobody's business
+        elif seen.token == turn.awaited and not turn.last:
+            turn.answered.set()
         elif seen.token == turn.awaited:
             bash.forget()
             if turn.status is None:
@@ -332,6 +334,7 @@ class ShellDriver(Driver):
         # From here on the next turn may come.
         self._turn = None
         turn.over.set()
+        turn.answered.set()
         await self._outbox.put(TurnOver(reason, turn.status))
 
     # Orders.
@@ -366,20 +369,33 @@ class ShellDriver(Driver):
             return  # it is over, or about to be
         first = not turn.interrupted
         turn.interrupted = True
-        deadline = asyncio.get_running_loop().time() + grace
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + grace
         turn.deadline = deadline if first else min(turn.deadline, deadline)
-        mark = Mark(()) if include_background else turn.mark
-        with suppress(ProcessError):  # it has died: its end is about to be read
-            if first:
-                await bash.throw()
+
+        async def take() -> None:
             done = await bash.process.interrupt(
-                mark, grace=grace, spare_jobs=not include_background
+                Mark(()) if include_background else turn.mark,
+                grace=max(0.0, deadline - clock()),
+                spare_jobs=not include_background,
             )
             if done.killed and not turn.over.is_set():
                 names = ", ".join(info.command[:80] for info in done.killed[:8])
                 text = f"killed after {grace:g} s without an answer to the interrupt: {names}"
                 await self._outbox.put(Note(NoteKind.ESCALATED, text))
-            if first and not await self._answered(bash, turn):
+
+        with suppress(ProcessError):  # it has died: its end is about to be read
+            if first:
+                await bash.throw()
+            await take()
+            if first:
+                # bash may have started another command before it noticed. Once it has answered, it
+                # starts none any more, and what it printed until then has been read.
+                if await self._answered(bash, turn):
+                    await take()
+                    turn.last = True
+                    if await self._answered(bash, turn):
+                        return
                 await bash.list_jobs()
                 await bash.kill()
 
@@ -389,6 +405,7 @@ class ShellDriver(Driver):
         begun = clock()
         pause = ANSWER_SECONDS
         patience = LEAST_PATIENCE
+        turn.answered.clear()
         while True:
             seen = self._seen
             turn.awaited = bash.token()
@@ -396,7 +413,7 @@ class ShellDriver(Driver):
             limit = max(turn.deadline, begun + patience)
             try:
                 async with asyncio.timeout(min(pause, max(limit - clock(), 0.01))):
-                    await turn.over.wait()
+                    await turn.answered.wait()
                 return True
             except TimeoutError:
                 pass

@@ -56,8 +56,10 @@ class Turn:
     interrupted: bool = False
     #: When bash itself is given up, on the loop's clock; a later interrupt may bring it forward.
     deadline: float = 0.0
-    #: The report that ends it once it was interrupted.
+    #: The report that answers the last question, and whether that ends the interrupted turn.
     awaited: str = ""
+    last: bool = False
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
     #: The script's own exit status, once it is known.
     status: int | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)

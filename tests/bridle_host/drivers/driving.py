@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,9 +41,10 @@ Seen = TypeVar("Seen", bound=Observation)
 class Drive:
     """One run of one driver."""
 
-    def __init__(self, driver: Driver, tag: str) -> None:
+    def __init__(self, driver: Driver, tag: str, directory: Path) -> None:
         self.driver = driver
         self.tag = tag
+        self.directory = directory
         self.seen: list[Observation] = []
         #: When each was seen, monotonic seconds.
         self.times: list[float] = []
@@ -77,6 +78,12 @@ class Drive:
         await self.until(lambda: bool(found()) or self.ended)
         assert found(), f"ended without {kind.__name__}: {self.seen[-8:]}"
         return found()[0]
+
+    async def until_late(self, seconds: float) -> None:
+        """Let a stretch of time pass, which is what a test of moments varies."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.Event().wait()
 
     # Orders.
 
@@ -214,7 +221,7 @@ async def driving(
         state_directory=state_directory,
         spawn=spawn,
     )
-    drive = Drive(factory.create(context), tag)
+    drive = Drive(factory.create(context), tag, directory)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(drive.driver.run(), name="driver")
         tasks.create_task(drive.collect(), name="collect")
