@@ -37,13 +37,13 @@ async def attach(call: Call, slug: str | None) -> None:
     async with call.client(timeout=CONNECT_TIMEOUT) as client:
         session = call.session(slug)
         found = await client.get_session(session)
+        talk = Talk(client, client_ref(found))
         show: Show = TerminalShow(Standing(found)) if output.colour() else PlainShow(call)
         stream = client.watch(
             client_ref(found), tail=TAIL, until=watch_pb2.WATCH_UNTIL_RUN_END, live_text=True
         )
-        talk = Talk(call, client, client_ref(found))
         try:
-            await _either(run(stream, show, None), talk.run())
+            await _either(run(stream, show, None), talk.run(show))
         finally:
             show.close()
 
@@ -79,8 +79,7 @@ async def _kept(work: Coroutine[None, None, None]) -> BridleError | None:
 class Talk:
     """Sends what is typed, a line an input; Ctrl-C interrupts."""
 
-    def __init__(self, call: Call, client: Client, session: session_pb2.SessionRef) -> None:
-        self._call = call
+    def __init__(self, client: Client, session: session_pb2.SessionRef) -> None:
         self._client = client
         self._session = session
         # Lines not sent yet and interrupts not made yet (None); a person types no faster.
@@ -88,15 +87,16 @@ class Talk:
         self._leave = asyncio.Event()
         self._last = -TWICE
         self._rest = b""
+        # From the very first moment that somebody can see what Ctrl-C would be for.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupted)
 
-    async def run(self) -> None:
-        """Until the end of stdin, or Ctrl-C twice."""
+    async def run(self, show: Show) -> None:
+        """Until the end of stdin, or Ctrl-C twice; `show` is where problems are told."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupted)
         loop.add_reader(sys.stdin.fileno(), self._readable)
         try:
             async with asyncio.TaskGroup() as group:
-                sending = group.create_task(self._send())
+                sending = group.create_task(self._send(show))
                 await self._leave.wait()
                 await self._todo.join()
                 sending.cancel()
@@ -128,17 +128,18 @@ class Talk:
         try:
             self._todo.put_nowait(item)
         except asyncio.QueueFull:
-            self._call.note("too much at once; the line was not sent")
+            self._leave.set()  # that was no person
 
-    async def _send(self) -> None:
+    async def _send(self, show: Show) -> None:
         while True:
             item = await self._todo.get()
             try:
                 if item is None:
+                    show.note("interrupting; Ctrl-C once more leaves")
                     await self._client.interrupt(self._session)
                 else:
                     await self._client.send(self._session, item)
             except BridleError as error:
-                self._call.note(f"{error.code.name}: {error.message}")
+                show.note(f"{error.code.name}: {error.message}")
             finally:
                 self._todo.task_done()

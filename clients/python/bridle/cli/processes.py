@@ -105,8 +105,9 @@ class Service:
     def why(self) -> str:
         """Why it ended, with the last that it said."""
         code = self.process.returncode or 0
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return f"{self.name} ended {how}: {self.last_words()}"
+        if code < 0:
+            return f"{self.name} was ended by signal {-code}; see {self._log}"
+        return f"{self.name} ended with exit code {code}: {self.last_words()}"
 
     def last_words(self) -> str:
         """The last line that it wrote to its log."""

@@ -10,6 +10,7 @@ import click
 from bridle.cli import output
 from bridle.cli.base import Call, command
 from bridle.cli.screen import LiveMessage, Screen, Standing
+from bridle.terminal import clean_line, paint
 
 if TYPE_CHECKING:
     from bridle.client import Client
@@ -24,6 +25,9 @@ class Show(Protocol):
     """Where the updates of a watch go."""
 
     def take(self, update: Update) -> None: ...
+
+    def note(self, text: str) -> None:
+        """Tells something that is no event."""
 
     def close(self) -> None: ...
 
@@ -104,6 +108,9 @@ async def run(stream: Watch, show: Show, last: int | None) -> None:
 class JsonShow:
     """Events, and live text where it is asked for, as JSON."""
 
+    def note(self, text: str) -> None:
+        pass
+
     def take(self, update: Update) -> None:
         from bridle.v1 import event_pb2, watch_pb2
 
@@ -123,6 +130,9 @@ class PlainShow:
         self._call = call
         self._renderer = Renderer(colour=output.colour())
         self._lost = False
+
+    def note(self, text: str) -> None:
+        self._call.note(text)
 
     def take(self, update: Update) -> None:
         from bridle.v1 import event_pb2, watch_pb2
@@ -158,6 +168,9 @@ class TerminalShow:
         self._renderer = Renderer(colour=True, phases=False)
         self._loop = asyncio.get_running_loop()
         self._tick()
+
+    def note(self, text: str) -> None:
+        self._screen.print([paint(clean_line(text), "yellow", True)])
 
     def take(self, update: Update) -> None:
         from bridle.v1 import event_pb2, watch_pb2

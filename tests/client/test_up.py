@@ -1,0 +1,224 @@
+"""`bridle up`: one command brings the pair up, and one Ctrl-C ends it with nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bridle.cli import tour
+from bridle.settings import Places
+from tests.pair import PATIENCE, Pair, Result, program, running_pair, until
+
+
+class Up:
+    """A `bridle up` in a home of its own."""
+
+    def __init__(self, pair: Pair, process: Process, ready: str) -> None:
+        self.pair = pair
+        self.process = process
+        self.ready = ready
+
+    async def end(self, number: int = signal.SIGTERM) -> Result:
+        """Ends it, and returns what it said after the ready line."""
+        self.process.send_signal(number)
+        return await finished(self.process)
+
+
+async def finished(process: Process) -> Result:
+    async with asyncio.timeout(PATIENCE):
+        out, err = await process.communicate()
+    return Result(process.returncode or 0, out.decode(), err.decode())
+
+
+async def start_up(home: Path, *words: str) -> tuple[Pair, Process]:
+    pair = Pair(home)
+    pair.work.mkdir(parents=True, exist_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        program("bridle"),
+        *("up", *words),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=pair.environment(),
+        cwd=pair.work,
+    )
+    return pair, process
+
+
+@asynccontextmanager
+async def running_up(home: Path, *words: str) -> AsyncIterator[Up]:
+    pair, process = await start_up(home, "--port", "0", *words)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            ready = (await process.stdout.readline()).decode()
+        yield Up(pair, process, ready)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await finished(process)
+
+
+def children(process: Process) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat_line = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(stat_line[1]) == process.pid:
+                    found.append(int(entry.name))
+    return found
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+async def one_shot(home: Path, *words: str) -> Result:
+    _, process = await start_up(home, *words)
+    return await finished(process)
+
+
+async def test_after_up_the_next_command_just_works(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with running_up(home, "--name", "mine") as up:
+        assert up.ready.startswith("ready grpc=127.0.0.1:")
+        assert up.ready.endswith(" host=mine\n")
+        cli = up.pair.cli
+        started = await cli("session", "start", "first", "--agent", "shell", "pwd")
+        assert started == Result(0, "started\n", "")
+        assert (await cli("wait", "first")).out == "IDLE\n"
+        assert f"| {up.pair.work}\n" in (await cli("session", "transcript", "first")).out
+        said = await up.end(signal.SIGINT)
+    assert said == Result(0, "stopping session default/first\n", "")
+    for path in (home, home / "control", home / "host", home / "logs"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or path == home
+    for path in (home / "credentials.json", home / "token", home / "logs" / "control.log"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not (home / "join-token").exists()
+
+
+async def test_up_finds_everything_again_the_next_time(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "home") as up:
+        words = ("session", "start", "kept", "--agent", "shell", "export CITY=Rome")
+        assert (await up.pair.cli(*words)).code == 0
+        await up.pair.cli("wait", "kept")
+    async with running_up(tmp_path / "home") as up:
+        assert "HOST_STOPPED" in (await up.pair.cli("status", "kept")).out
+        resumed = await up.pair.cli("session", "resume", "kept", "echo in $CITY")
+        assert resumed.code == 0
+        await up.pair.cli("wait", "kept")
+        assert "| in Rome" in (await up.pair.cli("session", "transcript", "kept")).out
+
+
+async def test_a_second_up_in_the_same_home_is_told_so(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "home") as up:
+        second = await one_shot(tmp_path / "home", "--port", "0")
+        told = f"bridle: up: it runs already, as process {up.process.pid}\n"
+        assert second == Result(1, "", told)
+
+
+async def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = await one_shot(tmp_path / "home", "--port", str(port))
+    told = f"bridle: up: port {port} of 127.0.0.1 is in use; --port takes another, 0 any\n"
+    assert result == Result(1, "", told)
+
+
+async def test_a_store_that_is_none_is_one_line(tmp_path: Path) -> None:
+    store = tmp_path / "home" / "control"
+    store.mkdir(parents=True)
+    (store / "bridle.sqlite3").write_bytes(b"no database" * 1000)
+    (tmp_path / "home" / "token").write_text("brt_x")
+    result = await one_shot(tmp_path / "home", "--port", "0")
+    assert result.code == 1
+    assert result.err.startswith("bridle: up: control ended with exit code 1: ")
+    assert result.err.count("\n") == 1
+
+
+async def test_a_public_address_is_refused_unless_it_is_forced(tmp_path: Path) -> None:
+    refused = await one_shot(tmp_path / "home", "--port", "0", "--bind", "0.0.0.0")
+    assert refused.code == 2
+    assert "--insecure-public forces it" in refused.err
+    assert not (tmp_path / "home" / "control").exists()
+    async with running_up(tmp_path / "home", "--bind", "0.0.0.0", "--insecure-public") as up:
+        assert up.ready.startswith("ready grpc=0.0.0.0:")
+        assert (await up.pair.cli("health")).out == "SERVING\n"
+
+
+@pytest.mark.parametrize(("victim", "other"), [("control", "host"), ("host", "control")])
+async def test_when_one_service_dies_up_says_so_and_ends_the_other(
+    tmp_path: Path, victim: str, other: str
+) -> None:
+    async with running_up(tmp_path / "home") as up:
+        pids = {
+            name: next(pid for pid in children(up.process) if f"bridle-{name}" in command_of(pid))
+            for name in (victim, other)
+        }
+        os.kill(pids[victim], signal.SIGKILL)
+        result = await finished(up.process)
+        assert result.code == 1
+        assert result.err.startswith(f"bridle: up: {victim} was ended by signal 9; see ")
+        assert not exists(f"/proc/{pids[other]}")
+
+
+async def test_when_up_itself_is_killed_nothing_stays(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "home") as up:
+        await up.pair.cli("session", "start", "x", "--agent", "shell", "sleep 71")
+        pids = children(up.process)
+        assert len(pids) == 2
+        up.process.kill()
+        await finished(up.process)
+
+        async def gone() -> bool:
+            return not any(exists(f"/proc/{pid}") for pid in pids)
+
+        await until(gone, "both services have ended")
+
+
+async def test_the_tour_in_a_temporary_place_does_what_it_says_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    _, process = await start_up(tmp_path / "home", "--tour", "--temporary")
+    result = await finished(process)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("ready grpc=127.0.0.1:")
+    assert "$ bridle session interrupt tour --wait\nRAN TURN_INTERRUPTED turn=3\n" in result.out
+    assert "| still the same shell: COLOUR is green\n" in result.out
+    assert "| resumed: COLOUR is green\n" in result.out
+    directory = next(line for line in result.out.splitlines() if line.startswith("directory "))
+    assert not exists(directory.split()[1])
+    assert not (tmp_path / "home" / "control").exists()
+
+
+async def test_a_tour_whose_step_does_not_do_what_it_says_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running_pair(tmp_path, host=False) as pair:
+        monkeypatch.setenv("BRIDLE_HOME", str(pair.home))
+        assert Places.find().data == pair.home
+        step = tour.Step("Never so.", ("health",), "ON FIRE")
+        monkeypatch.setattr(tour, "steps", lambda _: [step])
+        assert not await tour.Tour(pair.address).play()
+        failing = tour.Step("Nor so.", ("status", "nobody"), "")
+        monkeypatch.setattr(tour, "steps", lambda _: [failing])
+        assert not await tour.Tour(pair.address).play()
+    said = capsys.readouterr()
+    assert "$ bridle health\nSERVING\n" in said.out
+    assert 'failed at `bridle health`: no "ON FIRE" in its output' in said.err
+    assert "failed at `bridle status nobody`: exit code 3" in said.err
