@@ -102,7 +102,8 @@ class FakeHost:
         self.reconciles: list[wire.Reconcile] = []
         self.commands: list[wire.Command] = []
         self.withdrawn: list[str] = []
-        self.acknowledged: list[int] = []
+        #: The marks of each journal.
+        self.acknowledged: dict[str, list[int]] = {}
         self.tokens: dict[str, wire.SessionToken] = {}
         self.heartbeats: list[wire.Heartbeat] = []
         self.goodbyes: list[str] = []
@@ -221,7 +222,8 @@ class FakeHost:
                 self._take(message)
                 self._changed.set()
         except grpc.aio.AioRpcError as error:
-            status = Status(error.code(), error)
+            # (Its traceback would keep the call, and with it grpc's descriptors.)
+            status = Status(error.code(), error.with_traceback(None))
         self._ended = status
         self._changed.set()
 
@@ -238,7 +240,8 @@ class FakeHost:
         elif kind == "withdraw":
             self.withdrawn.append(message.withdraw.command_id)
         elif kind == "acknowledge":
-            self.acknowledged.append(message.acknowledge.journal_sequence)
+            marks = self.acknowledged.setdefault(message.acknowledge.journal_id, [])
+            marks.append(message.acknowledge.journal_sequence)
         elif kind == "session_token":
             self.tokens[message.session_token.session_id] = message.session_token
         elif kind == "heartbeat":
@@ -428,4 +431,5 @@ class FakeHost:
     async def synced(self) -> None:
         """Waits until control has acknowledged all that is journaled."""
         last = self.journal.last
-        await self.until(lambda: last == 0 or (self.acknowledged and self.acknowledged[-1] >= last))
+        marks = self.acknowledged.setdefault(self.journal.journal_id, [0])
+        await self.until(lambda: marks[-1] >= last)
