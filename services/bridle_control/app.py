@@ -49,6 +49,7 @@ from bridle_control.logs import kv
 from bridle_control.session_service import SessionService, add_session_service
 from bridle_control.settings import Address, Settings
 from bridle_control.store.api import Store
+from bridle_control.store.housekeeping import Housekeeping
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
 from bridle_control.transport import CALLS_MAX, bind, make_server
@@ -90,6 +91,7 @@ class Control:
         self._links = Links(store, hub)
         self._commands = Commands(store, self._links)
         self._sessions = SessionService(store, self._links, self._commands, hub, limit=watches)
+        self._housekeeping = Housekeeping(store)
         self.server = make_server(self._gate, settings)
         self._serve_own(store)
         self._serve_common()
@@ -125,7 +127,13 @@ class Control:
         try:
             address = bind(self.server, self._settings)
             async with asyncio.TaskGroup() as group:
-                parts = (self._open_calls, self._links, self._commands, self._sessions)
+                parts = (
+                    self._open_calls,
+                    self._links,
+                    self._commands,
+                    self._sessions,
+                    self._housekeeping,
+                )
                 running = [group.create_task(part.run()) for part in parts]
                 await self.server.start()
                 self._health.serving()

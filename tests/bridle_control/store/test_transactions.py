@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bridle_control.store.api import Changes, CommandRow, ReadTx, Store, Tx, WorkspaceRow
-from bridle_control.store.housekeeping import Housekeeping
+from bridle_control.store.housekeeping import PERIOD, Housekeeping
 from bridle_core.errors import BridleError, Reason
+from tests.support.manual_clock import ManualClock
 from tests.support.stores import OpenStore, a_session, an_event, append, begin
 
 
@@ -154,3 +155,29 @@ async def test_housekeeping_lets_go_of_a_deleted_log_bit_by_bit(store: Store) ->
     await store.write(lambda tx: tx.delete_session("s1"))
     assert await Housekeeping(store, bit=7).round() == 50
     assert await Housekeeping(store).round() == 0
+
+
+async def test_housekeeping_goes_round_when_a_session_was_deleted_and_with_time(
+    store: Store,
+) -> None:
+    clock = ManualClock()
+    rounds: asyncio.Queue[int] = asyncio.Queue()
+
+    class Counted(Housekeeping):
+        async def round(self) -> int:
+            gone = await super().round()
+            rounds.put_nowait(gone)
+            return gone
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        running = group.create_task(Counted(store, clock=clock).run())
+        assert await rounds.get() == 0
+        await begin(store)
+        await append(store, "s1", "one", "two")
+        await store.write(lambda tx: tx.delete_session("s1"))
+        assert await rounds.get() == 2
+        # It has gone on to wait before this task was woken.
+        assert clock.waiting == 1
+        clock.advance(PERIOD)
+        assert await rounds.get() == 0
+        running.cancel()

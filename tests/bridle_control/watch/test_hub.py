@@ -142,6 +142,24 @@ async def test_a_watcher_that_the_floor_overtakes_is_told(store: Store, hub: Hub
         assert watcher.sequences == list(range(1, len(watcher.sequences) + 1))
 
 
+async def test_the_floor_overtakes_a_watcher_once_its_next_event_is_gone(
+    store: Store, hub: Hub
+) -> None:
+    await append(store, "s1", *["x"] * 600)
+    stream = hub.watch([Target("s1")], principal_key="me")
+    async with aclosing(stream):
+        await anext(stream)
+        await anext(stream)  # up to 256
+        await store.write(lambda tx: tx.raise_floor("s1", 257))
+        batch = watch_pb2.WatchResponse.FromString(await anext(stream)).events
+        assert [batch.events[0].sequence, batch.events[-1].sequence] == [257, 512]
+        await store.write(lambda tx: tx.raise_floor("s1", 514))
+        with pytest.raises(BridleError) as told:
+            await anext(stream)
+        assert told.value.reason is Reason.CURSOR_COMPACTED
+        assert told.value.metadata["floor"] == "514"
+
+
 async def test_a_cursor_of_another_log_is_refused_but_0_belongs_to_all(
     store: Store, hub: Hub
 ) -> None:
