@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
-from grpc import aio
+from grpc import ChannelConnectivity, aio
 
 from bridle.errors import (
     BridleError,
@@ -32,6 +32,9 @@ TokenSource = Callable[[], str | None]
 
 #: The largest message that control takes, bytes.
 MESSAGE_CAP = 4 * 1024 * 1024
+
+#: Seconds between two looks whether a channel has become ready.
+LONGEST_LOOK = 0.1
 
 #: Without all four a frozen peer goes unnoticed for more than a minute.
 _KEEPALIVE = [
@@ -62,7 +65,6 @@ class Transport:
         self._plaintext = insecure or is_loopback(address)
         self._retry = retry
         self._channel: aio.Channel | None = None
-        self._connecting: asyncio.Task[None] | None = None
 
     @property
     def channel(self) -> aio.Channel:
@@ -129,13 +131,16 @@ class Transport:
         Streams wait here: a stream that is made while nobody answers leaks within gRPC.
         ConnectionLostError: it is not within `timeout` seconds.
         """
-        if self._connecting is None or self._connecting.done():
-            # A task of its own, which only `close` ends: gRPC forgets nobody who waits for a
-            # connection, and would tell a loop that is closed by then.
-            self._connecting = asyncio.create_task(self.channel.channel_ready())
-        await asyncio.wait({self._connecting}, timeout=timeout)
-        if not self._connecting.done() or self._connecting.exception():
-            raise ConnectionLostError(f"no answer from {self.address}")
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        pause = 0.001
+        # Looked at, not waited for: gRPC forgets nobody who waits for a state, not even when the
+        # channel is closed, and would tell a loop that is gone by then.
+        while self.channel.get_state(try_to_connect=True) is not ChannelConnectivity.READY:
+            if deadline is not None and loop.time() > deadline:
+                raise ConnectionLostError(f"no answer from {self.address}")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_LOOK)
 
     async def pause(self, attempt: int, error: BridleError) -> None:
         """Waits before a stream is opened again, after failure number `attempt` in a row."""
@@ -143,11 +148,8 @@ class Transport:
 
     async def close(self) -> None:
         channel, self._channel = self._channel, None
-        connecting, self._connecting = self._connecting, None
         if channel is not None:
             await channel.close()
-        if connecting is not None:
-            await asyncio.gather(connecting, return_exceptions=True)
 
 
 #: What gRPC, a proxy or a dying service say when a stream breaks off.
