@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator
 
 import grpc
 
+from bridle.v1 import event_pb2
+
 CALL = "/bare.Relay/Call"
 LINK = "/bare.Relay/Link"
 STREAM = "/bare.Relay/Stream"
@@ -73,9 +75,11 @@ class Relay(grpc.GenericRpcHandler):
     ) -> AsyncIterator[bytes]:
         """`request` is "COUNT SIZE": so many events of so many bytes, one a message."""
         count, size = (int(word) for word in request.split())
-        event = bytes(size)
+        output = event_pb2.ToolCallOutput(tool_call_id="bare", text="x" * size)
+        event = event_pb2.Event(sequence=1, run=1, turn=1, tool_call_output=output)
+        data = event.SerializeToString()
         for _ in range(count):
-            yield event
+            yield data
 
 
 async def relay() -> None:

@@ -6,7 +6,6 @@ Each is started in a temporary place and ended with the stage; nothing here meas
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -25,7 +24,7 @@ OPTIONS = (("grpc.max_receive_message_length", 4 << 20),)
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where everything is. `metadata` is what a call to the pair needs."""
+    """Where everything is. `metadata` is what a call to the pair needs; `place` is temporary."""
 
     channel: grpc.aio.Channel
     metadata: tuple[tuple[str, str], ...]
@@ -33,16 +32,16 @@ class Stage:
     relay: grpc.aio.Channel
     control_pid: int
     environment: dict[str, str]
+    place: Path
 
 
 @asynccontextmanager
-async def process(
-    *argv: str, environment: dict[str, str] | None = None
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A process and the first line that it prints; ended by SIGTERM."""
-    child = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, env={**os.environ, **(environment or {})}
-    )
+async def process(*argv: str, log: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A process and the first line that it prints; what it logs goes to `log`. Ends by SIGTERM."""
+    with log.open("ab") as errors:
+        child = await asyncio.create_subprocess_exec(
+            *argv, stdout=asyncio.subprocess.PIPE, stderr=errors
+        )
     assert child.stdout is not None
     try:
         yield child, (await child.stdout.readline()).decode().strip()
@@ -71,15 +70,17 @@ async def _pair(stack: AsyncExitStack, place: Path) -> tuple[str, str, int]:
     if await init.wait() != 0:
         raise RuntimeError("bridle-control init failed")
     serve: Sequence[str] = (control, "serve", "--store", store, "--listen", "127.0.0.1:0")
-    child, line = await stack.enter_async_context(process(*serve))
+    child, line = await stack.enter_async_context(process(*serve, log=place / "log"))
     return _field(line, "grpc"), token.read_text(encoding="utf-8").split()[-1], child.pid
 
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
-    """Everything, up."""
+    """Everything, up. Where a measurement fails, what the services logged is shown."""
     async with AsyncExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        log = place / "log"
+        stack.push(lambda kind, *_: _show(log) if kind else None)
         address, token, pid = await _pair(stack, place)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, OPTIONS))
         metadata = (("authorization", f"Bearer {token}"),)
@@ -98,19 +99,26 @@ async def stage() -> AsyncIterator[Stage]:
             process(
                 *(str(BIN / "bridle-host"), "serve", "--control", address, "--name", "real"),
                 *("--state", str(place / "host"), "--join-token-file", joins[0]),
+                log=log,
             )
         )
         python = (sys.executable, "-m")
         _, ready = await stack.enter_async_context(
-            process(*python, "bench.load_host", address, joins[1])
+            process(*python, "bench.load_host", address, joins[1], log=log)
         )
-        _, port = await stack.enter_async_context(process(*python, "bench.bare", "relay"))
+        _, port = await stack.enter_async_context(process(*python, "bench.bare", "relay", log=log))
         await stack.enter_async_context(_quiet_peer(port))
         relay = await stack.enter_async_context(
             grpc.aio.insecure_channel(f"127.0.0.1:{port}", OPTIONS)
         )
         environment = {"BRIDLE_ADDRESS": address, "BRIDLE_TOKEN": token, "BRIDLE_HOME": str(place)}
-        yield Stage(channel, metadata, ready.split()[-1], relay, pid, environment)
+        yield Stage(channel, metadata, ready.split()[-1], relay, pid, environment, place)
+
+
+def _show(log: Path) -> None:
+    """The end of a log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    print("\n".join(lines[-40:]), file=sys.stderr)
 
 
 @asynccontextmanager
