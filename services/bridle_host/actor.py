@@ -62,6 +62,7 @@ class SessionActor:
         self._inbox = Inbox()
         self._live: LiveRun | None = None
         self._muted = False
+        self._refusing = False
         self._over = asyncio.Event()
 
     # --- for the manager ---
@@ -76,9 +77,14 @@ class SessionActor:
             live.input_ids.extend(machine.input_ids)
         return live
 
-    async def submit(self, queued: Queued) -> None:
-        """Takes a command; waits for room."""
-        await self._inbox.put_command(queued)
+    async def submit(self, queued: Queued) -> bool:
+        """Takes a command; waits for room. False when the run is over."""
+        return await self._inbox.put_command(queued)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the run's end, or its refusal, is being written or is written already."""
+        return self._refusing or (self._live is not None and self._live.machine.closed)
 
     def has(self, command_id: str) -> bool:
         """Whether it has a command that the journal may not know yet."""
@@ -118,6 +124,7 @@ class SessionActor:
         try:
             await self._run()
         finally:
+            self._inbox.close()
             self._on_end(self)
             self._over.set()
 
@@ -143,9 +150,7 @@ class SessionActor:
             # A fault of ours in one run; the others go on, and this one is ended in order.
             log.exception("the host failed at a run")
             await self._give_up(live, prepared)
-        await self._answer_rest()
-        # From here on nothing knows the run: what comes for it is answered as after its end.
-        self._on_end(self)
+        await self._leave()
         await self._journal.drop_run(self.session_id, self.run_number)
         await asyncio.to_thread(self._files.remove)
 
@@ -158,18 +163,19 @@ class SessionActor:
             error=error.reason,
             metadata=error.metadata,
         )
-        scribe = self._scribe()
-        await self._journal.append(scribe.entries([answer]))
-        await self._answer_rest()
+        self._refusing = True
+        await self._journal.append(self._scribe().entries([answer]))
+        await self._leave()
 
-    async def _answer_rest(self) -> None:
-        """What came too late for the run."""
-        if self._muted:
-            return
-        late = [answer_after_end(q.command) for q in self._inbox.commands()]
-        answers = [answer for answer in late if answer.command_id]
-        if answers:
-            await self._journal.append(self._scribe().entries(answers))
+    async def _leave(self) -> None:
+        """Answer what came too late for the run; then nothing knows it any more."""
+        while late := self._inbox.commands():
+            answers = [answer_after_end(queued.command) for queued in late]
+            entries = self._scribe().entries(answer for answer in answers if answer.command_id)
+            if entries and not self._muted:
+                await self._journal.append(entries)
+        self._inbox.close()
+        self._on_end(self)
 
     async def _give_up(self, live: LiveRun, prepared: Prepared) -> None:
         """End a run of which we lost the thread: as the next host process would."""

@@ -58,19 +58,28 @@ class Inbox:
         self._observations: deque[tuple[Observation, int]] = deque()
         self._news: deque[News] = deque()
         self._bytes = 0
+        self._closed = False
         self._room = asyncio.Event()
         #: Set when something came, and by whoever wants the actor to look.
         self.wake = asyncio.Event()
 
     # --- writing ---
 
-    async def put_command(self, queued: Queued) -> None:
-        """Waits for room."""
-        while len(self._commands) >= COMMANDS:
+    async def put_command(self, queued: Queued) -> bool:
+        """Waits for room. False when nobody reads any more."""
+        while len(self._commands) >= COMMANDS and not self._closed:
             self._room.clear()
             await self._room.wait()
+        if self._closed:
+            return False
         self._commands.append(queued)
         self.wake.set()
+        return True
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._closed = True
+        self._room.set()
 
     def put_own(self, command: Command) -> None:
         """The host's own command, which finds room always: there are a few in a run's life."""

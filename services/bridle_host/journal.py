@@ -188,13 +188,14 @@ class Journal:
         entries: Sequence[Entry],
         run: Callable[[], tuple[str, int, bytes] | None] | None = None,
         *,
-        urgent: bool = False,
+        urgent: Callable[[], bool] = lambda: False,
     ) -> int:
         """Appends all of them or none, durably; returns the sequence of the last.
 
         What `run` gives, (session_id, run, state) as in `put_run`, is kept in the same commit; it
-        is asked when there is room, so that no older state follows a newer one. `urgent` lets
-        output into the reserve: what stands before the end of a turn that somebody wants to end.
+        is asked when there is room, so that no older state follows a newer one. `urgent` tells
+        whether output may use the reserve (what stands before the end of a turn that somebody
+        wants to end); `look_again` has it asked anew.
 
         Waits while there is no room. A call that is cancelled after it got its place is
         carried out all the same. Raises ValueError for an entry above MAX_ENTRY_BYTES.
@@ -203,8 +204,8 @@ class Journal:
             return self._durable
         bodies = [_body(entry) for entry in entries]
         size = sum(map(len, bodies))
-        bulk = not urgent and all(entry.is_bulk for entry in entries)
-        while not self._admits(size, bulk):
+        bulk = all(entry.is_bulk for entry in entries)
+        while not self._admits(size, bulk and not urgent()):
             await self._wait_for_change()
         # Until it is submitted nothing waits: the numbers follow the order of the calls.
         change = self._place(entries, bodies)
@@ -229,6 +230,10 @@ class Journal:
             if entry.command is not None
         ]
         return Change(entries=rows, answers=answers, size=size)
+
+    def look_again(self) -> None:
+        """Has every append that waits for room look whether it may go on."""
+        self._room.set()
 
     def _admits(self, size: int, bulk: bool) -> bool:
         if self._renewing or (bulk and self._writer.disk_full):

@@ -156,6 +156,9 @@ class LiveRun:
         effects: list[Effect] = []
         for queued in inbox.commands():
             effects += self._apply(queued, now)
+        if machine.hurried and self._output is not None:
+            # What the turn put out before somebody wanted its end need not wait any more.
+            self._journal.look_again()
         if self._may_read():
             for observation in inbox.observations():
                 effects += machine.observe(observation, now)
@@ -222,8 +225,7 @@ class LiveRun:
             self._output = self._group.create_task(self._append_output(entries, pieces))
             return
         if entries:
-            hurried = self.machine.hurried
-            await self._journal.append(entries, self._state, urgent=hurried)
+            await self._journal.append(entries, self._state, urgent=self._hurried)
         elif (state := self._state()) is not None:
             await self._journal.put_run(*state)
         for piece in pieces:
@@ -233,10 +235,13 @@ class LiveRun:
     async def _append_output(
         self, entries: Sequence[Entry], pieces: Sequence[host_pb.LiveTextPiece]
     ) -> None:
-        await self._journal.append(entries, self._state, urgent=self.machine.hurried)
+        await self._journal.append(entries, self._state, urgent=self._hurried)
         for piece in pieces:
             self._live_text(piece)
         self._inbox.wake.set()
+
+    def _hurried(self) -> bool:
+        return self.machine.hurried
 
     def _state(self) -> tuple[str, int, bytes] | None:
         """What is to be kept of the run, when it isn't what the journal has."""

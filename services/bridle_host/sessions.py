@@ -27,7 +27,7 @@ from bridle_host.drivers.base import DriverFactory
 from bridle_host.entries import Scribe
 from bridle_host.inbox import Queued
 from bridle_host.journal import Entry, Journal
-from bridle_host.launch import Launcher
+from bridle_host.launch import Launcher, Prepared
 from bridle_host.live_run import LiveText
 from bridle_host.run_files import RunFiles, every, load_run
 from bridle_host.run_processes import sweep_until_gone
@@ -136,21 +136,30 @@ class Sessions:
         else:
             seconds = time_to_live(command)
             expires = None if seconds is None else asyncio.get_running_loop().time() + seconds
-            await actor.submit(Queued(core, expires))
+            if not await actor.submit(Queued(core, expires)):
+                await self._answer_ended(command)
 
     async def _start(self, command: host_pb.Command) -> None:
         if self._ending:
             await self._refuse(command, Reason.SHUTTING_DOWN, "the host service is ending")
             return
-        if any(session_id == command.session_id for session_id, _ in self._actors):
+        others = [a for a in self._actors.values() if a.session_id == command.session_id]
+        if not all(other.leaving for other in others):
             await self._refuse(command, Reason.SESSION_LIVE, "another run of it is live here")
             return
+
+        async def prepare() -> Prepared:
+            # Control may know of a run's end before its last process and files are put away.
+            for other in others:
+                await other.ended()
+            return await self._launcher.prepare(command, live=len(self._actors) - 1)
+
         actor = SessionActor(
             command,
             self._launcher.files(command.session_id, command.run),
             journal=self._journal,
             live_text=self._live_text,
-            prepare=lambda: self._launcher.prepare(command, live=len(self._actors) - 1),
+            prepare=prepare,
             on_end=self._forget,
             output_cap=self._output_cap,
         )
