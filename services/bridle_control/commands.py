@@ -75,22 +75,34 @@ class Commands:
         """When a unary call that came now has waited for hosts as long as it may."""
         return self._clock.now() + wait_budget(context)
 
-    async def answered(self, row: CommandRow, budget: float) -> CommandRow | None:
-        """The row once the host has answered, or as it is after `budget` seconds; None: gone."""
-        return await self._wait(row, CommandState.ANSWERED, budget)
+    async def answered(
+        self, row: CommandRow, budget: float, *, stale: bool = False
+    ) -> CommandRow | None:
+        """The row once the host has answered, or as it is after `budget` seconds; None: gone.
+
+        `row` must be what a read or a write has just returned, with nothing awaited since: then no
+        change of it is missed, as the store tells of a later commit only after that. `stale`
+        says that it is older.
+        """
+        return await self._wait(row, CommandState.ANSWERED, budget, stale)
 
     async def done(self, row: CommandRow, budget: float) -> CommandRow | None:
-        """The row once its outcome is decided, or as it is after `budget` seconds; None: gone."""
-        return await self._wait(row, CommandState.DONE, budget)
+        """The row once its outcome is decided, or as it is after `budget` seconds; None: gone.
 
-    async def _wait(self, row: CommandRow, state: CommandState, budget: float) -> CommandRow | None:
-        """`row` must be what a read or a write has just returned: no change of it is missed then,
-        since the store tells of later commits only after that."""
-        if row.state >= state or budget <= 0:
+        `row` as in `answered`.
+        """
+        return await self._wait(row, CommandState.DONE, budget, stale=False)
+
+    async def _wait(
+        self, row: CommandRow, state: CommandState, budget: float, stale: bool
+    ) -> CommandRow | None:
+        if row.state >= state or (budget <= 0 and not stale):
             return row
         command_id = row.command_id
         until = self._clock.now() + budget
         event = asyncio.Event()
+        if stale:
+            event.set()  # look at once
         self._waiters.setdefault(command_id, set()).add(event)
         try:
             while True:
@@ -98,6 +110,8 @@ class Commands:
                 event.clear()
                 now = await self._store.read(lambda tx: tx.command(command_id))
                 if now is None or now.state >= state or not in_time:
+                    return now
+                if self._clock.now() >= until:
                     return now
         finally:
             waiters = self._waiters[command_id]

@@ -150,11 +150,12 @@ class EndVerbs(Verbs):
     ) -> _Rows:
         """Waits for the root's answer; then, with what is left of the budget, for the others'."""
         until = self._commands.budget_ends(context)
-        rows = [
-            await self._commands.answered(row, until - self._commands.now()) or row
-            for row in (root, *children)
+        root = await self._commands.answered(root, until - self._commands.now()) or root
+        answered = [
+            await self._commands.answered(row, until - self._commands.now(), stale=True) or row
+            for row in children
         ]
-        return rows[0], rows[1:]
+        return root, answered
 
 
 # ---------------------------------------------------------------- inside a transaction

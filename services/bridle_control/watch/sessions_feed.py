@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from functools import partial
 
 from bridle.v1 import session_pb2, watch_pb2
 from bridle_control.clock import Clock, SystemClock, wait
-from bridle_control.store.api import Changes, PageKey, ReadTx, SessionPage, SessionRow, Store, Term
+from bridle_control.store.api import Changes, PageKey, ReadTx, SessionRow, Store, Term
 from bridle_control.watch.limits import WatchLimit
 
 #: Which sessions a watcher may know of, by id; None: all.
@@ -92,11 +93,11 @@ class SessionsFeed:
             try:
                 after: PageKey | None = None
                 while True:
-                    page = await self._page(workspace, terms, after)
-                    for row in page.sessions:
+                    rows, after = await self._page(workspace, terms, sees, after)
+                    for row in rows:
                         watcher.told[row.session_id] = row.slug
                         yield _response(session=self._render(row))
-                    if (after := page.next_key) is None:
+                    if after is None:
                         break
                 yield _response(snapshot_end=watch_pb2.SnapshotEnd())
                 while True:
@@ -113,13 +114,9 @@ class SessionsFeed:
         await wait(asyncio.Event(), self._clock, self._clock.now() + self._interval)
 
     async def _page(
-        self, workspace: str, terms: Sequence[Term], after: PageKey | None
-    ) -> SessionPage:
-        return await self._store.read(
-            lambda tx: tx.sessions(
-                workspace, terms=terms, descending=False, after=after, limit=BATCH
-            )
-        )
+        self, workspace: str, terms: Sequence[Term], sees: Sees, after: PageKey | None
+    ) -> tuple[list[SessionRow], PageKey | None]:
+        return await self._store.read(partial(_page, workspace, terms, sees, after))
 
     async def _news(
         self, watcher: _Watcher, workspace: str, terms: Sequence[Term], sees: Sees
