@@ -322,7 +322,22 @@ async def test_output_waits_at_the_cap_and_goes_on_when_control_acknowledges(
 async def test_output_that_is_urgent_goes_into_the_reserve(tmp_path: Path) -> None:
     async with opened(tmp_path, cap_bytes=100, reserve_bytes=1_000) as journal:
         await journal.append([output("x" * 100)])
-        assert await journal.append([output("y" * 100)], urgent=True) == 2
+        assert await journal.append([output("y" * 100)], urgent=lambda: True) == 2
+
+
+async def test_output_that_became_urgent_while_it_waited_goes_into_the_reserve(
+    tmp_path: Path,
+) -> None:
+    urgent = False
+    async with opened(tmp_path, cap_bytes=100, reserve_bytes=1_000) as journal:
+        await journal.append([output("x" * 100)])
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(journal.append([output("y")], urgent=lambda: urgent))
+            await settle()
+            assert not late.done()
+            urgent = True
+            journal.look_again()
+        assert late.result() == 2
 
 
 async def test_a_batch_with_a_lifecycle_entry_goes_as_a_whole(tmp_path: Path) -> None:
