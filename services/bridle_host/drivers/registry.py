@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bridle_host.drivers.base import DriverFactory
+from bridle_host.drivers.scripted import ScriptedFactory
 from bridle_host.drivers.shell import ShellFactory
 
 
 def factories() -> dict[str, DriverFactory]:
     """All of them; `probe` says which can be used on this machine."""
-    return {factory.name: factory for factory in (ShellFactory(),)}
+    made: tuple[DriverFactory, ...] = (ShellFactory(), ScriptedFactory())
+    return {factory.name: factory for factory in made}

@@ -31,9 +31,9 @@ from bridle_core.observations import (
 )
 from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
 from bridle_host.drivers.outbox import Outbox
+from bridle_host.drivers.output import Log
 from bridle_host.drivers.shell_bash import BREAK, Bash
 from bridle_host.drivers.shell_control import Began, Report
-from bridle_host.drivers.shell_output import Log
 from bridle_host.drivers.shell_state import Baseline, Kept
 from bridle_host.drivers.shell_turn import NoScriptError, Turn, script_of
 from bridle_host.process import (

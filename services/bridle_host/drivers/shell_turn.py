@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bridle_core.observations import Content, OutputStream, Text, ToolOutput, ToolStarted
-from bridle_host.drivers.shell_output import Pieces
+from bridle_host.drivers.output import Pieces
 from bridle_host.process import Chunk, Mark, Stream
 
 #: What is printed may overtake the word that the script is being run. This much waits for it; only

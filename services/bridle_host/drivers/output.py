@@ -1,15 +1,22 @@
-"""Cuts what commands print into pieces for the log. Pure: bytes in, pieces out.
+"""Cuts what agents and their commands print: into pieces for the log, into lines, into notes.
 
-Used by the shell driver only.
+Pure: bytes in, pieces out. Used by the drivers.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 #: What one observation of output may hold.
 PIECE = 64 * 1024
 
-#: Between two turns, what background jobs print goes into notes, and no more than this of it: it
-#: belongs to no turn, and a job that prints without end would fill the log while nobody works.
+#: A line of an agent's protocol. Agents do print megabytes in a line, by mistake or as a picture.
+LINE = 1024 * 1024
+#: How much of a line that is no part of the protocol a note shows.
+SHOWN = 200
+
+#: What an agent or its background jobs print beside the protocol goes into notes, and no more than
+#: this of it until the next turn: whoever prints without end would fill the log.
 LOG_BYTES = 16 * 1024
 LOG_NOTES = 64
 LOG_NOTE = 4 * 1024
@@ -59,8 +66,50 @@ def unfinished(data: bytes) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Overlong:
+    """A line that was longer than the limit: its beginning, and its length in bytes."""
+
+    beginning: bytes
+    size: int
+
+
+class Lines:
+    """Cuts a stream into lines. Never holds more than one line of the limit."""
+
+    def __init__(self, limit: int = LINE) -> None:
+        self._limit = limit
+        self._begun = bytearray()
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes | Overlong]:
+        """The lines that are whole by now, without their ends."""
+        *ended, rest = data.split(b"\n")
+        lines = []
+        for part in ended:
+            self._add(part)
+            lines.append(self._take())
+        self._add(rest)
+        return lines
+
+    def end(self) -> list[bytes | Overlong]:
+        """What was begun and never ended; nothing more will come."""
+        return [self._take()] if self._size else []
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        if room := self._limit - len(self._begun):
+            self._begun += part[:room]
+
+    def _take(self) -> bytes | Overlong:
+        line, size = bytes(self._begun), self._size
+        self._begun.clear()
+        self._size = 0
+        return Overlong(line[:SHOWN], size) if size > len(line) else line
+
+
 class Log:
-    """What is printed between two turns, up to a bound."""
+    """What is printed beside the protocol until the next turn, up to a bound."""
 
     def __init__(self) -> None:
         self._bytes = LOG_BYTES
