@@ -91,21 +91,20 @@ class Calls:
 
     async def _call(self, call: Call) -> None:
         driver = self._driver
-        match call:
-            case StartAgent():
-                await driver.start(self._resume)
-            case SendTurn():
-                await driver.send(call.label, call.content)
-            case SteerTurn():
-                await driver.steer(call.input_id, call.content)
-            case InterruptTurn():
-                background = call.include_background
-                await driver.interrupt(grace=call.grace, include_background=background)
-            case RespondApproval():
-                await driver.respond(call.approval_id, call.decision, call.message)
-            case StopAgent():
-                await driver.stop(grace=call.grace)
-            case KillAgent():
-                await driver.kill()
-            case VerifyGone():
-                await self._verify()
+        if isinstance(call, StartAgent):
+            await driver.start(self._resume)
+        elif isinstance(call, SendTurn):
+            await driver.send(call.label, call.content)
+        elif isinstance(call, SteerTurn):
+            await driver.steer(call.input_id, call.content)
+        elif isinstance(call, InterruptTurn):
+            background = call.include_background
+            await driver.interrupt(grace=call.grace, include_background=background)
+        elif isinstance(call, RespondApproval):
+            await driver.respond(call.approval_id, call.decision, call.message)
+        elif isinstance(call, StopAgent):
+            await driver.stop(grace=call.grace)
+        elif isinstance(call, KillAgent):
+            await driver.kill()
+        else:
+            await self._verify()

@@ -1,14 +1,11 @@
 """Events of the core as bytes of `bridle.v1.Event`: serialized once, here, and never again.
 
 One `EventCoder` per run, called by its session actor only, with everything that is emitted, in
-order. It joins outputs that follow each other, keeps a character that was cut by a read together,
-and holds the limits of size. It decides nothing else.
+order. It joins outputs that follow each other, and holds the limits of size. It decides nothing
+else.
 
-- Output is text where it is valid UTF-8, else bytes. The bytes of an unfinished character at the
-  end of a piece wait for the rest, at most until their tool call ends; only what is truly
-  invalid comes as bytes.
-- An event of output has at most 64 KiB; other texts are cut at limits that fit into every message
-  of the link. What is cut is told by a Diagnostic{TRUNCATED} behind it.
+Output is made into events by `output_events`. Other texts are cut at limits that fit into every
+message of the link; what is cut is told by a Diagnostic{TRUNCATED} behind it.
 """
 
 from __future__ import annotations
@@ -21,11 +18,10 @@ from bridle_core import effects as core
 from bridle_core import observations as seen
 from bridle_core.commands import RunSpec
 from bridle_core.effects import Emit
-from bridle_core.utf8 import clean, cut, incomplete_tail
+from bridle_core.utf8 import clean, cut
+from bridle_host.output_events import OutputCoder
 from bridle_host.translate import principal_to, timestamp
 
-#: Bytes of output in one event.
-OUTPUT_EVENT = 64 * 1024
 #: Bytes of one message of an agent, all its pieces together.
 MESSAGE = 1024 * 1024
 #: Bytes of a tool call's or an approval's arguments.
@@ -39,9 +35,6 @@ PLAN_STEPS = 500
 
 Encoded = tuple[int, bytes]
 
-_STREAM = {
-    stream: event_pb2.OutputStream.Value(f"OUTPUT_STREAM_{stream}") for stream in seen.OutputStream
-}
 _TOOL_STATUS = {
     status: event_pb2.ToolCallStatus.Value(f"TOOL_CALL_STATUS_{status}")
     for status in seen.ToolStatus
@@ -74,14 +67,10 @@ class EventCoder:
     ) -> None:
         self._spec = spec
         self._run = run
-        self._cap = output_cap
+        self._output = OutputCoder(output_cap)
         self._clock = clock
-        self._written = 0
-        self._dropped = 0
         #: What was left out of the event that is being made.
         self._cut = 0
-        #: Unfinished characters, by tool call and stream: at most three bytes each.
-        self._tails: dict[tuple[str, seen.OutputStream], bytes] = {}
 
     def encode(
         self, emits: Sequence[Emit], artifacts: Sequence[event_pb2.Artifact] = ()
@@ -98,7 +87,7 @@ class EventCoder:
                 while index < len(emits) and _continues(emit, emits[index]):
                     chunks.append(emits[index].event.data)  # type: ignore[union-attr]
                     index += 1
-                events = self._output(emit, b"".join(chunks), final=False)
+                events = self._output.write(emit.event, b"".join(chunks))
             else:
                 events = self._events(emit, artifacts)
             for event in events:
@@ -116,12 +105,12 @@ class EventCoder:
     ) -> Iterator[event_pb2.Event]:
         payload = emit.event
         if isinstance(payload, core.TurnStarted):
-            self._written = self._dropped = 0
+            self._output.begin_turn()
         elif isinstance(payload, seen.ToolEnded):
-            yield from self._end_output(emit, payload.tool_call_id)
-        elif isinstance(payload, core.TurnEnded) and self._dropped:
-            text = f"output of this turn beyond {self._cap} bytes was left out"
-            yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self._dropped)
+            yield from self._output.end_call(payload.tool_call_id)
+        elif isinstance(payload, core.TurnEnded) and self._output.dropped:
+            text = f"output of this turn beyond {self._output.cap} bytes was left out"
+            yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self._output.dropped)
         self._cut = 0
         event = self._event(payload, artifacts)
         if emit.principal is not None:
@@ -133,51 +122,6 @@ class EventCoder:
         if self._cut:
             text = "what the agent told was too long for the log"
             yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self._cut)
-
-    # --- output ---
-
-    def _output(self, emit: Emit, data: bytes, *, final: bool) -> Iterator[event_pb2.Event]:
-        output = emit.event
-        assert isinstance(output, seen.ToolOutput)
-        key = (output.tool_call_id, output.stream)
-        data = self._tails.pop(key, b"") + data
-        if not final and (tail := incomplete_tail(data)):
-            self._tails[key] = data[-tail:]
-            data = data[:-tail]
-        data = self._within_cap(data)
-        start = 0
-        while start < len(data):
-            end = min(start + OUTPUT_EVENT, len(data))
-            if end < len(data):
-                end -= incomplete_tail(data[start:end])
-            piece, start = data[start:end], end
-            event = event_pb2.Event()
-            event.tool_call_output.tool_call_id = output.tool_call_id
-            event.tool_call_output.stream = _STREAM[output.stream]
-            try:
-                event.tool_call_output.text = piece.decode()
-            except UnicodeDecodeError:
-                event.tool_call_output.data = piece
-            yield event
-
-    def _end_output(self, emit: Emit, tool_call_id: str) -> Iterator[event_pb2.Event]:
-        """What waited for the rest of a character that will not come."""
-        for stream in seen.OutputStream:
-            if (tool_call_id, stream) in self._tails:
-                last = Emit(seen.ToolOutput(tool_call_id, b"", stream), emit.turn)
-                yield from self._output(last, b"", final=True)
-
-    def _within_cap(self, data: bytes) -> bytes:
-        if not self._cap:
-            return data
-        kept = data[: max(0, self._cap - self._written)]
-        kept = kept[: len(kept) - incomplete_tail(kept)] if len(kept) < len(data) else kept
-        self._written += len(kept)
-        if len(kept) < len(data):
-            # Once something was left out nothing follows it, or the log would have a hole.
-            self._written = self._cap
-            self._dropped += len(data) - len(kept)
-        return kept
 
     # --- the other events ---
 

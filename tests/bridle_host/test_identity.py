@@ -1,0 +1,99 @@
+"""What an agent is told of itself, and the file of its token."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridle_host.identity import (
+    SessionIdentity,
+    command_directory,
+    session_environment,
+    write_token,
+)
+
+IDENTITY = SessionIdentity(
+    "127.0.0.1:7000", "default", "fix-auth", "id-1", Path("/state/token"), Path("/state/artifacts")
+)
+
+
+def test_an_agent_is_told_who_it_is() -> None:
+    environment = session_environment({}, {}, IDENTITY, None)
+    assert {name: value for name, value in environment.items() if name != "PATH"} == {
+        "BRIDLE_ADDRESS": "127.0.0.1:7000",
+        "BRIDLE_WORKSPACE": "default",
+        "BRIDLE_SESSION": "fix-auth",
+        "BRIDLE_SESSION_ID": "id-1",
+        "BRIDLE_TOKEN_FILE": "/state/token",
+        "BRIDLE_ARTIFACTS": "/state/artifacts",
+    }
+
+
+def test_no_identity_is_inherited_and_none_can_be_wished_for() -> None:
+    inherited = {
+        "HOME": "/home/a",
+        "ANTHROPIC_API_KEY": "k",
+        "BRIDLE_TOKEN_FILE": "/other",
+        "BRIDLE_HOME": "/other",
+        "CLAUDECODE": "1",
+        "CLAUDE_CODE_ENTRYPOINT": "cli",
+        "CODEX_SANDBOX": "1",
+    }
+    asked = {"BRIDLE_SESSION": "forged", "LANG": "C", "CODEX_HOME": "/mine"}
+    environment = session_environment(inherited, asked, IDENTITY, None)
+    assert environment["BRIDLE_SESSION"] == "fix-auth"
+    assert environment["BRIDLE_TOKEN_FILE"] == "/state/token"
+    assert (environment["HOME"], environment["ANTHROPIC_API_KEY"]) == ("/home/a", "k")
+    assert (environment["LANG"], environment["CODEX_HOME"]) == ("C", "/mine")
+    assert not {"BRIDLE_HOME", "CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CODEX_SANDBOX"} & set(
+        environment
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ({"PATH": "/bin"}, "/bin:/opt/bridle"),
+        ({"PATH": "/opt/bridle:/bin"}, "/opt/bridle:/bin"),
+        ({"PATH": ""}, "/bin:/usr/bin:/opt/bridle"),
+        ({}, "/bin:/usr/bin:/opt/bridle"),
+    ],
+)
+def test_the_command_is_found_last(path: dict[str, str], expected: str) -> None:
+    assert session_environment(path, {}, IDENTITY, "/opt/bridle")["PATH"] == expected
+
+
+def test_the_command_is_looked_for_beside_the_interpreter_then_in_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside, elsewhere = tmp_path / "beside", tmp_path / "elsewhere"
+    for place in (beside, elsewhere):
+        place.mkdir()
+        (place / "bridle").write_text("#!/bin/sh\n")
+        (place / "bridle").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
+    monkeypatch.setenv("PATH", str(elsewhere))
+    assert command_directory() == str(beside)
+    (beside / "bridle").unlink()
+    assert command_directory() == str(elsewhere)
+    (elsewhere / "bridle").unlink()
+    assert command_directory() is None
+
+
+def test_a_token_is_for_its_owner_only_and_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    write_token(path, "brs_one")
+    write_token(path, "brs_two")
+    assert path.read_text() == "brs_two\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_token_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "token").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_token(tmp_path / "token", "brs")
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]

@@ -1,0 +1,123 @@
+"""What waits for an actor: bounded, commands before observations, news behind them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridle_core.commands import Kill, Release, Stop
+from bridle_core.observations import (
+    Message,
+    MessageText,
+    Note,
+    NoteKind,
+    Observation,
+    Text,
+    Thought,
+    ToolOutput,
+)
+from bridle_host.inbox import BATCH, BYTES, COMMANDS, OBSERVATIONS, Broken, Gone, Inbox, Queued
+from tests.bridle_host.journal_support import settle
+
+SMALL: Observation = Note(NoteKind.AGENT_LOG, "x")
+
+
+async def test_commands_are_taken_all_at_once_in_order() -> None:
+    inbox = Inbox()
+    assert await inbox.put_command(Queued(Release("a")))
+    inbox.put_own(Kill())
+    assert [type(queued.command) for queued in inbox.commands()] == [Release, Kill]
+    assert inbox.commands() == []
+
+
+async def test_commands_wait_for_room_and_the_hosts_own_do_not() -> None:
+    inbox = Inbox()
+    for number in range(COMMANDS):
+        await inbox.put_command(Queued(Release(str(number))))
+    inbox.put_own(Stop())
+    async with asyncio.TaskGroup() as group:
+        late = group.create_task(inbox.put_command(Queued(Release("late"))))
+        await settle()
+        assert not late.done()
+        assert len(inbox.commands()) == COMMANDS + 1
+    assert late.result()
+    assert inbox.has("late")
+
+
+async def test_whoever_waits_is_told_when_nobody_reads_any_more() -> None:
+    inbox = Inbox()
+    for number in range(COMMANDS):
+        await inbox.put_command(Queued(Release(str(number))))
+    async with asyncio.TaskGroup() as group:
+        late = group.create_task(inbox.put_command(Queued(Release("late"))))
+        await settle()
+        inbox.close()
+    assert not late.result()
+    assert not await inbox.put_command(Queued(Release("later")))
+
+
+async def test_a_command_that_waits_can_be_withdrawn() -> None:
+    inbox = Inbox()
+    await inbox.put_command(Queued(Release("a")))
+    await inbox.put_command(Queued(Release("b")))
+    assert not inbox.withdraw("c")
+    assert inbox.withdraw("b")
+    assert [queued.expires for queued in inbox.commands()] == [None, 0.0]
+
+
+async def test_observations_come_in_batches() -> None:
+    inbox = Inbox()
+    for _ in range(OBSERVATIONS):
+        await inbox.put_observation(SMALL)
+    assert len(inbox.observations()) == BATCH
+    assert inbox.waiting
+
+
+async def test_too_many_observations_wait() -> None:
+    inbox = Inbox()
+    for _ in range(OBSERVATIONS):
+        await inbox.put_observation(SMALL)
+    async with asyncio.TaskGroup() as group:
+        late = group.create_task(inbox.put_observation(SMALL))
+        await settle()
+        assert not late.done()
+        inbox.observations()
+    assert late.done()
+
+
+async def test_large_observations_wait_and_are_taken_in_small_batches() -> None:
+    half = BYTES // 2
+    large: list[Observation] = [
+        ToolOutput("t", b"x" * half),
+        Thought("m", "x" * half),
+        MessageText("m", "x" * half),
+        Message("m", (Text("x" * half),)),
+    ]
+    inbox = Inbox()
+
+    async def fill() -> None:
+        for observation in large:
+            await inbox.put_observation(observation)
+
+    async with asyncio.TaskGroup() as group:
+        filling = group.create_task(fill())
+        await settle()
+        assert not filling.done()
+        taken: list[Observation] = []
+        while len(taken) < 4:
+            batch = inbox.observations()
+            assert len(batch) == 1
+            taken += batch
+            await settle()
+    assert taken == large
+
+
+async def test_news_stand_behind_the_observations_before_them() -> None:
+    inbox = Inbox()
+    await inbox.put_observation(SMALL)
+    inbox.put_news(Gone(1))
+    inbox.put_news(Broken("x"))
+    assert inbox.news() is None
+    inbox.observations()
+    assert inbox.waiting
+    assert [inbox.news(), inbox.news(), inbox.news()] == [Gone(1), Broken("x"), None]
+    assert not inbox.waiting
