@@ -15,7 +15,7 @@ import bridle
 from bridle import Client, SyncClient, by_id
 from bridle.retry import Backoff, RetryPolicy
 from bridle.v1 import event_pb2, input_pb2, receipt_pb2, session_pb2, watch_pb2
-from tests.client.watch_server import Failure, Silence, events, progress, serving
+from tests.client.scripted_server import Failure, Silence, events, progress, serving
 from tests.pair import Pair, running_pair
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -266,3 +266,22 @@ async def test_a_failing_stream_tells_its_status() -> None:
     async with serving([failing]) as server, Client(server.address, token="brt_x") as client:
         with pytest.raises(bridle.NotAllowedError):
             _ = [event async for event in client.watch("x")]
+
+
+async def test_all_tries_of_a_request_carry_one_request_id() -> None:
+    lost = Failure(grpc.StatusCode.UNAVAILABLE)
+    ends = [lost, Failure(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"), None]
+    async with serving(sends=ends) as server, Client(server.address, token="brt_x") as client:
+        sent = await client.send("x", "hello")
+        assert len(server.requests) == 3
+        assert {request.request_id for request in server.requests} == {sent.receipt.request_id}
+
+
+@pytest.mark.parametrize("reason", ["HOST_UNREACHABLE", "QUEUE_FULL"])
+async def test_what_must_not_be_tried_again_is_raised_at_once(reason: str) -> None:
+    end = Failure(grpc.StatusCode.UNAVAILABLE, reason)
+    async with serving(sends=[end]) as server, Client(server.address, token="brt_x") as client:
+        with pytest.raises(bridle.BridleError) as raised:
+            await client.send("x", "hello")
+        assert raised.value.reason == reason
+        assert len(server.requests) == 1

@@ -14,7 +14,7 @@ from bridle import Client, Connected, Disconnected, SyncClient
 from bridle.retry import Backoff, RetryPolicy
 from bridle.v1 import event_pb2, watch_pb2
 from bridle.watching import Watch
-from tests.client.watch_server import (
+from tests.client.scripted_server import (
     LOG_ID,
     SESSION_ID,
     Failure,

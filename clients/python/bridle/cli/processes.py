@@ -60,6 +60,11 @@ class Service:
             raise RuntimeError(f"{self.name} was not started")
         return self._process
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self) -> str:
         """Starts it and returns its line that begins with `ready`. ServiceError: it ended before,
         or took too long.
@@ -121,7 +126,7 @@ class Service:
 
     async def end(self) -> None:
         """Ends it and waits for that: asked to, and killed if that takes too long."""
-        if self._process is None or self.process.returncode is not None:
+        if not self.running:
             return
         self.process.terminate()
         try:

@@ -55,13 +55,13 @@ async def cancel(call: Call, words: tuple[str, ...]) -> int:
 
 @command("clear", wait=True)
 @click.argument("slug", required=False)
-async def clear(call: Call, slug: str | None) -> int:
+async def clear(call: Call, slug: str | None) -> None:
     """Cancel all inputs that wait."""
     from bridle.cli.session import answer
     from bridle.errors import BridleError
 
     session = call.session(slug)
-    code = 0
+    receipts = []
     async with call.client() as client:
         waiting = [item async for item in client.list_inputs(session, "state = WAITING")]
         for item in waiting:
@@ -71,10 +71,14 @@ async def clear(call: Call, slug: str | None) -> int:
                 if error.reason != "INPUT_NOT_FOUND":
                     raise
                 continue  # a turn took it in the meantime
-            code = await answer(call, client, "sent", response.receipt) or code
+            receipts.append(response.receipt)
+        if not (call.json or call.wait):
+            output.line("sent")
+        else:
+            for receipt in receipts:
+                await answer(call, client, "sent", receipt)
     if not waiting:
         call.note("nothing waits")
-    return code
 
 
 @command("release", wait=True)

@@ -278,11 +278,12 @@ class Pair:
 
     async def _end(self) -> None:
         """The host first, so that the ends of its sessions still reach control."""
-        alive = all(item.process.returncode is None for item in self._services)
-        if len(self._services) == 2 and alive:
-            await self._name_sessions()
-        for service in reversed(self._services):
-            await service.end()
+        try:
+            if len(self._services) == 2 and all(item.running for item in self._services):
+                await self._name_sessions()
+        finally:
+            for service in reversed(self._services):
+                await service.end()
 
     async def _name_sessions(self) -> None:
         from bridle.client import Client
@@ -296,5 +297,5 @@ class Pair:
                     async for session in client.list_sessions("live = true"):
                         slug = clean_line(f"{session.workspace}/{session.slug}")
                         output.line(f"stopping session {slug}")
-        except BridleError:
+        except (BridleError, BrokenPipeError):
             pass  # they are stopped all the same

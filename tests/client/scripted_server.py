@@ -1,4 +1,4 @@
-"""A SessionService that plays a script of streams to a watcher, faults and all.
+"""A SessionService that plays a script to the client, faults and all.
 
 The real control can't be made to repeat, skip or fall silent; this is how the client's own promises
 are put to the test.
@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
-from bridle.v1 import event_pb2, session_pb2, watch_pb2
+from bridle.v1 import event_pb2, receipt_pb2, session_pb2, watch_pb2
 from bridle.v1 import session_service_pb2 as pb
 from bridle.v1.session_service_pb2_grpc import (
     SessionServiceServicer,
@@ -71,6 +72,8 @@ class Server(SessionServiceServicer):
     """Plays one script per Watch; `seen` holds the requests and their tokens."""
 
     scripts: Sequence[Sequence[Step]]
+    sends: Sequence[Failure | None] = ()
+    requests: list[pb.SendRequest] = field(default_factory=list)
     seen: list[watch_pb2.WatchRequest] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,6 +99,18 @@ class Server(SessionServiceServicer):
             else:
                 await context.write(step)
 
+    async def Send(
+        self,
+        request: pb.SendRequest,
+        context: aio.ServicerContext[pb.SendRequest, pb.SendResponse],
+    ) -> pb.SendResponse:
+        end = self.sends[len(self.requests)]
+        self.requests.append(request)
+        if end is not None:
+            await _fail(context, end)
+        receipt = receipt_pb2.Receipt(request_id=request.request_id)
+        return pb.SendResponse(receipt=receipt)
+
     async def GetSession(self, request: pb.GetSessionRequest, _: object) -> pb.GetSessionResponse:
         found = session_pb2.Session(
             workspace="default", slug=request.session.slug, session_id=f"id-{request.session.slug}"
@@ -103,9 +118,7 @@ class Server(SessionServiceServicer):
         return pb.GetSessionResponse(session=found)
 
 
-async def _fail(
-    context: aio.ServicerContext[watch_pb2.WatchRequest, watch_pb2.WatchResponse], step: Failure
-) -> None:
+async def _fail(context: aio.ServicerContext[Any, Any], step: Failure) -> None:
     if not step.reason:
         await context.abort(step.code, "as the script says")
     detail = any_pb2.Any()
@@ -117,9 +130,11 @@ async def _fail(
 
 
 @asynccontextmanager
-async def serving(*scripts: Sequence[Step]) -> AsyncIterator[Server]:
+async def serving(
+    *scripts: Sequence[Step], sends: Sequence[Failure | None] = ()
+) -> AsyncIterator[Server]:
     server = aio.server()
-    service = Server(scripts)  # type: ignore[abstract]  # the rest stays UNIMPLEMENTED
+    service = Server(scripts, sends)  # type: ignore[abstract]  # the rest stays UNIMPLEMENTED
     add_SessionServiceServicer_to_server(service, server)
     service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
