@@ -1,8 +1,8 @@
 """Commands as rows: waiting for what comes of them, withdrawing them, letting them expire.
 
 A verb writes a command row; a link hands it over; the host's answer changes the row. Whoever waits,
-waits for the row: the store tells of each commit which commands it touched, and that is only a hint
-to look again. Called by the verbs; `run` is the sweeper, one per process.
+waits for the row: the store tells of each commit which commands it changed, and how. Called by the
+verbs; `run` is the sweeper, one per process.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ STOP_TTL_NS = 24 * 3600 * 10**9
 _SWEEP_EVERY = 1.0
 
 
+class _Waiter:
+    """One that waits for a command; `row` is the newest that it was told of."""
+
+    __slots__ = ("event", "row")
+
+    def __init__(self, row: CommandRow | None) -> None:
+        self.event = asyncio.Event()
+        self.row = row
+
+
 class Commands:
     """See the module. Used from one event loop alone."""
 
@@ -56,14 +66,15 @@ class Commands:
         self._links = links
         self._clock = clock or SystemClock()
         self._wall_clock = wall_clock
-        # One event for each waiter; a waiter is an open call, and those are bounded.
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        # A waiter is an open call, and those are bounded.
+        self._waiters: dict[str, set[_Waiter]] = {}
         store.listen(self._changed)
 
     def _changed(self, changes: Changes) -> None:
-        for command_id in self._waiters.keys() & changes.commands:
-            for event in self._waiters[command_id]:
-                event.set()
+        for command_id in self._waiters.keys() & changes.commands.keys():
+            for waiter in self._waiters[command_id]:
+                waiter.row = changes.commands[command_id]
+                waiter.event.set()
 
     # ------------------------------------------------------------ waiting
 
@@ -98,24 +109,21 @@ class Commands:
     ) -> CommandRow | None:
         if row.state >= state or (budget <= 0 and not stale):
             return row
-        command_id = row.command_id
         until = self._clock.now() + budget
-        event = asyncio.Event()
-        if stale:
-            event.set()  # look at once
-        self._waiters.setdefault(command_id, set()).add(event)
+        command_id = row.command_id
+        waiter = _Waiter(row)
+        self._waiters.setdefault(command_id, set()).add(waiter)
         try:
-            while True:
-                in_time = await wait(event, self._clock, until)
-                event.clear()
-                now = await self._store.read(lambda tx: tx.command(command_id))
-                if now is None or now.state >= state or not in_time:
-                    return now
-                if self._clock.now() >= until:
-                    return now
+            if stale:
+                waiter.row = await self._store.read(lambda tx: tx.command(command_id))
+            while waiter.row is not None and waiter.row.state < state:
+                if not await wait(waiter.event, self._clock, until):
+                    break
+                waiter.event.clear()
+            return waiter.row
         finally:
             waiters = self._waiters[command_id]
-            waiters.discard(event)
+            waiters.discard(waiter)
             if not waiters:
                 del self._waiters[command_id]
 
@@ -194,5 +202,4 @@ def _expired(tx: Tx, row: CommandRow) -> CommandRow:
 
 def is_ending(tx: ReadTx, session_id: str, run: int) -> bool:
     """Whether a Stop or a Kill of this run was accepted and is in force."""
-    ends = (receipt_pb2.VERB_STOP, receipt_pb2.VERB_KILL)
-    return any(row.verb in ends and row.run == run for row in tx.open_commands(session_id))
+    return tx.has_open_command(session_id, run, (receipt_pb2.VERB_STOP, receipt_pb2.VERB_KILL))

@@ -1,11 +1,15 @@
 """Commands on their way to a host: which rows go out next, and as what.
 
-Rows are read behind a position that only grows on one stream, so each goes out once on it, in the
-order of commits; a new stream begins at the start again. Called by the writer of one stream.
+Rows go out behind a position that only grows on one stream, so each goes out once on it, in the
+order of commits; a new stream begins at the start again. A row says HANDED before its command may
+reach a host, so that ACCEPTED means for certain that no host had it; the verbs write HANDED at once
+where the link is up. The secret of a session's token is made here: it is stored nowhere, so a start
+that goes out again has another one. Called by the writer of one stream.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,33 +20,91 @@ from bridle_control.render import principal_of
 from bridle_control.store.api import CommandRow, CommandState, Store, Tx
 from bridle_control.tokens import mint_session_token, session_token_is_due
 
+#: Rows that were told of and are not out; beyond it they are read again, a page at a time.
+_TOLD_MAX = 1024
+
 _STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
 
 
-async def next_commands(
-    store: Store, host_id: str, epoch: int, *, after: int, limit: int, now_ns: int
-) -> tuple[list[wire.Command], int, bool]:
-    """The commands behind a position, ready to be written; how far that is; whether more follow.
+def is_to_send(row: CommandRow) -> bool:
+    """Whether a row is one that a host still has to get."""
+    return row.state <= CommandState.HANDED and bool(row.action)
 
-    A row says HANDED before its command may reach a host, so that ACCEPTED means for certain that
-    no host had it; the verbs write HANDED at once where the link is up. The secret of a session's
-    token is made here: it is stored nowhere, so a start that goes out again has another one.
+
+class Outgoing:
+    """What is to be written on one stream, in the order of commits.
+
+    Rows are read from the store until they are all out; from then on the rows that commits tell of
+    are the next ones, and nothing need be read. Whenever that could be in doubt (they came faster
+    than they went out) it is read again: the rows in the store are what counts.
     """
-    rows = await store.read(lambda tx: tx.commands_to_send(host_id, after=after, limit=limit))
-    if not rows:
-        return [], after, False
-    position, more = rows[-1].position, len(rows) == limit
-    tokens: dict[str, wire.SessionToken] = {}
-    if any(row.state == CommandState.ACCEPTED or row.verb in _STARTS for row in rows):
-        rows, tokens = await store.write(
-            lambda tx: _hand(tx, host_id, epoch, [row.command_id for row in rows]), urgent=True
-        )
-    commands = [
-        _to_command(row, tokens.get(row.command_id), now_ns)
-        for row in rows
-        if not row.expire_time or row.expire_time > now_ns or row.verb == receipt_pb2.VERB_SEND
-    ]
-    return commands, position, more
+
+    def __init__(self, store: Store, host_id: str, epoch: int) -> None:
+        self._store = store
+        self._host_id = host_id
+        self._epoch = epoch
+        self._position = 0
+        self._told: deque[CommandRow] = deque()
+        self._reading = True  # the store has (or may have) rows that were not told
+
+    @property
+    def pending(self) -> bool:
+        """Whether there may be something to write."""
+        return self._reading or bool(self._told)
+
+    def tell(self, rows: Sequence[CommandRow]) -> None:
+        """A commit brought these rows, in order."""
+        if self._reading:
+            return
+        self._told.extend(rows)
+        if len(self._told) > _TOLD_MAX:
+            self.look()
+
+    def look(self) -> None:
+        """Read the store again: what was told does not suffice."""
+        self._told.clear()
+        self._reading = True
+
+    def withdraw(self, command_id: str) -> None:
+        """This one is not to be written any more."""
+        self._told = deque(row for row in self._told if row.command_id != command_id)
+
+    async def take(self, limit: int, now_ns: int) -> list[wire.Command]:
+        """The next commands, at most so many, ready to be written; they count as written."""
+        rows = await self._next(limit)
+        if not rows:
+            return []
+        self._position = rows[-1].position
+        tokens: dict[str, wire.SessionToken] = {}
+        if any(row.state == CommandState.ACCEPTED or row.verb in _STARTS for row in rows):
+            command_ids = [row.command_id for row in rows]
+            rows, tokens = await self._store.write(
+                lambda tx: _hand(tx, self._host_id, self._epoch, command_ids), urgent=True
+            )
+        return [
+            _to_command(row, tokens.get(row.command_id), now_ns)
+            for row in rows
+            if not row.expire_time or row.expire_time > now_ns or row.verb == receipt_pb2.VERB_SEND
+        ]
+
+    async def _next(self, limit: int) -> list[CommandRow]:
+        if self._reading:
+            # From here on commits are told of: what they bring while this reads comes behind it,
+            # and what both have is known by its position.
+            self._reading = False
+            after = self._position
+            rows = await self._store.read(
+                lambda tx: tx.commands_to_send(self._host_id, after=after, limit=limit)
+            )
+            if len(rows) == limit:
+                self.look()
+            return rows
+        rows = []
+        while self._told and len(rows) < limit:
+            row = self._told.popleft()
+            if row.position > self._position:
+                rows.append(row)
+        return rows
 
 
 def _hand(

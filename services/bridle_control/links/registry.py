@@ -15,6 +15,7 @@ from collections.abc import Callable
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_control.clock import Clock, SystemClock, wait
 from bridle_control.links.committer import LiveTextSink
+from bridle_control.links.handing import is_to_send
 from bridle_control.links.stream import HostStream
 from bridle_control.links.welcome import Accepted, accept, fenced, mark_lost
 from bridle_control.logs import kv
@@ -150,10 +151,9 @@ class Links:
             listener(host_id)
 
     def _changed(self, changes: Changes) -> None:
-        for host_id in changes.hosts:
-            stream = self._streams.get(host_id)
-            if stream is not None:
-                stream.hint()
+        for host_id in changes.hosts & self._streams.keys():
+            rows = [row for row in changes.commands.values() if row.host_id == host_id]
+            self._streams[host_id].hint([row for row in rows if is_to_send(row)])
 
     # ------------------------------------------------------------ hosts that are lost
 

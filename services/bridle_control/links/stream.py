@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import grpc.aio
@@ -31,11 +31,11 @@ from bridle_control.links.faults import (
     out_of_place,
     silent,
 )
-from bridle_control.links.handing import due_tokens, next_commands
+from bridle_control.links.handing import Outgoing, due_tokens
 from bridle_control.links.records import Batch
 from bridle_control.links.welcome import Accepted, reconcile
 from bridle_control.logs import kv
-from bridle_control.store.api import Store
+from bridle_control.store.api import CommandRow, Store
 from bridle_core.errors import BridleError
 from bridle_core.link import (
     Beat,
@@ -58,7 +58,7 @@ _TOKENS_EVERY = 60.0
 _INVENTORY_MAX = 100_000
 #: How long an end that was asked for may take until the host was told, in seconds.
 _FAREWELL = 1.0
-#: Commands that are read from the store at once.
+#: Commands that are taken at once.
 _PAGE = 256
 
 
@@ -106,8 +106,7 @@ class HostStream:
         # The newest alone counts: (journal, sequence).
         self._ack: tuple[str, int] | None = None
         self._window = CommandWindow()
-        self._position = 0
-        self._hinted = False
+        self._outgoing: Outgoing | None = None
         self._tokens_due = clock.now()
         self._wake = asyncio.Event()
         self._watch = asyncio.Event()
@@ -134,13 +133,16 @@ class HostStream:
             self.ready = False
             self._gone.set()
 
-    def hint(self) -> None:
-        """The host has new commands."""
-        self._hinted = True
-        self._wake.set()
+    def hint(self, rows: Sequence[CommandRow]) -> None:
+        """A commit brought these commands for the host, in order."""
+        if self._outgoing is not None:
+            self._outgoing.tell(rows)
+            self._wake.set()
 
     def withdraw(self, command_id: str) -> None:
         """The command is not to be done any more, if it went out on this stream."""
+        if self._outgoing is not None:
+            self._outgoing.withdraw(command_id)
         if self._window.answered(command_id) and self.ready:
             self._say(wire.ConnectResponse(withdraw=wire.Withdraw(command_id=command_id)))
 
@@ -215,6 +217,7 @@ class HostStream:
         self._accepted = accepted
         self.epoch = accepted.epoch
         self._committer.begin(accepted, hello)
+        self._outgoing = Outgoing(self._store, self.host_id, self.epoch)
         welcome = wire.Welcome(
             protocol=protocol,
             epoch=accepted.epoch,
@@ -242,15 +245,14 @@ class HostStream:
         await self._committer.reconciled(runs, found.missing)
         self.ready = True
         self._gatekeeper.opened(self)
-        self.hint()
+        self._wake.set()
 
     # ------------------------------------------------------------ writer
 
     def _committed(self, batch: Batch) -> None:
         self._ack = (batch.journal_id, batch.last)
         for command_id in batch.answered:
-            if self._window.answered(command_id) and self._window.room == 1:
-                self._hinted = True  # it was full: more may wait
+            self._window.answered(command_id)
         self._wake.set()
 
     def _say(self, message: wire.ConnectResponse) -> None:
@@ -279,8 +281,8 @@ class HostStream:
             (journal_id, sequence), self._ack = self._ack, None
             acknowledge = wire.Acknowledge(journal_id=journal_id, journal_sequence=sequence)
             await self._put(context, wire.ConnectResponse(acknowledge=acknowledge))
-        if self.ready and self._hinted:
-            await self._hand_over(context)
+        if self.ready and self._outgoing is not None:
+            await self._hand_over(context, self._outgoing)
         if self.ready and self._clock.now() >= self._tokens_due:
             await self._refresh_tokens(context)
 
@@ -291,27 +293,19 @@ class HostStream:
         except grpc.aio.BaseError:
             raise OverError from None  # the host is gone; the reader hears of it, too
 
-    async def _hand_over(self, context: Context) -> None:
-        """Writes a page of commands; comes again when there may be more."""
-        self._hinted = False
-        if not self._window.room:
+    async def _hand_over(self, context: Context, outgoing: Outgoing) -> None:
+        """Writes a page of commands; comes again when there may be more and there is room."""
+        room = min(self._window.room, _PAGE)
+        if not room or not outgoing.pending:
             return
-        commands, position, more = await next_commands(
-            self._store,
-            self.host_id,
-            self.epoch,
-            after=self._position,
-            limit=min(self._window.room, _PAGE),
-            now_ns=self._wall_clock(),
-        )
-        self._position = position
+        commands = await outgoing.take(room, self._wall_clock())
         self._window.select(command.command_id for command in commands)
         for command in commands:
             # (It may have been withdrawn while an earlier one was written.)
             if self._window.holds(command.command_id):
                 await self._put(context, wire.ConnectResponse(command=command))
-        if more:
-            self.hint()
+        if outgoing.pending:
+            self._wake.set()
 
     async def _refresh_tokens(self, context: Context) -> None:
         self._tokens_due = self._clock.now() + _TOKENS_EVERY

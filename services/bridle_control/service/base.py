@@ -86,11 +86,19 @@ class Verbs:
 
 def check(tx: ReadTx, verb: receipt_pb2.Verb.ValueType, row: SessionRow) -> Verdict:
     """The verdict on a verb; raises the error where it is one."""
-    ending = is_ending(tx, row.session_id, row.run)
-    verdict = decide(verb, row.phase, ending=ending)
+    verdict = verdict_on(tx, verb, row)
     reason = ERRORS.get(verdict)
     if reason is not None:
         raise refusal(reason, row)
+    return verdict
+
+
+def verdict_on(tx: ReadTx, verb: receipt_pb2.Verb.ValueType, row: SessionRow) -> Verdict:
+    """The verdict on a verb. Whether an end is in force is looked up where it would matter."""
+    verdict = decide(verb, row.phase)
+    other = decide(verb, row.phase, ending=True)
+    if other is not verdict and is_ending(tx, row.session_id, row.run):
+        return other
     return verdict
 
 
@@ -182,4 +190,5 @@ __all__ = [
     "receipts_of",
     "refusal",
     "rows_of",
+    "verdict_on",
 ]

@@ -9,8 +9,7 @@ from bridle.v1 import event_pb2, receipt_pb2, session_pb2, session_service_pb2
 from bridle_control import caller as callers
 from bridle_control import tree
 from bridle_control.caller import Caller, session_of
-from bridle_control.commands import is_ending
-from bridle_control.decisions import Verdict, decide
+from bridle_control.decisions import Verdict
 from bridle_control.filters import invalid
 from bridle_control.interceptor import Context
 from bridle_control.projection import Projection
@@ -23,7 +22,7 @@ from bridle_control.receipts import (
     to_receipt,
 )
 from bridle_control.render import policy_of
-from bridle_control.service.base import Verbs, check, insert
+from bridle_control.service.base import Verbs, check, insert, verdict_on
 from bridle_control.service.launching import Reach
 from bridle_control.store.api import CommandRow, SessionRow, Tx
 from bridle_core.errors import BridleError, Reason
@@ -150,8 +149,7 @@ def _command(
 def _check_approval(tx: Tx, row: SessionRow, approval_id: str) -> None:
     """Raises APPROVAL_NOT_FOUND, APPROVAL_RESOLVED. An approval that is open is the host's."""
     known = tx.approval(row.session_id, approval_id)
-    ending = is_ending(tx, row.session_id, row.run)
-    verdict = decide(receipt_pb2.VERB_RESPOND, row.phase, ending=ending)
+    verdict = verdict_on(tx, receipt_pb2.VERB_RESPOND, row)
     if verdict is Verdict.LOOK_UP and known is not None:
         if not known.decision:
             return

@@ -397,15 +397,16 @@ class Changes:
     whoever listens late or not at all misses nothing that it can't read.
     `sessions` are the ids of rows that were inserted or changed (not by events alone), `deleted`
     of those that are gone; `hosts` are the ids of hosts that have new commands to be sent;
-    `commands` the ids of commands whose row was inserted or changed; `tokens` the ids of tokens
-    that were revoked or deleted.
+    `commands` the rows of commands that were inserted or changed, by id, as they were committed,
+    the inserted ones in the order of their positions; `tokens` the ids of tokens that were revoked
+    or deleted.
     """
 
     appended: tuple[Appended, ...] = ()
     sessions: frozenset[str] = frozenset()
     deleted: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
-    commands: frozenset[str] = frozenset()
+    commands: Mapping[str, CommandRow] = field(default_factory=dict)
     tokens: frozenset[str] = frozenset()
 
 
@@ -526,6 +527,9 @@ class ReadTx(Protocol):
 
     def open_commands(self, session_id: str) -> list[CommandRow]:
         """All that are not DONE, in the order of commits."""
+
+    def has_open_command(self, session_id: str, run: int, verbs: Sequence[int]) -> bool:
+        """Whether one of these verbs is not DONE for a run of a session."""
 
     def open_commands_of_host(self, host_id: str) -> list[CommandRow]:
         """All that are not DONE, in the order of commits."""

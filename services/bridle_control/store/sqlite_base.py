@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridle_control.store.api import Appended, Changes, StoreFaultError
+from bridle_control.store.api import Appended, Changes, CommandRow, StoreFaultError
 
 Values = Sequence[str | bytes | int | None]
 
@@ -25,7 +25,7 @@ class ChangeSet:
     sessions: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
-    commands: set[str] = field(default_factory=set)
+    commands: dict[str, CommandRow] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     size: int = 0  # bytes of events, for the bound of a group
 
@@ -35,7 +35,7 @@ class ChangeSet:
         self.sessions |= other.sessions
         self.deleted |= other.deleted
         self.hosts |= other.hosts
-        self.commands |= other.commands
+        self.commands.update(other.commands)
         self.tokens |= other.tokens
         self.size += other.size
 
@@ -49,7 +49,7 @@ class ChangeSet:
             sessions=frozenset(self.sessions - self.deleted),
             deleted=frozenset(self.deleted),
             hosts=frozenset(self.hosts),
-            commands=frozenset(self.commands),
+            commands=self.commands,
             tokens=frozenset(self.tokens),
         )
 

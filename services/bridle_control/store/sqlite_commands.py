@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +115,15 @@ class CommandReads(ReadBase):
         )
         return [_command(row) for row in rows]
 
+    def has_open_command(self, session_id: str, run: int, verbs: Sequence[int]) -> bool:
+        marks = ", ".join("?" * len(verbs))
+        row = self._one(
+            "SELECT 1 FROM commands WHERE session_id = ? AND state < 4 AND run = ?"
+            f" AND verb IN ({marks}) LIMIT 1",
+            (session_id, run, *verbs),
+        )
+        return row is not None
+
     def commands_expired(self, now: int, limit: int = 256) -> list[CommandRow]:
         rows = self._all(
             f"{_COMMANDS} WHERE state < 3 AND expire_time > 0 AND expire_time <= ?"
@@ -135,15 +145,16 @@ class CommandWrites(CommandReads, QueueWrites):
 
     def insert_command(self, row: CommandRow) -> CommandRow:
         position = self._insert("commands", _COLUMNS, _values(row))
-        self.changes.commands.add(row.command_id)
+        row = replace(row, position=position)
+        self.changes.commands[row.command_id] = row
         # (One that is HANDED already was inserted while the host's link was up.)
         if row.state <= CommandState.HANDED and row.host_id and row.action:
             self.changes.hosts.add(row.host_id)
-        return replace(row, position=position)
+        return row
 
     def update_command(self, row: CommandRow) -> None:
         self._update("commands", _COLUMNS[1:], "command_id", (*_values(row)[1:], row.command_id))
-        self.changes.commands.add(row.command_id)
+        self.changes.commands[row.command_id] = row
         if row.state == CommandState.ACCEPTED and row.host_id and row.action:
             self.changes.hosts.add(row.host_id)
 
