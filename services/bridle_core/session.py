@@ -14,8 +14,8 @@ THE LAWS (what the table of phases can't hold)
    ones. Before the agent is up there is nothing to end, and an interrupt cancels the head input.
 3. A turn stands in the log, and its inputs count as consumed, once the agent has confirmed it. What
    was handed to an agent that died before it confirmed is UNKNOWN, counts as consumed and never
-   runs again. The exception is an agent that ended on purpose, or that its driver killed to end a
-   turn: it never read its input, which goes back to the queue.
+   runs again. Two exceptions: an agent that ended on purpose never read its input, which goes back
+   to the queue; and where a driver killed its agent to end a turn, the next agent gets it.
 4. Every input is consumed or cancelled at most once, and never both. Steered text that the agent
    did not confirm returns to the head of the queue.
 5. Every command gets exactly one final answer; before it perhaps one that says PENDING. Commands

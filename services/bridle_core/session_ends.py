@@ -144,14 +144,17 @@ class Ends(Turns):
             # Killed on its way up, or a driver that saw the end only.
             self._on_start_failed(StartFailed("the agent ended before it was up"))
             return
-        # An agent that ended on purpose, or that its driver killed, never read what came last.
+        # An agent that ended on purpose never read what came last; where its driver killed it to
+        # end a turn, the next agent gets it.
         unread = observation.deliberate or (observation.killed and not self._killing)
         handed = self._handed if unread else None
         if handed is not None:
             self._handed = None
         self._decide_exit(observation, lost=bool(self._turn_number))
         self._close_turn()
-        if handed is not None:
+        if handed is not None and self._end is None:
+            self._handed = handed
+        elif handed is not None:
             self._take_back(handed)
         self._up = False
         code, signal = observation.exit_code, observation.signal
@@ -201,9 +204,14 @@ class Ends(Turns):
         reason = StopReason.KILLED if killed else StopReason.AGENT_LOST
         if self._turn is not None:
             self._end_turn(reason)
-        if self._handed is not None:
-            self._begin_handed(self._handed, confirmed=False)
+        handed = self._handed
+        if handed is not None and self._up:
+            self._begin_handed(handed, confirmed=False)
             self._end_turn(reason)
+        elif handed is not None:
+            # No agent was there that could have read it.
+            self._handed = None
+            self._take_back(handed)
 
     # --- ends ---
 

@@ -361,18 +361,50 @@ def test_after_an_agent_that_was_killed_to_end_its_turn_the_run_goes_on() -> Non
     assert run.phase() is Phase.IDLE
 
 
-def test_what_the_killed_agent_never_read_is_sent_to_the_next() -> None:
+def carried() -> Run:
+    """As `replaced`, and the next input was given to the driver before it told of the loss."""
     run = run_with().up().begin("x")
     run.send("next")
     run.interrupt()
     run.see(TurnOver(StopReason.INTERRUPTED))
-    first = run.label
     run.see(ProcessGone(7, signal=9, killed=True))
     assert run.machine.input_ids == ("next",)
-    run.see(ProcessUp(8, replacement=True))
-    assert run.label > first
-    run.see(TurnBegan(run.label))
+    return run
+
+
+def test_what_the_killed_agent_never_read_goes_to_the_next_once() -> None:
+    run = carried()
+    assert calls(run.see(ProcessUp(8, replacement=True))) == []
+    run.confirm()
     assert run.events(TurnStarted)[-1].input_ids == ("next",)
+
+
+def test_what_no_agent_ever_read_is_kept_for_a_resume() -> None:
+    run = carried()
+    run.see(StartFailed("no more"))
+    run.gone()
+    assert run.answers("cnext") == [(PENDING, Met.QUEUED)]
+    assert run.events(InputCancelled) == []
+    assert run.machine.input_ids == ("next",)
+    run.checker.finish()
+
+
+def test_a_kill_cancels_what_no_agent_ever_read() -> None:
+    run = carried()
+    run.kill()
+    run.wait(10.0)
+    run.gone()
+    assert run.events(InputCancelled) == [InputCancelled("next", CancelReason.KILLED)]
+    run.checker.finish()
+
+
+def test_an_input_of_the_agents_last_turn_on_purpose_is_not_carried() -> None:
+    run = Run().up()
+    run.send("x")
+    run.send("y")
+    run.see(ProcessGone(7, exit_code=0, killed=True, deliberate=True))
+    run.gone()
+    assert [e.input_id for e in run.events(InputCancelled)] == ["x", "y"]
 
 
 def test_between_two_agents_an_interrupt_cancels_the_head_input() -> None:
@@ -383,15 +415,21 @@ def test_between_two_agents_an_interrupt_cancels_the_head_input() -> None:
 
 
 def test_an_interrupt_that_was_held_for_a_turn_that_never_begins_cancels_its_input() -> None:
-    run = run_with().up().begin("x")
-    run.send("next")
+    run = carried()
     run.send("after")
-    run.interrupt()
-    run.see(TurnOver(StopReason.INTERRUPTED))
     run.interrupt("v")
-    run.see(ProcessGone(7, signal=9, killed=True))
+    run.see(StartFailed("no more"))
+    run.gone()
     assert run.answers("v") == [(PENDING, Met.IN_PROGRESS), (RAN, Met.INPUT_CANCELLED)]
     assert run.machine.input_ids == ("after",)
+
+
+def test_an_interrupt_between_two_agents_is_held_for_the_turn_that_is_to_begin() -> None:
+    run = carried()
+    run.interrupt("v")
+    run.see(ProcessUp(8, replacement=True))
+    effects = run.confirm()
+    assert [type(call).__name__ for call in calls(effects)] == ["InterruptTurn"]
 
 
 def test_an_agent_that_does_not_come_up_again_is_lost() -> None:
