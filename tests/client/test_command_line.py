@@ -359,9 +359,11 @@ async def test_ctrl_c_leaves_a_watch_quietly(pair: Pair) -> None:
     assert (watch.returncode, err) == (130, b"")
 
 
-async def test_a_reader_that_goes_away_is_no_error(pair: Pair) -> None:
-    await start(pair, "pipe", "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.2; done")
-    watch = await pair.start_cli("session", "watch", "pipe")
+@pytest.mark.parametrize("script", ["", "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.2; done"])
+async def test_a_reader_that_goes_away_ends_the_watch_quietly(pair: Pair, script: str) -> None:
+    slug = "busy-pipe" if script else "idle-pipe"
+    await start(pair, slug, *([script] if script else []))
+    watch = await pair.start_cli("session", "watch", slug)
     assert watch.stdout is not None
     await watch.stdout.readline()
     watch._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]

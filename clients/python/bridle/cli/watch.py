@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -98,11 +103,48 @@ async def run(stream: Watch, show: Show, last: int | None) -> None:
     """Shows a watch until it ends, or until the event number `last` was shown."""
     if last == 0:
         return
+    with _until_the_reader_goes():
+        await _show_all(stream, show, last)
+
+
+async def _show_all(stream: Watch, show: Show, last: int | None) -> None:
     async with stream:
         async for update in stream.updates():
             show.take(update)
             if last is not None and stream.cursor >= last:
                 return
+
+
+@contextmanager
+def _until_the_reader_goes() -> Iterator[None]:
+    """Ends the block with BrokenPipeError when nobody reads the pipe on stdout any more.
+
+    A write would tell; but where nothing happens nothing is written, and the watch would stay.
+    """
+    handle = sys.stdout.fileno()
+    task = asyncio.current_task()
+    if task is None or not stat.S_ISFIFO(os.fstat(handle).st_mode):
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    gone = False
+
+    def hung_up() -> None:
+        nonlocal gone
+        gone = True
+        loop.remove_reader(handle)
+        task.cancel()
+
+    loop.add_reader(handle, hung_up)  # all that a pipe's writing end ever reports so
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise BrokenPipeError from None
+    finally:
+        loop.remove_reader(handle)
 
 
 class JsonShow:
