@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from bridle.v1 import event_pb2
 from bridle_core.ordering import EventKind, OrderChecker
 
-#: Where an event names what it is about.
-_REFS = ("tool_call_id", "approval_id", "input_id")
+#: Where an event names what it is about; an approval may name its tool call too.
+_REFS = ("approval_id", "tool_call_id", "input_id")
 
 
 def check_order(events: Iterable[event_pb2.Event]) -> OrderChecker:
