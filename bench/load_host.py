@@ -157,11 +157,11 @@ class LoadHost:
     async def emit(self, command: link.Command, words: list[str]) -> None:
         """Write the events that were ordered."""
         count, size, rate = int(words[1]), int(words[2]), float(words[3])
-        filler = "x" * max(size - 20, 0)
+        filler = "x" * max(size - 21, 0)
 
         def made_now() -> tuple[event_pb2.EventKind.ValueType, bytes]:
             output = event_pb2.ToolCallOutput(
-                tool_call_id="load", text=f"{time.time():019.6f} {filler}"
+                tool_call_id="load", text=f"{time.time():019.6f} {filler}\n"
             )
             event = event_pb2.Event(run=command.run, turn=1, tool_call_output=output)
             return event_pb2.EVENT_KIND_TOOL_CALL_OUTPUT, event.SerializeToString()

@@ -120,8 +120,8 @@ class Bench:
         "replay",
         "age",
         "line",
-        "idle_watchers",
         "idle_sessions",
+        "idle_watchers",
         "shim",
         "command_line",
     )
@@ -305,11 +305,13 @@ class Bench:
     async def ages(self, slug: str, wanted: int, work: str) -> Row:
         """Watch so many outputs, whose lines begin with the time at which they were made."""
         ages: list[float] = []
+        rest = ""
         async for response in self.watch(slug):
             now = time.time()
             for event in response.events.events:
                 if event.WhichOneof("kind") == "tool_call_output":
-                    lines = event.tool_call_output.text.splitlines()
+                    # An event may end within a line.
+                    *lines, rest = (rest + event.tool_call_output.text).split("\n")
                     ages += [now - float(line.split()[0]) for line in lines]
             if len(ages) >= wanted:
                 break
