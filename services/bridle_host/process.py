@@ -110,6 +110,8 @@ class ShimProcess:
         self._shim = ShimClient(spec.state_directory, self._frame, self._shim_ended)
         self._exit: asyncio.Future[ExitStatus] = loop.create_future()
         self._proof: Proof | None = None
+        # What every `stop` found beside the root process: (pid, start time).
+        self._swept: set[tuple[int, float]] = set()
         self._close_lock = asyncio.Lock()
         self._closed = False
         # Bounded by the shim: OUTPUT_CAP, and what the pipes hold when the agent exits.
@@ -321,13 +323,25 @@ class ShimProcess:
         )
         left = _infos(reply["left"])
         self._proof = Proof(rungs, int(reply["remaining"]), float(reply["duration"]), left)
+        self._note(rungs)
         return self._proof
+
+    def _note(self, rungs: tuple[Rung, ...]) -> None:
+        found = (info for rung in rungs for info in rung.found if info.pid != self.pid)
+        self._swept.update((info.pid, info.start_time) for info in found)
+
+    @property
+    def swept(self) -> int:
+        """How many processes beside the root had to be ended by `stop`, whoever called it; at most
+        256 of each signal are counted."""
+        return len(self._swept)
 
     async def _proof_without_shim(self) -> Proof:
         report = await self._shim.swept()
         if report is not None:
             rung = Rung(signals.SIGKILL, len(report.killed), report.killed, report.duration)
             self._proof = Proof((rung,), report.remaining, report.duration)
+            self._note(self._proof.rungs)
         return self._proof or Proof((), 0, 0.0)
 
     async def close(self) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from bridle_host.containment import Containment
 from bridle_host.process import (
-    KILL_NOW,
-    ProcessError,
     ProcessSpec,
     ShimFailedError,
     ShimProcess,
@@ -86,22 +84,10 @@ class RunProcesses:
         self._over.set()
         swept = 0
         if self._process is not None:
-            swept = await _kill(self._process)
             await self._process.close()
+            swept = self._process.swept
             self._process = None
         return swept + await sweep_until_gone(self._state_directory)
-
-
-async def _kill(process: ShimProcess) -> int:
-    """Kill all that is in a shim; how many there were beside the agent's own process."""
-    own = process.exited is None
-    try:
-        proof = await process.stop(KILL_NOW)
-    except ProcessError as error:
-        log.error("a shim can't tell what it killed: %s", error)
-        return 0
-    found = sum(rung.count for rung in proof.rungs)
-    return max(0, found - own)
 
 
 async def sweep_until_gone(state_directory: Path) -> int:

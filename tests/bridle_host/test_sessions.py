@@ -377,7 +377,9 @@ async def test_what_comes_too_late_for_a_run_is_answered_as_after_its_end(tmp_pa
 # --- drivers that fail --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["run", "start", "send", "interrupt", "stop", "kill"])
+@pytest.mark.parametrize(
+    "where", ["run", "observations", "start", "send", "interrupt", "stop", "kill"]
+)
 async def test_a_driver_that_fails_ends_its_run_and_no_other(tmp_path: Path, where: str) -> None:
     factory = FakeFactory()
     async with hosting(tmp_path, {FAKE: factory}) as host:
@@ -490,6 +492,23 @@ async def test_when_there_is_room_again_the_output_goes_on(tmp_path: Path) -> No
                 over = over or event.HasField("turn_ended")
             await asyncio.sleep(0)
         assert total == 40 * 50_000
+
+
+async def test_a_journal_that_is_full_lets_no_output_in_until_control_has_taken_some(
+    tmp_path: Path,
+) -> None:
+    factory = FakeFactory()
+    sizes = {"cap_bytes": 100, "reserve_bytes": 1_000_000}
+    async with hosting(tmp_path, {FAKE: factory}, journal=sizes) as host:
+        driver = await up(host, factory)
+        await host.outcome(await host.send("x"))
+        assert host.journal.pressed
+        driver.tell(ToolStarted("t", "bash"), ToolOutput("t", b"x"))
+        answered = await host.command(update=host_pb.UpdatePolicy())
+        assert await host.outcome(answered) == ("RAN", "DONE")
+        assert "tool_call_started" not in await host.kinds()
+        host.journal.acknowledge(host.journal.last_sequence)
+        assert (await host.event("tool_call_started")).tool == "bash"
 
 
 # --- identity -----------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ async def test_after_the_end_nothing_is_left(
         assert marked(SESSION) == []
         ended = await host.event("session_ended")
         assert ended.verified
+        assert ended.swept == 3
         (await host.in_order()).finish()
 
 

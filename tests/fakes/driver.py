@@ -65,6 +65,8 @@ class FakeDriver(Driver):
 
     async def observations(self) -> AsyncIterator[Observation]:
         while (observation := await self._seen.get()) is not None:
+            if "observations" in self.fails:
+                raise RuntimeError("a fault of this driver")
             yield observation
 
     async def start(self, resume: ResumeFrom | None) -> None:
