@@ -480,6 +480,30 @@ async def test_a_journal_that_was_trimmed_beyond_what_we_have_is_lost_too(stack:
     assert events[-1].tool_call_output.text == "c"
 
 
+async def test_a_start_whose_answer_was_lost_with_the_journal_is_confirmed_by_the_inventory(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    call = asyncio.ensure_future(
+        stack.sessions.StartSession(stack.start_request(), metadata=stack.admin)
+    )
+    start = await host.command("start")
+    await host.drop()
+    host.journal = FakeJournal()
+    host.inventory[start.session_id] = wire.LiveSession(
+        session_id=start.session_id, run=1, phase=session_pb2.PHASE_RUNNING, open_turn=2
+    )
+    # (Its own turn is later than what we know: the ones between are lost with the journal.)
+    host.event("other", 1, **output("so that the journal is another one than the first"))
+    await stack.store.write(lambda tx: tx.set_journal(host.host_id, "an older one", 7))
+    await host.connect()
+    assert host.welcome.journal_lost
+    answer = await call
+    assert outcome(answer.receipt) == ("RAN", "DONE")
+    now = await stack.session(start.session_id)
+    assert (phase(now), now.turn, now.turn_open) == ("RUNNING", 2, True)
+
+
 # ---------------------------------------------------------------- lost hosts
 
 
@@ -513,6 +537,19 @@ async def settle(stack: Stack, seconds: float) -> None:
 
 async def last_kind(stack: Stack, session_id: str) -> str:
     return (await stack.kinds(session_id))[-1]
+
+
+async def test_the_time_of_a_hosts_last_word_is_kept(stack: Stack) -> None:
+    host = await stack.host()
+    stack.clock.advance(4.0)
+    await host.drop()
+
+    async def last_seen() -> int:
+        row = await stack.store.read(lambda tx: tx.host(host.host_id))
+        assert row is not None
+        return row.last_seen_time
+
+    await stack.eventually(last_seen, stack.wall())
 
 
 async def test_a_host_that_is_back_within_ten_seconds_was_never_lost(stack: Stack) -> None:

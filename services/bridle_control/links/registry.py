@@ -11,13 +11,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_control.clock import Clock, SystemClock, wait
 from bridle_control.links.committer import LiveTextSink
 from bridle_control.links.handing import is_to_send
 from bridle_control.links.stream import HostStream
-from bridle_control.links.welcome import Accepted, accept, fenced, mark_lost
+from bridle_control.links.welcome import Accepted, accept, fenced, mark_lost, note_last_seen
 from bridle_control.logs import kv
 from bridle_control.status import shutting_down
 from bridle_control.store.api import Changes, ReadTx, Store
@@ -53,6 +54,8 @@ class Links:
         self._doors: dict[str, asyncio.Lock] = {}
         # When each host whose link is down counts as lost.
         self._lost_at: dict[str, float] = {}
+        # Hosts whose link has ended, and since when (ns since the epoch); not noted yet.
+        self._left: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[str], None]] = []
         self._closed = False
@@ -142,6 +145,7 @@ class Links:
         if self._streams.get(host_id) is not stream:
             return  # a newer one took its place, or it was never let in
         del self._streams[host_id]
+        self._left[host_id] = self._wall_clock()
         _log.info("link ended", extra=kv(host=host_id, goodbye=stream.said_goodbye))
         self._lose_later(host_id)
         self._tell(host_id)
@@ -166,11 +170,18 @@ class Links:
             soonest = min(self._lost_at.values(), default=None)
             await wait(self._wake, self._clock, soonest)
             self._wake.clear()
+            await self._note_last_seen()
             now = self._clock.now()
             for host_id in [host for host, when in self._lost_at.items() if when <= now]:
                 del self._lost_at[host_id]
                 if not self.is_live(host_id):
                     await self._lose(host_id)
+
+    async def _note_last_seen(self) -> None:
+        left, self._left = self._left, {}
+        if left:
+            with suppress(BridleError):  # (a line for people; nothing hangs on it)
+                await self._store.write(lambda tx: note_last_seen(tx, left))
 
     async def _lose(self, host_id: str) -> None:
         try:

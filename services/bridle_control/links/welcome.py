@@ -223,3 +223,11 @@ def mark_lost(tx: Tx, host_id: str) -> None:
     projection.flush()
     if rows:
         tx.update_host(replace(host, lost=True))
+
+
+def note_last_seen(tx: Tx, times: Mapping[str, int]) -> None:
+    """Notes when hosts were heard last, in ns since the epoch."""
+    for host_id, when in times.items():
+        host = tx.host(host_id)
+        if host is not None and host.last_seen_time < when:
+            tx.update_host(replace(host, last_seen_time=when))
