@@ -91,18 +91,18 @@ class Commands:
     ) -> CommandRow | None:
         """The row once the host has answered, or as it is after `budget` seconds; None: gone.
 
-        `row` must be what a read or a write has just returned, with nothing awaited since: then no
-        change of it is missed, as the store tells of a later commit only after that. `stale`
-        says that it is older.
+        `row` must be what a write has just returned, with nothing awaited since: then no change of
+        it is missed, as the store tells of a later commit only after that. `stale` says that it is
+        older, or from a read: what a read saw may be old news when it returns.
         """
         return await self._wait(row, CommandState.ANSWERED, budget, stale)
 
     async def done(self, row: CommandRow, budget: float) -> CommandRow | None:
         """The row once its outcome is decided, or as it is after `budget` seconds; None: gone.
 
-        `row` as in `answered`.
+        `row` may be old.
         """
-        return await self._wait(row, CommandState.DONE, budget, stale=False)
+        return await self._wait(row, CommandState.DONE, budget, stale=budget > 0)
 
     async def _wait(
         self, row: CommandRow, state: CommandState, budget: float, stale: bool
@@ -115,7 +115,9 @@ class Commands:
         self._waiters.setdefault(command_id, set()).add(waiter)
         try:
             if stale:
-                waiter.row = await self._store.read(lambda tx: tx.command(command_id))
+                found = await self._store.read(lambda tx: tx.command(command_id))
+                if not waiter.event.is_set():  # else it was told of something newer meanwhile
+                    waiter.row = found
             while waiter.row is not None and waiter.row.state < state:
                 if not await wait(waiter.event, self._clock, until):
                     break

@@ -1,0 +1,70 @@
+"""Waiting for what comes of a command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from bridle.v1 import principal_pb2, receipt_pb2
+from bridle_control.ids import uuid7
+from bridle_control.receipts import RequestKey, new_command
+from bridle_control.store.api import CommandRow, CommandState, ReadTx
+from tests.bridle_control.stack import Stack
+
+T = TypeVar("T")
+
+#: Real seconds; the budgets are the stack's own, whose clock stands still here.
+PATIENCE = 10.0
+
+
+async def _accepted(stack: Stack) -> CommandRow:
+    principal = principal_pb2.Principal().SerializeToString()
+    key = RequestKey("default", "test", uuid7(), None, b"", principal)
+    return await stack.store.write(
+        lambda tx: tx.insert_command(new_command(tx, key, verb=receipt_pb2.VERB_KILL))
+    )
+
+
+async def _becomes(stack: Stack, row: CommandRow, state: CommandState) -> None:
+    await stack.store.write(lambda tx: tx.update_command(replace(row, state=state)))
+
+
+async def test_what_was_answered_before_the_wait_began_is_not_waited_for(tmp_path: Path) -> None:
+    async with Stack(tmp_path / "store") as stack, asyncio.timeout(PATIENCE):
+        row = await _accepted(stack)
+        await _becomes(stack, row, CommandState.ANSWERED)
+        found = await stack.commands.answered(row, 5.0, stale=True)
+        assert found is not None
+        assert found.state is CommandState.ANSWERED
+
+
+async def test_what_was_decided_before_the_wait_began_is_not_waited_for(tmp_path: Path) -> None:
+    async with Stack(tmp_path / "store") as stack, asyncio.timeout(PATIENCE):
+        row = await _accepted(stack)
+        await _becomes(stack, row, CommandState.DONE)
+        found = await stack.commands.done(row, 30.0)
+        assert found is not None
+        assert found.state is CommandState.DONE
+
+
+async def test_what_is_decided_while_the_row_is_read_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stack(tmp_path / "store") as stack, asyncio.timeout(PATIENCE):
+        row = await _accepted(stack)
+        read = stack.store.read
+
+        async def slow(fn: Callable[[ReadTx], T]) -> T:
+            found = await read(fn)
+            await _becomes(stack, row, CommandState.DONE)
+            return found
+
+        monkeypatch.setattr(stack.store, "read", slow)
+        found = await stack.commands.done(row, 30.0)
+        assert found is not None
+        assert found.state is CommandState.DONE
