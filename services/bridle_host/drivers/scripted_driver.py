@@ -10,7 +10,7 @@ import asyncio
 import json
 import signal
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from enum import Enum
 
@@ -31,6 +31,7 @@ from bridle_core.observations import (
 )
 from bridle_host.drivers import scripted_wire as wire
 from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
+from bridle_host.drivers.orders import Orders
 from bridle_host.drivers.outbox import Outbox
 from bridle_host.drivers.output import SHOWN, Lines, Log, Overlong
 from bridle_host.process import (
@@ -113,8 +114,7 @@ class ScriptedDriver(Driver):
         self._context = context
         self._argv = argv
         self._outbox = Outbox()
-        self._group: asyncio.TaskGroup | None = None
-        self._orders: set[asyncio.Task[None]] = set()
+        self._orders = Orders()
         self._start = asyncio.Event()
         self._resume: ResumeFrom | None = None
         self._conversation = uuid.uuid4().hex
@@ -139,15 +139,8 @@ class ScriptedDriver(Driver):
 
     async def run(self) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                await self._start.wait()
-                await self._live_on()
-                self._group = None
-                for order in self._orders:
-                    order.cancel()
+            await self._orders.run(self._live_on())
         finally:
-            self._group = None
             self._outbox.close()
 
     def observations(self) -> AsyncIterator[Observation]:
@@ -158,39 +151,31 @@ class ScriptedDriver(Driver):
         self._start.set()
 
     async def send(self, turn: int, content: Sequence[Content]) -> None:
-        self._order(self._begin(turn, content))
+        self._orders.give(self._begin(turn, content))
 
     async def steer(self, input_id: str, content: Sequence[Content]) -> None:
-        self._order(self._tell("steer", input=input_id, content=wire.content_of(content)))
+        self._orders.give(self._tell("steer", input=input_id, content=wire.content_of(content)))
 
     async def interrupt(self, *, grace: float, include_background: bool) -> None:
-        self._order(self._interrupt(grace, include_background))
+        self._orders.give(self._interrupt(grace, include_background))
 
     async def respond(self, approval_id: str, decision: Decision, message: str) -> None:
         fields = {"approval": approval_id, "decision": decision.value, "message": message}
-        self._order(self._tell("respond", **fields))
+        self._orders.give(self._tell("respond", **fields))
 
     async def stop(self, *, grace: float) -> None:
         self._stopping = True
-        self._order(self._stop(grace))
+        self._orders.give(self._stop(grace))
 
     async def kill(self) -> None:
         self._killed = True
         self._start.set()
-        self._order(self._kill())
-
-    def _order(self, work: Coroutine[object, object, None]) -> None:
-        """Carry out an order beside `run`; once that is over, orders come too late."""
-        if self._group is None:
-            work.close()
-            return
-        order = self._group.create_task(work)
-        self._orders.add(order)
-        order.add_done_callback(self._orders.discard)
+        self._orders.give(self._kill())
 
     # One process after the other.
 
     async def _live_on(self) -> None:
+        await self._start.wait()
         native = forced = False
         if self._resume is not None:
             forced = self._resume.mode is ResumeMode.NATIVE
@@ -428,7 +413,7 @@ class ScriptedDriver(Driver):
         if not first:
             return
         # Beside this: an agent that does not read its input must not hold us up.
-        self._order(self._tell("interrupt"))
+        self._orders.give(self._tell("interrupt"))
         with suppress(ProcessError):  # it has died: its end is about to be read
             ended = await turn.ended_in_time()
             await self._end_tools(turn, process, grace, gently=ended)

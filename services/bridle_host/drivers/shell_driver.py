@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -30,6 +30,7 @@ from bridle_core.observations import (
     TurnOver,
 )
 from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
+from bridle_host.drivers.orders import Orders
 from bridle_host.drivers.outbox import Outbox
 from bridle_host.drivers.output import Log
 from bridle_host.drivers.shell_bash import BREAK, Bash
@@ -64,8 +65,7 @@ class ShellDriver(Driver):
         self._context = context
         self._program = program
         self._outbox = Outbox()
-        self._group: asyncio.TaskGroup | None = None
-        self._orders: set[asyncio.Task[None]] = set()
+        self._orders = Orders()
         self._start = asyncio.Event()
         self._resume: ResumeFrom | None = None
         self._bash: Bash | None = None
@@ -86,15 +86,8 @@ class ShellDriver(Driver):
 
     async def run(self) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                await self._start.wait()
-                await self._live_on()
-                self._group = None
-                for order in self._orders:
-                    order.cancel()
+            await self._orders.run(self._live_on())
         finally:
-            self._group = None
             self._outbox.close()
 
     def observations(self) -> AsyncIterator[Observation]:
@@ -105,38 +98,30 @@ class ShellDriver(Driver):
         self._start.set()
 
     async def send(self, turn: int, content: Sequence[Content]) -> None:
-        self._order(self._begin(turn, content))
+        self._orders.give(self._begin(turn, content))
 
     async def steer(self, input_id: str, content: Sequence[Content]) -> None:
         raise NotImplementedError("a shell cannot be steered")
 
     async def interrupt(self, *, grace: float, include_background: bool) -> None:
-        self._order(self._interrupt(grace, include_background))
+        self._orders.give(self._interrupt(grace, include_background))
 
     async def respond(self, approval_id: str, decision: Decision, message: str) -> None:
         raise NotImplementedError("a shell asks for no approval")
 
     async def stop(self, *, grace: float) -> None:
         self._stopping = True
-        self._order(self._stop(grace))
+        self._orders.give(self._stop(grace))
 
     async def kill(self) -> None:
         self._killed = True
         self._start.set()
-        self._order(self._kill())
-
-    def _order(self, work: Coroutine[object, object, None]) -> None:
-        """Carry out an order beside `run`; once that is over, orders come too late."""
-        if self._group is None:
-            work.close()
-            return
-        order = self._group.create_task(work)
-        self._orders.add(order)
-        order.add_done_callback(self._orders.discard)
+        self._orders.give(self._kill())
 
     # One bash after the other.
 
     async def _live_on(self) -> None:
+        await self._start.wait()
         mode: ResumeMode | None = None
         lost: tuple[str, ...] = ()
         if self._resume is not None:

@@ -45,7 +45,7 @@ from bridle_core.observations import (
 from bridle_host.drivers.base import DriverContext, ResumeFrom
 from bridle_host.drivers.registry import factories
 from bridle_host.drivers.scripted import ScriptedFactory
-from tests.bridle_host.drivers.driving import Drive, driving, eventually
+from tests.support.driving import Drive, driving, eventually
 
 Agents = Callable[..., AbstractAsyncContextManager[Drive]]
 
@@ -486,7 +486,7 @@ async def test_a_stop_ends_an_idle_agent_by_itself(agent: Drive) -> None:
     assert agent.living() == {}
 
 
-@pytest.mark.parametrize("script", ["ignore stop signals", "end; hang"])
+@pytest.mark.parametrize("script", ["ignore stop signals", "ignore stop; end; hang"])
 async def test_a_stop_that_is_ignored_becomes_a_kill(agent: Drive, script: str) -> None:
     await play(agent, script)
     gone = await agent.stop(grace=0.2)

@@ -22,7 +22,7 @@ from bridle_core.observations import (
 from bridle_host.drivers.base import DriverContext
 from bridle_host.drivers.registry import factories
 from bridle_host.drivers.shell import ShellFactory
-from tests.bridle_host.drivers.driving import Drive, driving, eventually
+from tests.support.driving import Drive, driving, eventually
 
 
 @pytest.fixture

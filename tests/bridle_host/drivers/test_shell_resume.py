@@ -18,7 +18,7 @@ from bridle_core.observations import (
 from bridle_host.drivers.base import ResumeFrom
 from bridle_host.drivers.shell import ShellFactory
 from bridle_host.drivers.shell_state import STATE_LIMIT, Kept
-from tests.bridle_host.drivers.driving import Drive, driving
+from tests.support.driving import Drive, driving
 
 
 async def answer(shell: Drive, script: str) -> bytes:

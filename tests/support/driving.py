@@ -1,4 +1,4 @@
-"""A driver under a test's hand: started, given orders, and everything it observes kept."""
+"""A driver under a test's hand: started, given orders, and everything that it observes kept."""
 
 from __future__ import annotations
 
@@ -50,11 +50,16 @@ class Drive:
         self.times: list[float] = []
         self.ended = False
         self.spawned: list[ShimProcess] = []
+        #: The driver's own work.
+        self.running: asyncio.Task[None]
+        self._reading = asyncio.Event()
+        self._reading.set()
         self._turns = 0
         self._changed = asyncio.Condition()
 
     async def collect(self) -> None:
         async for observation in self.driver.observations():
+            await self._reading.wait()
             async with self._changed:
                 self.seen.append(observation)
                 self.times.append(time.monotonic())
@@ -72,12 +77,29 @@ class Drive:
     async def wait(self, kind: type[Seen], after: int = 0) -> Seen:
         """The first observation of a kind from an index on."""
 
-        def found() -> list[Seen]:
-            return [seen for seen in self.seen[after:] if isinstance(seen, kind)]
+        place = after
 
-        await self.until(lambda: bool(found()) or self.ended)
+        def found() -> bool:
+            # Each is looked at once: a flood has very many.
+            nonlocal place
+            while place < len(self.seen) and not isinstance(self.seen[place], kind):
+                place += 1
+            return place < len(self.seen)
+
+        await self.until(lambda: found() or self.ended)
         assert found(), f"ended without {kind.__name__}: {self.seen[-8:]}"
-        return found()[0]
+        seen = self.seen[place]
+        assert isinstance(seen, kind)
+        return seen
+
+    @asynccontextmanager
+    async def reading_paused(self) -> AsyncIterator[None]:
+        """Take nothing from the driver meanwhile."""
+        self._reading.clear()
+        try:
+            yield
+        finally:
+            self._reading.set()
 
     async def until_late(self, seconds: float) -> None:
         """Let a stretch of time pass, which is what a test of moments varies."""
@@ -223,7 +245,7 @@ async def driving(
     )
     drive = Drive(factory.create(context), tag, directory)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(drive.driver.run(), name="driver")
+        drive.running = running = tasks.create_task(drive.driver.run(), name="driver")
         tasks.create_task(drive.collect(), name="collect")
         try:
             yield drive

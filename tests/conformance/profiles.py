@@ -1,0 +1,93 @@
+"""What a driver has to be told so that it does what the suite wants. One profile for each driver.
+
+A driver that is to be held to the contract gets a profile here, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridle_core.observations import Message, Observation, ResumeMode, Text, ToolOutput
+from bridle_host.drivers.base import DriverFactory
+from bridle_host.drivers.registry import factories
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Inputs for one driver.
+
+    say(word): a turn that says the word. busy: a turn that says "begun" and would go on for minutes
+    and, if it were not stopped, say "never". ignoring: the same, deaf to an interrupt. children(n):
+    processes `sleep n` in the background, in a session of its own and as a daemon; then busy or
+    not. flood: says without end. dies: ends the agent in the turn, unasked. quits: the agent ends
+    itself, on purpose. remember and recall(): something for a resume, said again as "remembered".
+    """
+
+    factory: DriverFactory
+    say: Callable[[str], str]
+    busy: str
+    ignoring: str
+    children: Callable[[int, bool], str]
+    flood: str
+    dies: str
+    quits: str
+    remember: str
+    recall: str
+    #: How AUTO resumes.
+    resumes: ResumeMode
+
+    @property
+    def name(self) -> str:
+        return self.factory.name
+
+
+def _shell_children(seconds: int, busy: bool) -> str:
+    forks = f"sleep {seconds} & setsid sleep {seconds} & (setsid sleep {seconds} &);"
+    return forks + (" echo begun; sleep 600; echo never" if busy else "")
+
+
+def _scripted_children(seconds: int, busy: bool) -> str:
+    forks = "; ".join(f"fork as={kind} {seconds}" for kind in ("child", "session", "daemon"))
+    return forks + ("; say begun; sleep 600; say never" if busy else "")
+
+
+PROFILES = (
+    Profile(
+        factory=factories()["shell"],
+        say=lambda word: f"echo {word}",
+        busy="echo begun; sleep 600; echo never",
+        ignoring="trap '' INT; echo begun; while :; do :; done",
+        children=_shell_children,
+        flood="yes begun",
+        dies="echo begun; kill -9 $$",
+        quits="exit 0",
+        remember="export WORD=remembered",
+        recall="echo $WORD",
+        resumes=ResumeMode.SEEDED,
+    ),
+    Profile(
+        factory=factories()["scripted"],
+        say=lambda word: f"say {word}",
+        busy="say begun; sleep 600; say never",
+        ignoring="ignore interrupt; say begun; sleep 600",
+        children=_scripted_children,
+        flood="tool begun; flood as=tool piece=65536 1000000000000",
+        dies="say begun; die signal=KILL",
+        quits="quit",
+        remember="remember word remembered",
+        recall="recall word",
+        resumes=ResumeMode.NATIVE,
+    ),
+)
+
+
+def words(seen: list[Observation]) -> str:
+    """All that was said, whichever way a driver says it."""
+    said = []
+    for observation in seen:
+        if isinstance(observation, ToolOutput):
+            said.append(observation.data.decode("utf-8", "replace"))
+        elif isinstance(observation, Message):
+            said += [piece.text for piece in observation.content if isinstance(piece, Text)]
+    return "".join(said)
