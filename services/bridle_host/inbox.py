@@ -12,7 +12,18 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from bridle_core.commands import Command
-from bridle_core.observations import Message, MessageText, Observation, Thought, ToolOutput
+from bridle_core.observations import (
+    Message,
+    MessageText,
+    Note,
+    Observation,
+    Plan,
+    Thought,
+    ToolEnded,
+    ToolOutput,
+    ToolStarted,
+    Usage,
+)
 
 #: Commands that wait for one actor. More than any person gives; programs that do wait in the link.
 COMMANDS = 256
@@ -23,6 +34,9 @@ BATCH = 512
 #: journal's reserve, and sixty-four sessions' waiting ones beside the memory.
 BYTES = 1024 * 1024
 BATCH_BYTES = 256 * 1024
+
+#: What an agent can tell without end; all else moves its session's life on.
+BULK = (Message, MessageText, Note, Plan, Thought, ToolEnded, ToolOutput, ToolStarted, Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +139,13 @@ class Inbox:
         self._room.set()
         return taken
 
-    def observations(self) -> list[Observation]:
-        """The oldest: one batch."""
+    def observations(self, *, bulk: bool = True) -> list[Observation]:
+        """The oldest: one batch. Without `bulk` only those before the first that is bulk."""
         taken: list[Observation] = []
         size = 0
         while self._observations and len(taken) < BATCH and size < BATCH_BYTES:
+            if not bulk and isinstance(self._observations[0][0], BULK):
+                break
             observation, bytes_ = self._observations.popleft()
             taken.append(observation)
             size += bytes_
@@ -144,10 +160,11 @@ class Inbox:
             return self._news.popleft()
         return None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether observations or news wait."""
-        return bool(self._observations or self._news)
+    def ready(self, *, bulk: bool = True) -> bool:
+        """Whether there is an observation that could be taken, or news."""
+        if self._observations:
+            return bulk or not isinstance(self._observations[0][0], BULK)
+        return bool(self._news)
 
 
 def _size(observation: Observation) -> int:

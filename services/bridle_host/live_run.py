@@ -51,6 +51,9 @@ log = logging.getLogger("bridle.host.live_run")
 #: The largest state of a driver that is kept, in bytes.
 DRIVER_STATE = 256 * 1024
 
+#: Seconds for which an agent was not read, from which on the log tells of it.
+TOLD_PRESSURE = 1.0
+
 LiveText = Callable[[host_pb.LiveTextPiece], None]
 
 
@@ -160,7 +163,7 @@ class LiveRun:
             # What the turn put out before somebody wanted its end need not wait any more.
             self._journal.look_again()
         if self._may_read():
-            for observation in inbox.observations():
+            for observation in inbox.observations(bulk=self._has_room()):
                 effects += machine.observe(observation, now)
             match inbox.news():
                 case Gone(swept):
@@ -176,7 +179,7 @@ class LiveRun:
 
     async def _wait(self) -> None:
         """Returns when there is something to do."""
-        if self._inbox.waiting and self._may_read():
+        if self._may_read() and self._inbox.ready(bulk=self._has_room()):
             # Let the others in: a flood of output must not be all that the loop does.
             await asyncio.sleep(0)
             return
@@ -189,19 +192,24 @@ class LiveRun:
 
     def _may_read(self) -> bool:
         """Whether the driver's observations can be taken: what they cause can be written."""
-        if self._output is not None and not self._output.done():
-            return False
-        if self._calls.many:
-            return False
-        if self._journal.pressed and not self.machine.hurried:
-            if self._room is None or self._room.done():
-                self._room = self._group.create_task(self._await_room())
-            return False
-        return True
+        return (self._output is None or self._output.done()) and not self._calls.many
+
+    def _has_room(self) -> bool:
+        """Whether that holds for output too: the journal's reserve is for what moves on a life."""
+        if not self._journal.pressed or self.machine.hurried:
+            return True
+        if self._room is None or self._room.done():
+            self._room = self._group.create_task(self._await_room())
+        return False
 
     async def _await_room(self) -> None:
+        begin = self._loop.time()
         await self._journal.wait_for_room()
         self._inbox.wake.set()
+        lasted = self._loop.time() - begin
+        if lasted >= TOLD_PRESSURE:
+            text = f"the host's journal was full: the agent was not read for {lasted:.0f} s"
+            await self._inbox.put_observation(Note(NoteKind.BACKPRESSURE, text))
 
     def _apply(self, queued: Queued, now: float) -> list[Effect]:
         command = queued.command

@@ -11,9 +11,12 @@ from bridle_core.observations import (
     Note,
     NoteKind,
     Observation,
+    StopReason,
     Text,
     Thought,
     ToolOutput,
+    TurnBegan,
+    TurnOver,
 )
 from bridle_host.inbox import BATCH, BYTES, COMMANDS, OBSERVATIONS, Broken, Gone, Inbox, Queued
 from tests.bridle_host.journal_support import settle
@@ -69,7 +72,20 @@ async def test_observations_come_in_batches() -> None:
     for _ in range(OBSERVATIONS):
         await inbox.put_observation(SMALL)
     assert len(inbox.observations()) == BATCH
-    assert inbox.waiting
+    assert inbox.ready()
+
+
+async def test_what_moves_a_life_on_is_taken_up_to_what_an_agent_can_tell_without_end() -> None:
+    inbox = Inbox()
+    for observation in (TurnBegan(1), SMALL, TurnOver(StopReason.COMPLETED)):
+        await inbox.put_observation(observation)
+    inbox.put_news(Gone(0))
+    assert inbox.ready(bulk=False)
+    assert inbox.observations(bulk=False) == [TurnBegan(1)]
+    assert not inbox.ready(bulk=False)
+    assert inbox.observations(bulk=False) == []
+    assert len(inbox.observations()) == 2
+    assert inbox.ready(bulk=False)
 
 
 async def test_too_many_observations_wait() -> None:
@@ -118,6 +134,6 @@ async def test_news_stand_behind_the_observations_before_them() -> None:
     inbox.put_news(Broken("x"))
     assert inbox.news() is None
     inbox.observations()
-    assert inbox.waiting
+    assert inbox.ready()
     assert [inbox.news(), inbox.news(), inbox.news()] == [Gone(1), Broken("x"), None]
-    assert not inbox.waiting
+    assert not inbox.ready()

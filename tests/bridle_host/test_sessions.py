@@ -495,13 +495,15 @@ async def test_when_there_is_room_again_the_output_goes_on(tmp_path: Path) -> No
 
 
 async def test_a_journal_that_is_full_lets_no_output_in_until_control_has_taken_some(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bridle_host.live_run.TOLD_PRESSURE", 0.0)
     factory = FakeFactory()
     sizes = {"cap_bytes": 100, "reserve_bytes": 1_000_000}
     async with hosting(tmp_path, {FAKE: factory}, journal=sizes) as host:
         driver = await up(host, factory)
         await host.outcome(await host.send("x"))
+        # The life of the session goes on in the reserve.
         assert host.journal.pressed
         driver.tell(ToolStarted("t", "bash"), ToolOutput("t", b"x"))
         answered = await host.command(update=host_pb.UpdatePolicy())
@@ -509,6 +511,9 @@ async def test_a_journal_that_is_full_lets_no_output_in_until_control_has_taken_
         assert "tool_call_started" not in await host.kinds()
         host.journal.acknowledge(host.journal.last_sequence)
         assert (await host.event("tool_call_started")).tool == "bash"
+        host.journal.acknowledge(host.journal.last_sequence)
+        note = await host.event("diagnostic")
+        assert note.kind == event_pb2.DIAGNOSTIC_KIND_BACKPRESSURE
 
 
 # --- identity -----------------------------------------------------------------------------------
