@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,45 @@ async def test_a_flood_of_output_does_not_hold_an_interrupt(
         await until(lambda: len(host.journal.answers(interrupt)) == 2)
         assert clock() - begin < 5.0
         await host.in_order()
+
+
+DYING_HOST = """
+import asyncio, sys
+from pathlib import Path
+from bridle_host.drivers.registry import factories
+from tests.bridle_host.sessions_support import hosting, strongest
+
+async def main():
+    async with hosting(Path(sys.argv[1]), factories(), containment=strongest()) as host:
+        await host.start(agent="shell")
+        await host.send("setsid sleep 1000 & sleep 1000")
+        await host.event("tool_call_started")
+        await host.send("echo never")
+        await host.answer(await host.interrupt(grace={"seconds": 100}, turn=9))
+        print("busy", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_host_that_was_killed_is_followed_by_one_that_ends_its_runs(
+    tmp_path: Path, containment: Containment
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", DYING_HOST, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"busy\n"
+    process.kill()
+    await process.wait()
+    async with hosting(tmp_path, factories(), containment=containment) as host:
+        assert marked(SESSION) == []
+        (await host.in_order()).finish()
+        ended = await host.event("session_ended")
+        assert ended.phase == session_pb2.PHASE_FAILED
+        assert ended.reason == session_pb2.END_REASON_HOST_STOPPED
+        assert (await host.event("turn_ended")).stop_reason == event_pb2.STOP_REASON_AGENT_LOST
+        assert (await host.event("tool_call_ended")).status == event_pb2.TOOL_CALL_STATUS_CANCELLED
+        assert "input_cancelled" not in await host.kinds()
+        assert not list((tmp_path / "runs").glob("*"))
