@@ -78,6 +78,11 @@ class Commands:
 
     # ------------------------------------------------------------ waiting
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a command."""
+        return sum(len(waiters) for waiters in self._waiters.values())
+
     def now(self) -> float:
         """Seconds of the clock that budgets are measured with."""
         return self._clock.now()

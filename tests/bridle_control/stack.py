@@ -246,6 +246,18 @@ class Stack:
         while not condition():  # noqa: ASYNC110 (what is waited for is others' inner state)
             await asyncio.sleep(0.002)
 
+    async def lose_patience(self, calls: int = 1) -> None:
+        """So many calls wait for a host; their time runs out."""
+        await self.until(lambda: self.commands.waiting == calls)
+        self.clock.advance(5.0)
+
+    async def pass_time(self, host: FakeHost, seconds: float) -> None:
+        """Lets time pass in steps in which the host is heard, as it would be."""
+        end = self.clock.now() + seconds
+        while self.clock.now() < end:
+            self.clock.advance(min(5.0, end - self.clock.now()))
+            await self.until(lambda: (self.links.silence(host.host_id) or 0.0) < 5.0)
+
     async def eventually(self, read: Callable[[], Any], wanted: object) -> None:
         """Waits until a read of control gives what is wanted."""
         while await read() != wanted:  # noqa: ASYNC110

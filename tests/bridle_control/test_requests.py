@@ -115,13 +115,14 @@ async def test_a_call_answers_in_time_before_its_own_deadline(stack: Stack) -> N
     host = await stack.host()
     session = await stack.start(host)
     request = pb.SendRequest(session=ref(session), content=[text("a")])
-    call = stack.sessions.Send(request, metadata=stack.admin, timeout=2.0)
+    call = stack.sessions.Send(request, metadata=stack.admin, timeout=4.0)
     await host.command("deliver")
-    # The call waits 1.8 s of the test's clock: 2 s less a tenth.
-    stack.clock.advance(1.75)
-    await asyncio.sleep(0.02)
-    assert not call.done()
-    stack.clock.advance(0.06)
+    await stack.until(lambda: stack.commands.waiting == 1)
+    # It waits 3.6 s of the test's clock (4 s less a tenth), less what it took to come here.
+    stack.clock.advance(2.0)
+    assert phase(await stack.session(session.session_id)) == "IDLE"
+    assert stack.commands.waiting == 1
+    stack.clock.advance(1.61)
     assert outcome((await call).receipt) == ("PENDING", "PENDING_HOST")
 
 
@@ -136,7 +137,7 @@ async def test_get_command_waits_for_the_outcome_and_finds_it_by_request_id(stac
     await call
     ask = pb.GetCommandRequest(request_id=request_id.upper(), wait={"seconds": 3600})
     wait = stack.sessions.GetCommand(ask, metadata=stack.admin)
-    await asyncio.sleep(0.02)
+    await stack.until(lambda: stack.commands.waiting == 1)
     assert not wait.done()
     host.over(session.session_id, 1)
     assert outcome((await wait).receipt) == ("RAN", "DONE")
@@ -215,7 +216,7 @@ async def test_an_interrupt_that_is_not_answered_in_time_is_withdrawn(stack: Sta
     request = interrupt(session, request_id=stack.new_id())
     call = asyncio.ensure_future(fails(stack.sessions.Interrupt(request, metadata=stack.admin)))
     command = await host.command("interrupt")
-    stack.clock.advance(5.0)
+    await stack.lose_patience()
     failure = await call
     assert (failure.reason, failure.code) == ("HOST_UNREACHABLE", grpc.StatusCode.UNAVAILABLE)
     await host.until(lambda: host.withdrawn == [command.command_id])
@@ -259,7 +260,7 @@ async def test_an_interrupt_to_a_host_that_is_away_names_the_turn_that_is_known(
     await host.drop()
     await stack.until(lambda: not stack.links.is_live(host.host_id))
     call = asyncio.ensure_future(stack.sessions.Interrupt(interrupt(session), metadata=stack.admin))
-    await asyncio.sleep(0.05)
+    await stack.until(lambda: stack.commands.waiting == 1)
     await host.connect()
     command = await host.command("interrupt")
     assert command.interrupt.turn == 1
@@ -414,8 +415,7 @@ async def test_a_run_whose_host_is_away_is_given_up_by_force_alone(stack: Stack)
     kept = asyncio.ensure_future(
         send(stack, pb.SendRequest(session=ref(session), content=[text("later")]))
     )
-    await asyncio.sleep(0.05)
-    stack.clock.advance(5.0)
+    await stack.lose_patience()
     later = await kept
     plain = pb.ResumeRequest(session=ref(session), host="new")
     assert (await fails(stack.sessions.Resume(plain, metadata=stack.admin))).reason == (

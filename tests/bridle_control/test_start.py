@@ -91,7 +91,7 @@ async def test_a_start_without_an_answer_is_pending_and_goes_on_by_itself(stack:
     request = stack.start_request()
     call = asyncio.ensure_future(stack.sessions.StartSession(request, metadata=stack.admin))
     start = await host.command("start")
-    stack.clock.advance(5.0)
+    await stack.lose_patience()
     answer = await call
     assert outcome(answer.receipt) == ("PENDING", "PENDING_HOST")
     assert phase(answer.session) == "STARTING"

@@ -328,10 +328,14 @@ async def test_an_interrupt_of_a_tree_is_withdrawn_where_it_was_not_answered(
         tree["left"].session_id,
     )
     host.answer(left, RAN, receipt_pb2.OUTCOME_REASON_NO_TURN)
-    await host.synced()
-    await asyncio.sleep(0.02)
-    stack.clock.advance(5.0)
+    # (The root's answer is there, the leaf's is still waited for.)
+    await stack.eventually(lambda: waits_for(stack, left.command_id), False)
+    await stack.lose_patience()
     answer = await call
     assert outcome(answer.receipt) == ("RAN", "NO_TURN")
     assert [outcome(each) for each in answer.children] == [("NOT_RUN", "EXPIRED")]
     await host.until(lambda: host.withdrawn == [leaf.command_id])
+
+
+async def waits_for(stack: Stack, command_id: str) -> bool:
+    return outcome(await stack.command(command_id))[0] == "PENDING"

@@ -192,7 +192,7 @@ async def test_a_send_to_a_host_that_is_away_waits_and_is_delivered_when_it_is_b
     await stack.until(lambda: not stack.links.is_live(host.host_id))
     calls = [asyncio.ensure_future(ask(stack, "Send", session)) for _ in range(3)]
     await stack.eventually(lambda: waiting(stack, session), 3)
-    stack.clock.advance(5.0)
+    await stack.lose_patience(3)
     receipts = [(await call).receipt for call in calls]
     assert {outcome(receipt) for receipt in receipts} == {("PENDING", "PENDING_HOST")}
     await host.connect()
@@ -268,11 +268,10 @@ async def test_an_input_that_expires_before_any_host_had_it_is_cancelled(stack: 
     request.time_to_live.seconds = 30
     call = asyncio.ensure_future(stack.sessions.Send(request, metadata=stack.admin))
     await stack.eventually(lambda: waiting(stack, session), 1)
-    stack.clock.advance(5.0)
+    await stack.lose_patience()
     receipt = (await call).receipt
     stack.clock.advance(30.0)
-    done = await stack.command(receipt.command_id, wait=60)
-    assert outcome(done) == ("NOT_RUN", "EXPIRED")
+    await stack.eventually(lambda: outcome_later(stack, receipt.command_id), ("NOT_RUN", "EXPIRED"))
     assert (await stack.kinds(session.session_id))[-1] in ("input_cancelled", "host_lost")
     await host.connect()
     assert not [command for command in host.commands if command.HasField("deliver")]
@@ -287,7 +286,7 @@ async def test_an_input_that_a_host_may_have_had_is_the_hosts_to_expire(stack: S
     deliver = await host.command("deliver")
     assert deliver.deliver.time_to_live.ToSeconds() in (29, 30)
     await host.drop()
-    stack.clock.advance(5.0)
+    await stack.lose_patience()
     receipt = (await call).receipt
     stack.clock.advance(60.0)
     assert outcome(await stack.command(receipt.command_id)) == ("PENDING", "PENDING_HOST")
@@ -319,6 +318,12 @@ async def test_a_host_that_refuses_an_input_has_it_cancelled(stack: Stack) -> No
     assert (await call).reason == "SESSION_ENDING"
     assert (await stack.session(session.session_id)).inputs_waiting == 0
     assert (await stack.kinds(session.session_id))[-1] == "input_cancelled"
+
+
+async def outcome_later(stack: Stack, command_id: str) -> tuple[str, str]:
+    """The outcome a second later."""
+    stack.clock.advance(1.0)
+    return outcome(await stack.command(command_id))
 
 
 # ---------------------------------------------------------------- CancelInput
@@ -373,6 +378,16 @@ async def test_control_cancels_by_itself_what_a_failed_run_left_waiting(stack: S
     request = pb.CancelInputRequest(session=ref(session), input_id=receipt.input_id)
     answer = await stack.sessions.CancelInput(request, metadata=stack.admin)
     assert outcome(answer.receipt) == ("RAN", "INPUT_CANCELLED")
+    assert outcome(await stack.command(receipt.command_id)) == ("NOT_RUN", "CANCELLED")
+
+
+async def test_what_waited_in_a_session_that_is_deleted_is_cancelled(stack: Stack) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    receipt, _ = await stack.send(host, session)
+    host.over(session.session_id, 1, "FAILED", "AGENT_LOST")
+    await host.synced()
+    await ask(stack, "DeleteSession", session)
     assert outcome(await stack.command(receipt.command_id)) == ("NOT_RUN", "CANCELLED")
 
 
@@ -480,19 +495,14 @@ async def test_a_stop_stays_in_force_for_a_day_where_the_host_is_away(stack: Sta
     await host.drop()
     await stack.until(lambda: not stack.links.is_live(host.host_id))
     call = asyncio.ensure_future(ask(stack, "Stop", session))
-    await asyncio.sleep(0.05)
-    stack.clock.advance(5.0)
+    await stack.lose_patience()
     receipt = (await call).receipt
     assert outcome(receipt) == ("PENDING", "PENDING_HOST")
     stack.clock.advance(23 * 3600)
     assert outcome(await stack.command(receipt.command_id)) == ("PENDING", "PENDING_HOST")
     stack.clock.advance(3600)
 
-    async def later() -> tuple[str, str]:
-        stack.clock.advance(1.0)
-        return outcome(await stack.command(receipt.command_id))
-
-    await stack.eventually(later, ("NOT_RUN", "EXPIRED"))
+    await stack.eventually(lambda: outcome_later(stack, receipt.command_id), ("NOT_RUN", "EXPIRED"))
 
 
 async def test_commands_that_are_open_at_a_runs_end_are_closed_by_it(stack: Stack) -> None:

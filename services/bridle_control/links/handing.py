@@ -17,7 +17,7 @@ from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import receipt_pb2
 from bridle_control.links.welcome import fence
 from bridle_control.render import principal_of
-from bridle_control.store.api import CommandRow, CommandState, Store, Tx
+from bridle_control.store.api import CommandRow, CommandState, ReadTx, Store, Tx
 from bridle_control.tokens import mint_session_token, session_token_is_due
 
 #: Rows that were told of and are not out; beyond it they are read again, a page at a time.
@@ -139,21 +139,28 @@ def fresh_token(tx: Tx, session_id: str, run: int) -> wire.SessionToken | None:
     return made
 
 
-def due_tokens(tx: Tx, host_id: str, epoch: int) -> list[wire.SessionToken]:
+async def due_tokens(store: Store, host_id: str, epoch: int) -> list[wire.SessionToken]:
     """Fresh tokens for the sessions of a host whose newest one has lived long enough."""
+    due = await store.read(lambda tx: _due(tx, host_id))
+    return await store.write(lambda tx: _refresh(tx, host_id, epoch, due)) if due else []
+
+
+def _due(tx: ReadTx, host_id: str) -> list[tuple[str, int]]:
+    """The runs that need one. (A start brings its own with it.)"""
+    return [
+        (row.session_id, row.run)
+        for row in tx.live_sessions_of_host(host_id)
+        if not tx.has_open_command(row.session_id, row.run, sorted(_STARTS))
+        and session_token_is_due(tx, row.session_id, row.run)
+    ]
+
+
+def _refresh(
+    tx: Tx, host_id: str, epoch: int, due: Sequence[tuple[str, int]]
+) -> list[wire.SessionToken]:
     fence(tx, host_id, epoch)
-    made = []
-    for row in tx.live_sessions_of_host(host_id):
-        # A start brings its own token with it.
-        starting = any(
-            command.verb in _STARTS and command.run == row.run
-            for command in tx.open_commands(row.session_id)
-        )
-        if not starting and session_token_is_due(tx, row.session_id, row.run):
-            token = fresh_token(tx, row.session_id, row.run)
-            if token is not None:
-                made.append(token)
-    return made
+    made = (fresh_token(tx, session_id, run) for session_id, run in due)
+    return [token for token in made if token is not None]
 
 
 def _to_command(row: CommandRow, token: wire.SessionToken | None, now_ns: int) -> wire.Command:

@@ -72,6 +72,11 @@ class Links:
         """The ids of all hosts that can be reached."""
         return frozenset(host for host, stream in self._streams.items() if stream.ready)
 
+    def silence(self, host_id: str) -> float | None:
+        """Seconds since the host was heard last; None where its link is down."""
+        stream = self._streams.get(host_id)
+        return None if stream is None else stream.silence()
+
     def withdraw(self, host_id: str, command_id: str) -> None:
         """Tells the host not to do a command that it may not have begun."""
         stream = self._streams.get(host_id)

@@ -133,6 +133,10 @@ class HostStream:
             self.ready = False
             self._gone.set()
 
+    def silence(self) -> float:
+        """Seconds since the host was heard last."""
+        return self._clock.now() - self._machine.last_heard()
+
     def hint(self, rows: Sequence[CommandRow]) -> None:
         """A commit brought these commands for the host, in order."""
         if self._outgoing is not None:
@@ -309,8 +313,7 @@ class HostStream:
 
     async def _refresh_tokens(self, context: Context) -> None:
         self._tokens_due = self._clock.now() + _TOKENS_EVERY
-        tokens = await self._store.write(lambda tx: due_tokens(tx, self.host_id, self.epoch))
-        for token in tokens:
+        for token in await due_tokens(self._store, self.host_id, self.epoch):
             await self._put(context, wire.ConnectResponse(session_token=token))
 
     # ------------------------------------------------------------ watchman

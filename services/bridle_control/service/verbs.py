@@ -7,7 +7,7 @@ from dataclasses import replace
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2, session_service_pb2
 from bridle_control import caller as callers
-from bridle_control import tree
+from bridle_control import outcomes, tree
 from bridle_control.caller import Caller, session_of
 from bridle_control.decisions import Verdict
 from bridle_control.filters import invalid
@@ -114,6 +114,7 @@ class OtherVerbs(Verbs):
             command = tx.insert_command(
                 new_command(tx, key, verb=verb, outcome=ran(tx.now), session_id=row.session_id)
             )
+            _forget_open(tx, row)
             tx.delete_session(row.session_id)
             return command
 
@@ -144,6 +145,14 @@ def _command(
         action=action.SerializeToString(deterministic=True),
     )
     return insert(tx, command, live=reach.has(row.host_id))
+
+
+def _forget_open(tx: Tx, row: SessionRow) -> None:
+    """Decides the receipts of what a failed run left waiting: it goes with the session."""
+    for open_still in tx.open_commands(row.session_id):
+        cancelled = receipt_pb2.OUTCOME_REASON_CANCELLED
+        outcome = outcomes.decided(tx.now, outcomes.NOT_RUN, cancelled)
+        tx.update_command(outcomes.settle(open_still, outcome))
 
 
 def _check_approval(tx: Tx, row: SessionRow, approval_id: str) -> None:
