@@ -93,7 +93,7 @@ class Turns(Approvals):
             self._consume(item, self._turn.number, steered=True, confirmed=True)
 
     def _on_turn_over(self, observation: TurnOver) -> None:
-        if self._turn is None and self._handed is not None:
+        if self._turn is None and self._handed is not None and self._up:
             # The agent was so quick that its driver saw the end only.
             self._begin_handed(self._handed, confirmed=True)
         if self._turn is None:

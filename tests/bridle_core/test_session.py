@@ -379,6 +379,11 @@ def test_what_the_killed_agent_never_read_goes_to_the_next_once() -> None:
     assert run.events(TurnStarted)[-1].input_ids == ("next",)
 
 
+def test_no_turn_is_over_while_no_agent_is_there() -> None:
+    run = carried()
+    assert run.see(TurnOver(StopReason.COMPLETED), TurnBegan(run.label)) == []
+
+
 def test_what_no_agent_ever_read_is_kept_for_a_resume() -> None:
     run = carried()
     run.see(StartFailed("no more"))

@@ -355,5 +355,5 @@ class SessionMachine(RuleBasedStateMachine):
                 assert self.delivered.get(command_id) in waiting
 
 
-SessionMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+SessionMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 TestSessionModel = SessionMachine.TestCase
