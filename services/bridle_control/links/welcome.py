@@ -43,14 +43,18 @@ class Reconciled:
     missing: Mapping[str, int]
 
 
-def fence(tx: ReadTx, host_id: str, epoch: int) -> HostRow:
-    """The host's row, if this epoch is its current one. Raises EPOCH_FENCED, TOKEN_REVOKED."""
-    host = tx.host(host_id)
-    if host is None:
-        raise BridleError(Reason.TOKEN_REVOKED, "this host was removed")
-    if host.epoch != epoch:
-        raise fenced(host.epoch)
-    return host
+def fence(tx: ReadTx, host_id: str, epoch: int) -> None:
+    """Raises EPOCH_FENCED unless this epoch is the host's current one, TOKEN_REVOKED without it."""
+    current = tx.host_epoch(host_id)
+    if current is None:
+        raise removed()
+    if current != epoch:
+        raise fenced(current)
+
+
+def removed() -> BridleError:
+    """What a host is told that was removed."""
+    return BridleError(Reason.TOKEN_REVOKED, "this host was removed")
 
 
 def fenced(epoch: int) -> BridleError:
@@ -67,7 +71,7 @@ def accept(tx: Tx, host_id: str, hello: wire.Hello) -> Accepted:
     epoch = tx.bump_epoch(host_id, hello.incarnation)
     host = tx.host(host_id)
     if host is None:
-        raise BridleError(Reason.TOKEN_REVOKED, "this host was removed")
+        raise removed()
     host = replace(
         host,
         boot_id=hello.boot_id,
@@ -113,7 +117,8 @@ def reconcile(
     sessions: Mapping[str, wire.LiveSession],
 ) -> Reconciled:
     """Compares what the host has with what the rows say, and writes HostReturned."""
-    host = fence(tx, accepted.host.host_id, accepted.epoch)
+    fence(tx, accepted.host.host_id, accepted.epoch)
+    host = tx.host(accepted.host.host_id) or accepted.host
     projection = Projection(tx)
     kill = [
         (live.session_id, live.run)

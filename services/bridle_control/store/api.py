@@ -439,6 +439,9 @@ class ReadTx(Protocol):
 
     # -- hosts
     def host(self, host_id: str) -> HostRow | None: ...
+    def host_epoch(self, host_id: str) -> int | None:
+        """The host's current epoch, without the rest of its row."""
+
     def host_by_name(self, workspace: str, name: str) -> HostRow | None: ...
     def hosts(self, workspace: str | None) -> list[HostRow]:
         """Of one workspace or of all, by name."""

@@ -76,6 +76,10 @@ class HostReads(ReadBase):
             rows = self._all(f"{_HOSTS} WHERE workspace = ? ORDER BY name", (workspace,))
         return [_host(row) for row in rows]
 
+    def host_epoch(self, host_id: str) -> int | None:
+        row = self._one("SELECT epoch FROM hosts WHERE host_id = ?", (host_id,))
+        return None if row is None else int(row[0])
+
     def journal(self, host_id: str, journal_id: str) -> JournalRow | None:
         row = self._one(f"{_JOURNALS} WHERE host_id = ? AND journal_id = ?", (host_id, journal_id))
         return row and JournalRow(*row)
@@ -112,14 +116,14 @@ class HostWrites(HostReads, IdentityWrites):
         return int(row[0])
 
     def set_journal(self, host_id: str, journal_id: str, high_water: int) -> None:
-        known = self.journal(host_id, journal_id)
-        if known is None:
-            columns = ("host_id", "journal_id", "high_water", "create_time")
-            self._insert("journals", columns, (host_id, journal_id, high_water, self.now))
-            return
-        if high_water < known.high_water:
-            raise StoreFaultError("journals: the high-water mark never falls")
-        self._run(
-            "UPDATE journals SET high_water = ? WHERE host_id = ? AND journal_id = ?",
+        moved = self._run(
+            "UPDATE journals SET high_water = ?1"
+            " WHERE host_id = ?2 AND journal_id = ?3 AND high_water <= ?1",
             (high_water, host_id, journal_id),
         )
+        if moved:
+            return
+        if self.journal(host_id, journal_id) is not None:
+            raise StoreFaultError("journals: the high-water mark never falls")
+        columns = ("host_id", "journal_id", "high_water", "create_time")
+        self._insert("journals", columns, (host_id, journal_id, high_water, self.now))

@@ -17,6 +17,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,8 +84,12 @@ class Writer:
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MAX_WAITING)
-        # Bounded by the slots: a job has one from before it is put until it is answered.
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        # What came in this round of the loop, and is handed in at its end: the thread is woken once
+        # for all of it, and it makes one group. Both are bounded by the slots: a job has one from
+        # before it is put until it is answered.
+        self._coming: list[Job] = []
+        self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()  # the writer's thread alone
         self._closed = False
         self._failed = False  # only the writer's thread sets it
         self._now = 0
@@ -101,13 +106,21 @@ class Writer:
             self._slots.release()
             raise shutting_down()
         job = Job(fn, self._loop.create_future(), urgent)
-        self._queue.put(job)
+        if not self._coming:
+            self._loop.call_soon(self._hand_in)
+        self._coming.append(job)
         return await job.future
+
+    def _hand_in(self) -> None:
+        if self._coming:
+            self._queue.put(self._coming)
+            self._coming = []
 
     async def close(self) -> None:
         """Lets what was handed in finish, then ends the thread and closes the connection."""
         if not self._closed:
             self._closed = True
+            self._hand_in()
             self._queue.put(None)
         await self._ended.wait()
         self._thread.join()
@@ -128,7 +141,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while (job := self._queue.get()) is not None:
+            while (job := self._first()) is not None:
                 group = [job]
                 changes = None if self._failed else self._commit(group)
                 if self._failed:
@@ -143,6 +156,15 @@ class Writer:
         # A closed loop means that nobody is left who could be told.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *args)
+
+    def _first(self) -> Job | None:
+        """Waits for the next job; None for the end."""
+        if not self._waiting:
+            jobs = self._queue.get()
+            if jobs is None:
+                return None
+            self._waiting.extend(jobs)
+        return self._waiting.popleft()
 
     def _commit(self, group: list[Job]) -> Changes | None:
         """Runs the first job and all that wait behind it as one transaction."""
@@ -162,10 +184,12 @@ class Writer:
         changes = ChangeSet()
         self._execute("BEGIN IMMEDIATE")
         job: Job | None = group[0]
+        alone = True  # nothing is written yet
         while job is not None:
             if not job.future.cancelled():
                 if job.urgent or has_room:
-                    self._attempt(job, changes)
+                    self._attempt(job, changes, alone=alone)
+                    alone = alone and job.error is not None
                 else:
                     job.error = store_full()
             job = self._next(group, changes)
@@ -178,19 +202,24 @@ class Writer:
         """The next job of this group, or None when the group is complete."""
         if len(group) >= MAX_GROUP or changes.size >= MAX_GROUP_BYTES:
             return None
-        try:
-            job = self._queue.get_nowait()
-        except queue.Empty:
-            return None
-        if job is None:
-            self._queue.put(None)  # the end comes after this group
-            return None
+        if not self._waiting:
+            try:
+                jobs = self._queue.get_nowait()
+            except queue.Empty:
+                return None
+            if jobs is None:
+                self._queue.put(None)  # the end comes after this group
+                return None
+            self._waiting.extend(jobs)
+        job = self._waiting.popleft()
         group.append(job)
         return job
 
-    def _attempt(self, job: Job, changes: ChangeSet) -> None:
-        """Runs one job in a savepoint. What it raises is its own, unless it is the disk's."""
-        self._execute("SAVEPOINT job")
+    def _attempt(self, job: Job, changes: ChangeSet, *, alone: bool) -> None:
+        """Runs one job so that it can be undone: in a savepoint, where something stands before it
+        in the transaction. What it raises is its own, unless it is the disk's."""
+        if not alone:
+            self._execute("SAVEPOINT job")
         self._now = max(self._now, self._clock())
         tx = SqliteTx(self._connection, self._now)
         try:
@@ -202,9 +231,13 @@ class Writer:
             job.error = error
         if job.error is None:
             changes.add(tx.changes)
+        elif alone:
+            self._execute("ROLLBACK")
+            self._execute("BEGIN IMMEDIATE")
         else:
             self._execute("ROLLBACK TO job")
-        self._execute("RELEASE job")
+        if not alone:
+            self._execute("RELEASE job")
 
     def _execute(self, statement: str) -> None:
         try:
