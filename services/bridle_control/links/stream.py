@@ -58,6 +58,10 @@ _TOKENS_EVERY = 60.0
 _INVENTORY_MAX = 100_000
 #: How long an end that was asked for may take until the host was told, in seconds.
 _FAREWELL = 1.0
+#: Entries that may wait for their acknowledgement, and how long it may be kept, in seconds. Nobody
+#: waits for one, and a message for each of a host's answers would cost as much as the answer.
+_ACK_ENTRIES = 500
+_ACK_AFTER = 0.02
 #: Commands that are taken at once.
 _PAGE = 256
 
@@ -103,8 +107,10 @@ class HostStream:
         # Handshake, withdrawals, farewell: at most one for each command that is open.
         self._outbox: deque[wire.ConnectResponse] = deque()
         self._beat: Beat | None = None
-        # The newest alone counts: (journal, sequence).
+        # The newest alone counts, (journal, sequence); the timer runs while it is kept.
         self._ack: tuple[str, int] | None = None
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._acknowledged = 0
         self._window = CommandWindow()
         self._outgoing: Outgoing | None = None
         self._tokens_due = clock.now()
@@ -131,6 +137,8 @@ class HostStream:
                 raise error from raised
         finally:
             self.ready = False
+            if self._ack_timer is not None:
+                self._ack_timer.cancel()
             self._gone.set()
 
     def silence(self) -> float:
@@ -255,8 +263,16 @@ class HostStream:
 
     def _committed(self, batch: Batch) -> None:
         self._ack = (batch.journal_id, batch.last)
+        if self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(_ACK_AFTER, self._ack_is_due)
+        was_full = not self._window.room
         for command_id in batch.answered:
             self._window.answered(command_id)
+        if was_full or batch.last - self._acknowledged >= _ACK_ENTRIES:
+            self._wake.set()
+
+    def _ack_is_due(self) -> None:
+        self._ack_timer = None
         self._wake.set()
 
     def _say(self, message: wire.ConnectResponse) -> None:
@@ -281,14 +297,20 @@ class HostStream:
                 await self._write_open(context)
 
     async def _write_open(self, context: Context) -> None:
-        if self._ack is not None:
+        if self._ack is not None and self._ack_wanted():
             (journal_id, sequence), self._ack = self._ack, None
+            self._acknowledged = sequence
             acknowledge = wire.Acknowledge(journal_id=journal_id, journal_sequence=sequence)
             await self._put(context, wire.ConnectResponse(acknowledge=acknowledge))
         if self.ready and self._outgoing is not None:
             await self._hand_over(context, self._outgoing)
         if self.ready and self._clock.now() >= self._tokens_due:
             await self._refresh_tokens(context)
+
+    def _ack_wanted(self) -> bool:
+        """Whether it was kept long enough, or stands for many entries."""
+        timer, count = self._ack_timer, 0 if self._ack is None else self._ack[1]
+        return timer is None or count - self._acknowledged >= _ACK_ENTRIES
 
     async def _put(self, context: Context, message: wire.ConnectResponse) -> None:
         self._machine.send(Kind(str(message.WhichOneof("message"))))
