@@ -95,6 +95,7 @@ FRAME_COST = 256
 FRAME_LIMIT = 16 * 1024 * 1024
 # How long a SIGKILL may take to be seen. Only uninterruptible sleep or foreign processes need more.
 KILL_LIMIT = 10.0
+SHELLS = frozenset({"bash", "sh", "dash", "ash", "busybox", "ksh", "mksh", "zsh"})
 # How long a forked child may go on with its parent's signal handlers and not be signalled, seconds:
 # of its own running, which is microseconds until a shell's child gets rid of them; and of its age.
 NEWBORN_RUNNING, NEWBORN_AGE = 0.005, 1.0
@@ -1234,6 +1235,27 @@ class Shim:
         reply["remaining"] = 0 if empty == 2 else max(1, len(found))
         reply["left"] = self.tree.describe(found)
 
+    def signal_young(self, found: list[Process], signum: int, signalled: dict[Key, bool]) -> bool:
+        """Signal those that have not heard it yet. True when some are too young to hear it."""
+        # A shell forgets a SIGINT if the command that it waits for ends well, and runs the next.
+        shells = {p.pid: p for p in found if p.key in signalled and p.name in SHELLS}
+        waiting = False
+        for process in found:
+            before = signalled.get(process.key)
+            if before is None and (len(signalled) >= 4096 or newborn(process, signum)):
+                send_signal(process, signal.SIGCONT)
+                waiting = True
+                continue
+            background = signum == signal.SIGINT and in_background(process.pid)
+            if before is None and (parent := shells.get(process.parent)) is not None:
+                send_signal(parent, signum)
+            if before is None or before < background or missed(process.pid, signum):
+                signalled[process.key] = background
+                send_signal(process, signal.SIGTERM if background else signum)
+                # A stopped process acts on a signal only once it is continued.
+                send_signal(process, signal.SIGCONT)
+        return waiting
+
     def interrupt(self, request: dict[str, Any], reply: dict[str, Any]) -> Pauses:
         """Signal, then kill, what was born since the mark. What is older lives on."""
         started = time.monotonic()
@@ -1266,40 +1288,26 @@ class Shim:
 
         signum = int(request["signal"])
         deadline = started + float(request["grace"])
-        pause = 0.05
-        found = young()
-        while found:
-            describe(found)
-            patience = time.monotonic() + pause
-            pause = min(pause * 2, 1.0)
-            for process in found:
-                before = signalled.get(process.key)
-                if before is None and (len(signalled) >= 4096 or newborn(process, signum)):
-                    send_signal(process, signal.SIGCONT)
-                    patience = time.monotonic() + 0.005
-                    continue
-                background = signum == signal.SIGINT and in_background(process.pid)
-                if before is None or before < background or missed(process.pid, signum):
-                    signalled[process.key] = background
-                    send_signal(process, signal.SIGTERM if background else signum)
-                    # A stopped process acts on a signal only once it is continued.
-                    send_signal(process, signal.SIGCONT)
-            if time.monotonic() >= deadline:
-                break
-            yield from self.until_gone({process.key for process in found}, min(patience, deadline))
-            found = young()
         killed: dict[Key, Process] = {}
+        found: list[Process] = []
+        pause = 0.05
         empty = 0
-        limit = time.monotonic() + INTERRUPT_KILL_LIMIT
-        while empty < 2 and time.monotonic() < limit:
-            orphans = self.kill_orphans(older)
+        while empty < 2 and time.monotonic() < deadline + INTERRUPT_KILL_LIMIT:
+            late = time.monotonic() >= deadline
             found = young()
+            orphans = self.kill_orphans(older) if late or not found else []
             if not found and not orphans:
                 empty += 1
                 continue
             empty = 0
             describe(found + orphans)
             killed.update((process.key, process) for process in orphans)
+            if not late:
+                waiting = self.signal_young(found, signum, signalled)
+                rest = time.monotonic() + (0.005 if waiting else pause)
+                pause = min(pause * 2, 1.0)
+                yield from self.until_gone({p.key for p in found}, min(rest, deadline))
+                continue
             for process in found:
                 if send_signal(process, signal.SIGKILL):
                     killed[process.key] = process
