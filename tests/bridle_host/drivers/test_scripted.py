@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -45,6 +46,7 @@ from bridle_core.observations import (
 from bridle_host.drivers.base import DriverContext, ResumeFrom
 from bridle_host.drivers.registry import factories
 from bridle_host.drivers.scripted import ScriptedFactory
+from bridle_host.drivers.scripted_agent import Agent
 from tests.support.driving import Drive, driving, eventually
 
 Agents = Callable[..., AbstractAsyncContextManager[Drive]]
@@ -669,3 +671,13 @@ async def test_what_is_said_beside_a_turn_belongs_to_none(agent: Drive) -> None:
     await play(agent, "say here")
     assert said(agent) == ["here"]
     assert agent.all(ToolStarted) == []
+
+
+# --- The documentation ---------------------------------------------------------------------------
+
+
+def test_every_step_is_documented() -> None:
+    text = Path(__file__).parents[3].joinpath("docs/drivers/scripted.md").read_text()
+    verbs = {name.removeprefix("do_") for name in vars(Agent) if name.startswith("do_")}
+    documented = set(re.findall(r"`([a-z_]+)(?=[ `])", text))
+    assert verbs <= documented, verbs - documented
