@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the service", argument_default=argparse.SUPPRESS)
     serve.add_argument("--config", type=Path, metavar="FILE", help="settings: these flags, as YAML")
     serve.add_argument("--store", type=Path, metavar="PATH", help="the store's directory")
-    serve.add_argument("--listen", metavar="HOST:PORT", help="default 127.0.0.1:7070; port 0: any")
+    serve.add_argument("--listen", metavar="HOST:PORT", help="default 127.0.0.1:7420; port 0: any")
     serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
     serve.add_argument(
@@ -66,15 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = vars(_parser().parse_args(arguments))
     command = chosen.pop("command")
     # Heavy imports come after the flags are known to be right.
-    from bridle_control.settings import SettingsError
+    from bridle_control.settings import ListenError, SettingsError
     from bridle_control.store.api import StoreOpenError
 
     try:
         return _init(**chosen) if command == "init" else _serve(chosen)
+    except (ListenError, StoreOpenError) as error:
+        return _complain(error, FAILURE)
     except SettingsError as error:
         return _complain(error, USAGE)
-    except StoreOpenError as error:
-        return _complain(error, FAILURE)
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -4,7 +4,7 @@
 
     # control.yaml: the flags by their names
     store: /var/lib/bridle
-    listen: 127.0.0.1:7070
+    listen: 127.0.0.1:7420
 
 Called by `__main__`. Everything that is wrong is a SettingsError of one line, before anything was
 opened.
@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 #: Where control listens unless it is told.
-DEFAULT_LISTEN = "127.0.0.1:7070"
+DEFAULT_LISTEN = "127.0.0.1:7420"
 
 
 class SettingsError(Exception):
     """Its text is one line, fit for the person who started control."""
+
+
+class ListenError(SettingsError):
+    """The settings are right, but the address can't be had on this machine now."""
 
 
 @dataclass(frozen=True, slots=True)

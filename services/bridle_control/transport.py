@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from bridle_control.interceptor import MESSAGE_MAX, TRANSPORT_MAX, Gate
-from bridle_control.settings import Address, Settings, SettingsError
+from bridle_control.settings import Address, ListenError, Settings, SettingsError
 
 #: Calls that are open at once, over all connections. An idle watch costs some 40 KB.
 CALLS_MAX = 8192
@@ -69,7 +69,7 @@ def bind(server: grpc.aio.Server, settings: Settings) -> Address:
             pair = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
             port = server.add_secure_port(str(address), grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
-        raise SettingsError(f"can't listen on {address}") from error
+        raise ListenError(f"can't listen on {address}") from error
     return Address(address.host, port)
 
 
@@ -90,11 +90,11 @@ def _check_certificate(settings: Settings) -> None:
 
 
 def _probe(address: Address) -> None:
-    """Raises SettingsError when the address can't be bound now."""
+    """Raises ListenError when the address can't be bound now."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise SettingsError(f"can't listen on {address}: no such address") from error
+        raise ListenError(f"can't listen on {address}: no such address") from error
     for family, kind, protocol, _, place in found:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,4 +102,4 @@ def _probe(address: Address) -> None:
                 probe.bind(place)
             except OSError as error:
                 text = (error.strerror or "it can't be bound").lower()
-                raise SettingsError(f"can't listen on {address}: {text}") from error
+                raise ListenError(f"can't listen on {address}: {text}") from error

@@ -133,8 +133,14 @@ def _is_database(path: Path) -> bool:
     return path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"
 
 
-@pytest.mark.parametrize("service", ["bridle-control", "bridle-host"])
-async def test_an_unknown_flag_is_a_usage_error(service: str) -> None:
-    result = await _run(service, "serve", "--no-such-flag")
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        ("bridle-control", ("--store", "/nowhere")),
+        ("bridle-host", ("--control", "127.0.0.1:1", "--state", "/nowhere")),
+    ],
+)
+async def test_an_unknown_flag_is_a_usage_error(service: str, words: tuple[str, ...]) -> None:
+    result = await _run(service, "serve", *words, "--no-such-flag")
     assert result.code == 2
     assert "--no-such-flag" in result.err
