@@ -73,8 +73,8 @@ class Tail:
 
     __slots__ = ("_bytes", "_first", "_framed", "_kinds")
 
-    #: A few frames: what comes while a watcher writes one of them.
-    TAIL_EVENTS = 4 * FRAME_EVENTS
+    #: What comes while a watcher writes a frame or two: one commit of a flood has thousands.
+    TAIL_EVENTS = 16 * FRAME_EVENTS
     TAIL_BYTES = 4 * FRAME_BYTES
 
     def __init__(self) -> None:
