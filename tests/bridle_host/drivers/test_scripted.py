@@ -78,6 +78,13 @@ def said(drive: Drive, after: int = 0) -> list[str]:
     return texts
 
 
+async def deaf(drive: Drive, script: str) -> int:
+    """Begin a turn, and wait until the agent ignores interrupts."""
+    after = await drive.begin(f"ignore interrupt; say deaf; {script}")
+    await drive.until(lambda: "deaf" in said(drive, after))
+    return after
+
+
 async def play(drive: Drive, script: str) -> list[Observation]:
     """What a whole turn shows, without its frame."""
     after = await drive.begin(script)
@@ -384,13 +391,13 @@ async def test_an_agent_that_takes_its_time_has_its_grace(agent: Drive) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    ["ignore interrupt; silent", "hang", "ignore interrupt; flood as=say 100000000000"],
+    ["silent", "hang", "flood as=say 100000000000"],
 )
 async def test_an_agent_that_ignores_it_is_killed_and_another_takes_its_conversation_up(
     agent: Drive, script: str
 ) -> None:
     await play(agent, "remember colour blue")
-    after = await agent.begin(script)
+    after = await deaf(agent, script)
     over = await agent.interrupt(after, grace=0.2)
     assert over.stop_reason is StopReason.INTERRUPTED
     gone = await agent.wait(ProcessGone, after)
@@ -406,7 +413,7 @@ async def test_without_native_resume_the_replacement_remembers_nothing(agents: A
     async with agents("native off") as agent:
         await agent.start()
         await play(agent, "remember colour blue")
-        after = await agent.begin("hang")
+        after = await deaf(agent, "hang")
         await agent.interrupt(after, grace=0.1)
         up = await agent.wait(ProcessUp, after)
         assert (up.replacement, up.mode, up.lost) == (
@@ -419,7 +426,7 @@ async def test_without_native_resume_the_replacement_remembers_nothing(agents: A
 
 
 async def test_a_second_interrupt_may_shorten_the_grace(agent: Drive) -> None:
-    after = await agent.begin("ignore interrupt; silent")
+    after = await deaf(agent, "silent")
     await agent.driver.interrupt(grace=30, include_background=False)
     await agent.driver.interrupt(grace=0.1, include_background=False)
     over = await agent.over(after)
@@ -513,7 +520,7 @@ async def test_a_child_that_holds_stdout_does_not_hold_the_end(agent: Drive) -> 
 
 
 async def test_an_agent_that_closed_its_stdout_can_still_be_interrupted(agent: Drive) -> None:
-    after = await agent.begin("close stdout; silent")
+    after = await deaf(agent, "close stdout; silent")
     over = await agent.interrupt(after, grace=0.2)
     assert over.stop_reason is StopReason.INTERRUPTED
     assert (await agent.wait(ProcessUp, after)).replacement
