@@ -34,6 +34,7 @@ from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
 from bridle_host.drivers.orders import Orders
 from bridle_host.drivers.outbox import Outbox
 from bridle_host.drivers.output import SHOWN, Lines, Log, Overlong
+from bridle_host.drivers.scripted_turn import Turn
 from bridle_host.process import (
     KILL_NOW,
     Chunk,
@@ -66,45 +67,6 @@ class Outcome(Enum):
     OVER = "the run is over"
     REPLACE = "it gave its life to end a turn"
     REFUSED = "it never was ready"
-
-
-class Turn:
-    """A turn from its being asked for to its TurnOver. number: None for one of the agent's own."""
-
-    def __init__(self, number: int | None, mark: Mark) -> None:
-        self.number = number
-        #: What was alive before it.
-        self.mark = mark
-        #: The agent has ended it; what it says from now on is of no turn.
-        self.ended = asyncio.Event()
-        self.interrupted = False
-        #: When the agent's grace is over, on the loop's clock.
-        self.deadline = 0.0
-        self.background = False
-        self._moved = asyncio.Event()
-
-    def end(self) -> None:
-        self.ended.set()
-        self._moved.set()
-
-    def interrupt(self, deadline: float, background: bool) -> None:
-        """The first, or one that joins it and may shorten its grace."""
-        self.deadline = min(self.deadline, deadline) if self.interrupted else deadline
-        self.background |= background
-        self.interrupted = True
-        self._moved.set()
-
-    async def ended_in_time(self) -> bool:
-        """Wait for the agent to end it, until the deadline."""
-        while not self.ended.is_set():
-            left = self.deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return False
-            self._moved.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._moved.wait()
-        return True
 
 
 class ScriptedDriver(Driver):
