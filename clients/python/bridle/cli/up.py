@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -261,12 +262,15 @@ class Pair:
             return
         output.line("")
         output.line("In a second terminal:")
-        if temporary:
-            output.line(f"  export BRIDLE_HOME={self.places.data}")
+        if shutil.which("bridle") is None:
+            # Started by its path, as `make run` does.
+            output.line(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
+        if temporary or "BRIDLE_HOME" in os.environ:
+            output.line(f"  export BRIDLE_HOME={shlex.quote(str(self.places.data))}")
         for text in (
             "bridle session start demo --agent shell 'for i in 1 2 3; do date; sleep 1; done'",
             "bridle session watch demo",
-            "bridle session send demo 'echo $SHELLOPTS; sleep 60'",
+            "bridle session send demo 'sleep 60; echo never'",
             "bridle session interrupt demo",
             "bridle ls",
         ):
