@@ -30,7 +30,7 @@ def choose(tx: ReadTx, workspace: str, name: str, agent: str, live: Collection[s
         return host
     there = [host for host in tx.hosts(workspace) if host.host_id in live and not host.draining]
     if not there:
-        raise _no_host("no live host takes sessions now")
+        raise _no_host(f'no live host in the workspace "{workspace}" takes sessions now')
     able = [host for host in there if _installed(host, agent)]
     if not able:
         raise _not_installed(agent, _hint(there, agent))

@@ -17,6 +17,13 @@ from bridle_core.errors import BridleError, FieldViolation, Reason
 #: Of one request; a list of 64 broken items needs no 64 lines.
 _VIOLATIONS_MAX = 16
 
+#: The patterns of the protos that people meet, in words.
+_PATTERNS = {
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": (
+        "must be 1 to 63 lower-case letters (a-z), digits and hyphens, no hyphen first or last"
+    ),
+}
+
 # Compiled rules are cached in it, so there is one. It is never told a request's content to keep.
 _validator = protovalidate.Validator()
 
@@ -44,13 +51,19 @@ def broken_rules(violations: list[protovalidate.Violation]) -> BridleError:
     fields = []
     for violation in violations[:_VIOLATIONS_MAX]:
         path = "".join(_path(violation))
-        text = violation.proto.message or violation.proto.rule_id
+        text = _words(violation) or violation.proto.message or violation.proto.rule_id
         fields.append(FieldViolation(path, text))
     first = fields[0]
     text = f"{first.field}: {first.description}" if first.field else first.description
     if len(violations) > 1:
         text += f" (and {len(violations) - 1} more)"
     return BridleError(Reason.INVALID_REQUEST, text, fields=fields)
+
+
+def _words(violation: protovalidate.Violation) -> str:
+    if violation.proto.rule_id != "string.pattern":
+        return ""
+    return _PATTERNS.get(str(violation.rule_value), "")
 
 
 def undecodable() -> BridleError:

@@ -40,7 +40,7 @@ from bridle_host.drivers.registry import factories
 from bridle_host.enrolment import EnrolmentError, enroll, read_join_token
 from bridle_host.journal import Journal
 from bridle_host.journal_file import JournalError
-from bridle_host.link import Link
+from bridle_host.link import CREDENTIAL_REFUSED, Link
 from bridle_host.logs import kv
 from bridle_host.sessions import Sessions
 from bridle_host.settings import HostSettings, machine_name
@@ -89,6 +89,7 @@ class _Host:
         hello: host_pb.Hello,
     ) -> None:
         self._name = credential.name
+        self._state = state.path
         self._grace = settings.stop_grace
         self._journal = journal
         self._sessions = Sessions(
@@ -131,6 +132,8 @@ class _Host:
 
     async def _keep_link(self, stop: asyncio.Event) -> None:
         self._refusal = await self._link.run()
+        if self._refusal and self._refusal.startswith(CREDENTIAL_REFUSED):
+            self._refusal += f"; to join anew, move {self._state} away"
         stop.set()
 
     async def _announce(self, ready: Callable[[str], None]) -> None:

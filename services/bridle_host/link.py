@@ -53,6 +53,9 @@ log = logging.getLogger("bridle.host.link")
 
 CONNECT = "/bridle.host.v1.HostLinkService/Connect"
 
+#: How the reason begins for which a host that was removed gives up.
+CREDENTIAL_REFUSED = "control refuses this host's credential"
+
 #: Commands, withdrawals and tokens that wait for the sessions at most: several times what any
 #: control hands over without an answer.
 INCOMING = 8192
@@ -293,7 +296,7 @@ def _judge(error: Exception) -> tuple[str, Redial]:
         if reason is Reason.HOST_TWIN:
             return "another process is connected as this host", Redial.LATER
         if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            return f"control refuses this host's credential ({describe(error)})", Redial.NEVER
+            return f"{CREDENTIAL_REFUSED} ({describe(error)})", Redial.NEVER
         if reason is Reason.VERSION_UNSUPPORTED:
             return (
                 f"control and this host speak no common version ({describe(error)})",

@@ -122,6 +122,7 @@ async def test_a_credential_that_control_refuses_is_a_failure(joined: Path) -> N
         control.faults.refuse = Reason.TOKEN_REVOKED
         process = await ended(joined, *serve(control.address, *JOIN))
         refused(process, 1, "control refuses this host's credential")
+        assert process.told[0].endswith(f"; to join anew, move {joined / 'state'} away")
 
 
 async def test_a_control_of_another_version_is_a_failure(joined: Path) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import json
 import resource
 import signal
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from bridle.v1 import session_pb2
-from tests.pair import Pair, Result, running_pair, until
+from tests.pair import Pair, Result, program, running_pair, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -249,6 +250,7 @@ async def test_a_slug_that_is_none_is_refused_in_one_line(pair: Pair, slug: str)
     result = await pair.cli("session", "start", "--agent", "shell", "--", slug, "echo no")
     assert result.code == 2
     assert one_line(result.err)
+    assert "slug: must be 1 to 63 lower-case letters" in result.err
     assert result.out == ""
 
 
@@ -310,6 +312,30 @@ async def test_a_corrupt_settings_file_is_one_line_with_its_place(pair: Pair) ->
     assert one_line(result.err)
 
 
+async def test_it_works_in_a_directory_that_was_deleted(pair: Pair) -> None:
+    gone = pair.work / "gone"
+    gone.mkdir()
+    script = f'rmdir "{gone}"; exec "{program("bridle")}" ls -q'
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", script), cwd=gone, env=pair.environment(), stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, out, err) == (0, b"", b"")
+
+
+async def test_a_stdout_that_is_full_is_told_in_one_line(pair: Pair) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "{program("bridle")}" hosts >/dev/full'),
+        env=pair.environment(),
+        stderr=PIPE,
+    )
+    _, err = await process.communicate()
+    told, hint = err.decode().splitlines()
+    assert process.returncode == 1
+    assert told == "bridle: hosts: No space left on device"
+    assert hint.startswith("hint: ")
+
+
 async def test_nobody_at_the_address_is_exit_code_6(pair: Pair) -> None:
     words = ("session", "interrupt", "x", "--address", "127.0.0.1:9")
     result = await pair.cli(*words, BRIDLE_TOKEN="brt_x")
@@ -333,6 +359,15 @@ async def test_inside_a_session_the_slug_is_its_own(pair: Pair) -> None:
     assert await said(pair, "selfish", "! bridle: status: NOT_FOUND: no session")
     await pair.cli("session", "send", "selfish", "bridle session stop")
     assert (await pair.cli("wait", "selfish", "--for", "end")).out == "STOPPED\n"
+
+
+async def test_inside_a_session_the_one_that_is_to_be_resumed_is_named(pair: Pair) -> None:
+    await start(pair, "mother", "bridle session start daughter --agent shell")
+    await until(lambda: said(pair, "mother", "| started"), "it started a child")
+    await pair.cli("session", "send", "mother", "bridle kill daughter --wait")
+    await until(lambda: said(pair, "mother", "| RAN"), "it killed the child")
+    await pair.cli("session", "send", "mother", "bridle session resume daughter")
+    await until(lambda: said(pair, "mother", "| resumed"), "it resumed the child")
 
 
 # --- watching ----------------------------------------------------------------------------------

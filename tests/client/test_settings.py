@@ -211,6 +211,11 @@ def test_credentials_are_for_the_user_alone(tmp_path: Path) -> None:
         Credentials.read(path)
 
 
+def test_the_lock_of_the_credentials_is_for_the_user_alone(tmp_path: Path) -> None:
+    store(tmp_path / "credentials.json", "127.0.0.1:7420", "brt_x")
+    assert (tmp_path / "credentials.lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_token_that_is_forgotten_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     store(path, "a:1", "brt_a")

@@ -140,6 +140,19 @@ async def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert result == Result(1, "", told)
 
 
+@pytest.mark.parametrize("name", ["file", "n" * 300])
+async def test_a_home_that_cannot_be_is_told_with_its_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    home = str(tmp_path / name)
+    pair = Pair(tmp_path / "home")
+    pair.work.mkdir(parents=True)
+    result = await pair.cli("up", "--port", "0", BRIDLE_HOME=home)
+    told, hint = result.err.splitlines()
+    assert (result.code, result.out) == (1, "")
+    assert told.startswith(f"bridle: up: {home}")
+    assert hint.startswith("hint: ")
+
+
 async def test_a_store_that_is_none_is_one_line(tmp_path: Path) -> None:
     store = tmp_path / "home" / "control"
     store.mkdir(parents=True)

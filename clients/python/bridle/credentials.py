@@ -99,6 +99,7 @@ def _write(path: Path, credentials: Credentials) -> None:
 def _locked(path: Path) -> Iterator[None]:
     """One writer at a time, over processes."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as file:
+    lock = path.with_suffix(".lock")
+    with open(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

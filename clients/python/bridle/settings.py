@@ -109,8 +109,9 @@ def load(
         ("the command line", True, {"address": address, "workspace": workspace}),
         ("the environment", True, {key: environ.get(f"BRIDLE_{key.upper()}") for key in _KEYS}),
     ]
-    start = (directory or Path.cwd()).absolute()
-    found = [path for name in (LOCAL_FILE, PROJECT_FILE) if (path := _walk_up(start, name))]
+    start = directory or _working_directory()
+    names = (LOCAL_FILE, PROJECT_FILE) if start is not None else ()
+    found = [path for name in names if start and (path := _walk_up(start.absolute(), name))]
     layers += [(str(path), False, read_file(path, trusted=False)) for path in found]
     user_file = places.config / USER_FILE
     user = read_file(user_file, trusted=True) if user_file.is_file() else {}
@@ -203,6 +204,14 @@ def is_loopback(address: str) -> bool:
 
 def _flag(text: str) -> bool:
     return text.lower() in ("1", "true", "yes", "on")
+
+
+def _working_directory() -> Path | None:
+    """None where it was deleted: then no project's files are there either."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 def _walk_up(start: Path, name: str) -> Path | None:

@@ -10,6 +10,8 @@ bridle.cli.main and by each module of commands.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import os
 import sys
@@ -68,6 +70,7 @@ _HINTS = {
     "SESSION_LIVE": "`bridle session stop` or `bridle kill` ends it",
     "AGENT_NOT_INSTALLED": "`bridle agents` lists the agents",
     "CAPABILITY_MISSING": "with `--or-queue` it waits for the next turn instead",
+    "NO_HOST": "`bridle hosts` lists the hosts; `bridle up` runs one on this machine",
     "HOST_IN_USE": "`bridle host drain` stops its sessions first; `--force` gives them up",
     "CURSOR_COMPACTED": "`--from 0` begins at the oldest event that is kept",
     "CURSOR_FOREIGN": "`--from 0` begins anew",
@@ -117,8 +120,8 @@ class Call:
         return by_id(own) if own else self.settings.session
 
     def session_and_text(self, words: tuple[str, ...]) -> tuple[str | None, str]:
-        """Slug and text of `[SLUG] [TEXT…]`. Inside a session a single word is the text; to name
-        a session there, itself by ".", takes two.
+        """Slug and text of `[SLUG] TEXT…`. Inside a session a single word is the text; to name a
+        session there, itself by ".", takes two.
         """
         if self.settings.session and len(words) == 1:
             return None, text_of(words)
@@ -191,6 +194,8 @@ def command(
                 code = ExitCode.INTERRUPTED
             except BrokenPipeError:
                 code = _broken_pipe()
+            except OSError as error:
+                code = _trouble(call.path, error)
             ctx.exit(code)
 
         made = click.command(name)(callback)
@@ -238,6 +243,8 @@ def run_command_line() -> int:
         return _broken_pipe()
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
+    except OSError as error:
+        return _trouble("", error)
     except Exception as error:
         if os.environ.get("BRIDLE_DEBUG"):
             raise
@@ -267,6 +274,23 @@ def complain(path: str, text: str) -> None:
     from bridle.terminal import clean_line
 
     print(": ".join(part for part in ("bridle", path, clean_line(text)) if part), file=sys.stderr)
+
+
+def _trouble(path: str, error: OSError) -> int:
+    """The machine refuses: a full disk, a folder that can't be written."""
+    if os.environ.get("BRIDLE_DEBUG"):
+        raise error
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    complain(path, ": ".join(part for part in (where, error.strerror or str(error)) if part))
+    print("hint: BRIDLE_DEBUG=1 shows where", file=sys.stderr)
+    return _no_output() if error.errno == errno.ENOSPC else ExitCode.FAILURE
+
+
+def _no_output() -> int:
+    """What is still buffered for a stdout that is full must not complain at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.FAILURE
 
 
 def _broken_pipe() -> int:

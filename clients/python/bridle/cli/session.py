@@ -254,7 +254,8 @@ async def resume(
     """Take an ended session up again, with TEXT as the new run's first input."""
     from bridle.v1 import event_pb2
 
-    slug, text = call.session_and_text(words)
+    # Never itself inside a session: who asks is live.
+    slug, text = (words[0] if words else None), text_of(words[1:])
     async with call.client() as client:
         response = await client.resume(
             call.session(slug),

@@ -69,7 +69,10 @@ async def up(
             f"{bind} is public, and tokens would cross the network in plaintext:"
             " --insecure-public forces it"
         )
-    where = Path(directory).absolute() if directory else Path.cwd()  # noqa: ASYNC240
+    try:
+        where = Path(directory or ".").absolute()  # noqa: ASYNC240
+    except FileNotFoundError:
+        raise ServiceError("the working directory is not there any more") from None
     if not where.is_dir():
         raise click.UsageError(f"--directory: {where} is no directory")
     with _home(temporary) as places, _only_one(places):
