@@ -72,7 +72,7 @@ class Admission:
         return factory, installation
 
     async def directory(self, start: host_pb.StartRun) -> Path:
-        """The working directory, absolute. Raises DIRECTORY_MISSING."""
+        """The working directory, absolute. Raises DIRECTORY_MISSING, NOT_ALLOWED."""
         path = Path(start.directory) if start.directory else self._default_directory
         if not path.is_absolute() or not await asyncio.to_thread(_enterable, path):
             raise BridleError(
@@ -81,6 +81,12 @@ class Admission:
                 if path.is_absolute()
                 else f"{path} is not absolute",
                 metadata={"directory": str(path)},
+            )
+        if start.within and not await asyncio.to_thread(_lies_in, path, Path(start.within)):
+            raise BridleError(
+                Reason.NOT_ALLOWED,
+                "a child's directory lies in its parent's",
+                metadata={"right": "session.start"},
             )
         return path
 
@@ -91,6 +97,14 @@ class Admission:
             known = await asyncio.to_thread(factory.probe)
             self._installed[factory.name] = known
         return known
+
+
+def _lies_in(path: Path, bound: Path) -> bool:
+    """Whether a directory is `bound` or beneath it, wherever links lead."""
+    try:
+        return path.resolve(strict=True).is_relative_to(bound.resolve(strict=True))
+    except (OSError, RuntimeError):
+        return False
 
 
 def _enterable(path: Path) -> bool:

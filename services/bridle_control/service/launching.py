@@ -103,6 +103,7 @@ def start(
         agent_command=row.agent_command,
         directory=row.directory,
         environment=request.environment,
+        within=parent.directory if parent is not None else "",
     )
     check_size("what the agent is started with", launch.ByteSize(), LAUNCH_MAX)
     tx.put_blob(row.session_id, SessionBlob.LAUNCH, launch.SerializeToString(deterministic=True))

@@ -954,6 +954,7 @@ class StartRun(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     QUEUE_STATE_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace."""
     slug: _builtins.str
@@ -968,6 +969,10 @@ class StartRun(_message.Message):
     """The number of the last turn of earlier runs; the next is one higher."""
     queue_state: _session_pb2.QueueState.ValueType
     """Where the queue stands."""
+    within: _builtins.str
+    """For a session that an agent started: its parent's directory. The working directory is
+    that or lies beneath it, with links resolved, else the start is refused with NOT_ALLOWED.
+    """
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Environment variables for the agent."""
@@ -998,10 +1003,11 @@ class StartRun(_message.Message):
         resume: Global___ResumeFrom | None = ...,
         token: Global___SessionToken | None = ...,
         queue_state: _session_pb2.QueueState.ValueType = ...,
+        within: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "resume", b"resume", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_command", b"agent_command", "directory", b"directory", "environment", b"environment", "last_turn", b"last_turn", "policy", b"policy", "queue_state", b"queue_state", "resume", b"resume", "slug", b"slug", "token", b"token", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_command", b"agent_command", "directory", b"directory", "environment", b"environment", "last_turn", b"last_turn", "policy", b"policy", "queue_state", b"queue_state", "resume", b"resume", "slug", b"slug", "token", b"token", "within", b"within", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
