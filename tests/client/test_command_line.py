@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import signal
+import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 
@@ -420,21 +420,27 @@ async def test_wait_tells_failures_and_times_out(pair: Pair) -> None:
     assert ended == Result(1, "FAILED\n", "")
 
 
-async def test_starting_up_is_quick(pair: Pair) -> None:
-    """In time of the processor, and of several runs the best: what else the machine does is not
-    the command's fault.
-    """
+async def _imported(pair: Pair, *words: str) -> set[str]:
+    """The top-level packages that a command imports, from Python's own account."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "importtime", program("bridle"), *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=pair.environment(),
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 0, err
+    lines = [line for line in err.decode().splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
-    async def seconds(*words: str) -> float:
-        best = 9.0
-        for _ in range(7):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            await pair.cli(*words)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            best = min(best, used)
-        return best
 
+async def test_help_imports_neither_grpc_nor_protobuf(pair: Pair) -> None:
+    assert not {"grpc", "google", "yaml", "asyncio"} & await _imported(pair, "--help")
+
+
+async def test_a_verb_imports_nothing_that_it_does_not_need(pair: Pair) -> None:
     await start(pair, "swift")
-    assert await seconds("--help") < 0.080
-    assert await seconds("session", "interrupt", "swift") < 0.200
+    imported = await _imported(pair, "session", "interrupt", "swift")
+    assert "grpc" in imported
+    assert not {"protovalidate", "opentelemetry", "bridle_core", "sqlite3"} & imported
