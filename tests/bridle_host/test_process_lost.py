@@ -256,6 +256,19 @@ async def test_a_shim_that_hangs_is_killed_and_swept(
     await process.close()
 
 
+async def test_a_request_to_a_shim_that_another_lets_end_is_over_with_it(room: Bench) -> None:
+    process = await room.spawn(python(STUBBORN["ignoring"]))
+    await read_until(process, b"ready")
+    stopping = asyncio.create_task(process.stop(Ladder(60, 60)))
+    await asyncio.sleep(0)  # it has asked
+    assert await process.processes()  # the shim has heard of the stop
+    async with asyncio.timeout(shim.KILL_LIMIT):  # long before the request itself counts as hung
+        await process._shim.end()
+        proof = await stopping
+    assert proof.remaining == 0
+    assert room.living() == []
+
+
 async def test_a_request_that_makes_no_sense_is_answered_with_an_error(room: Bench) -> None:
     process = await room.spawn(("cat",))
     with pytest.raises(ProcessError, match="unknown verb"):
