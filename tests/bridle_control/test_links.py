@@ -260,6 +260,74 @@ async def test_records_about_sessions_that_are_not_the_hosts_are_dropped(stack: 
     assert await stack.session(session.session_id) == before
 
 
+ENDED_NOWHERE = event_pb2.Event(run=1, session_ended=event_pb2.SessionEnded())
+OVER = event_pb2.Event(run=1, session_ended=event_pb2.SessionEnded(phase=session_pb2.PHASE_STOPPED))
+OUTPUT = event_pb2.Event(run=1, tool_call_output=event_pb2.ToolCallOutput(text="x"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (event_pb2.EVENT_KIND_AGENT_MESSAGE, b"\xff\xff"),
+        (event_pb2.EVENT_KIND_AGENT_MESSAGE, b""),
+        (event_pb2.EVENT_KIND_AGENT_MESSAGE, OUTPUT.SerializeToString()),
+        (event_pb2.EVENT_KIND_AGENT_MESSAGE, OVER.SerializeToString()),
+        (99, OVER.SerializeToString()),
+        (event_pb2.EVENT_KIND_SESSION_ENDED, ENDED_NOWHERE.SerializeToString()),
+        (
+            event_pb2.EVENT_KIND_TOOL_CALL_OUTPUT,
+            OUTPUT.SerializeToString() + b"\x32\x80\x80\xff\x01" + b"a" * (255 * 16384),
+        ),
+    ],
+    ids=[
+        "no message",
+        "no kind",
+        "another kind",
+        "a hidden end",
+        "an unknown kind that is known",
+        "an end without a phase",
+        "too large to be told",
+    ],
+)
+async def test_an_event_that_its_readers_would_stumble_over_comes_into_no_log(
+    stack: Stack, kind: Any, data: bytes
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    # A message that is being written: its text is let go of when the message itself comes.
+    host.live_text(session.session_id, 1, 1, "m", "so far")
+    before = await stack.kinds(session.session_id)
+    host.journaled(
+        wire.Record(
+            session_id=session.session_id,
+            run=1,
+            event=wire.EventEntry(kind=kind, event=data),
+        )
+    )
+    host.event(session.session_id, 1, **output("goes on"))
+    await host.synced()
+    assert await stack.kinds(session.session_id) == [*before, "tool_call_output"]
+    assert phase(await stack.session(session.session_id)) == "IDLE"
+
+
+async def test_an_event_of_a_kind_that_is_not_known_here_is_kept(stack: Stack) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    before = len(await stack.events(session.session_id))
+    host.journaled(
+        wire.Record(
+            session_id=session.session_id,
+            run=1,
+            # Field 99 of Event, of a newer host.
+            event=wire.EventEntry(kind=99, event=b"\x20\x01\x9a\x06\x02hi"),  # type: ignore[arg-type]
+        )
+    )
+    await host.synced()
+    after = await stack.events(session.session_id)
+    assert len(after) == before + 1
+    assert b"hi" in after[-1].SerializeToString()
+
+
 async def test_an_event_that_can_not_be_read_is_dropped_and_the_rest_goes_on(
     stack: Stack,
 ) -> None:

@@ -1,9 +1,10 @@
 """Records of a host's journal: prepared on the event loop, committed in one transaction.
 
-`prepare` does what needs no rows: it checks the numbering and reads the few kinds of entries that
-move rows; all other events stay bytes. `commit` runs inside the write transaction and holds the
-fences: the epoch for the whole batch, (host, run) for each session. Called by the committer of one
-stream of the host link. Neither may wait for anything.
+`prepare` does what needs no rows: it checks the numbering, and that every event is one that its
+readers can read; those of the few kinds that move rows stay read, all others stay bytes. `commit`
+runs inside the write transaction and holds the fences: the epoch for the whole batch, (host, run)
+for each session. Called by the committer of one stream of the host link. Neither may wait for
+anything.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ from google.protobuf.message import DecodeError
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2
 from bridle_control.answers import answer
-from bridle_control.decisions import LIVE
+from bridle_control.decisions import ENDED, LIVE
 from bridle_control.links.welcome import fence
+from bridle_control.logs import kv
 from bridle_control.projection import MOVING, Projection
 from bridle_control.store.api import NewEvent, SessionBlob, SessionRow, Tx
 
 _log = logging.getLogger("bridle.control.links")
+
+#: The largest event, in bytes: with what stands around it, it must fit into a watcher's message.
+EVENT_MAX = 4 * 1024 * 1024 - 64 * 1024
+
+_KINDS = event_pb2.Event.DESCRIPTOR.oneofs_by_name["kind"]
+_KIND_NAMES = {each.number: each.name for each in _KINDS.fields}
 
 
 class JournalGapError(Exception):
@@ -84,38 +92,57 @@ def prepare(journal_id: str, high_water: int, messages: Iterable[wire.Records]) 
                 batch.segments.append(segment)
                 plain = None
             kind = record.WhichOneof("entry")
-            if kind == "event" and record.event.kind not in MOVING:
+            if kind == "event":
+                entry = record.event
+                event = _read(record)
+                if event is None:
+                    continue
+                if entry.kind in MOVING:
+                    plain = None
+                    segment.steps.append(Moving(event, entry.event))
+                    continue
                 if plain is None:
                     plain = []
                     segment.steps.append(plain)
-                entry = record.event
                 plain.append(NewEvent(entry.kind, record.run, entry.event))
                 continue
             plain = None
-            step = _step(record, kind)
-            if step is not None:
-                segment.steps.append(step)
             if kind == "command":
+                segment.steps.append(record.command)
                 batch.answered.append(record.command.command_id)
+            elif kind == "driver_state":
+                segment.steps.append(record.driver_state)
     return batch
 
 
-def _step(record: wire.Record, kind: str | None) -> Step | None:
-    if kind == "event":
-        try:
-            event = event_pb2.Event.FromString(record.event.event)
-        except DecodeError:
-            event = event_pb2.Event()
-        if event.WhichOneof("kind") is None:
-            # It can't be stored either: a reader of the log would stumble over it.
-            _log.error("an event that can't be read was dropped")
-            return None
-        return Moving(event, record.event.event)
-    if kind == "command":
-        return record.command
-    if kind == "driver_state":
-        return record.driver_state
+def _read(record: wire.Record) -> event_pb2.Event | None:
+    """The event of a record; None for one that may not come into a log.
+
+    A log is for ever: all who read it would stumble over bytes that are no event, over one that is
+    of another kind than it says (it would have moved rows unseen), or over one that fits into no
+    message. Reading each once costs less than a microsecond.
+    """
+    entry = record.event
+    try:
+        event = event_pb2.Event.FromString(entry.event)
+        why = _fault(entry, event)
+        if not why:
+            return event
+    except DecodeError:
+        why = "it is no event"
+    fields = kv(session=record.session_id, run=record.run, kind=entry.kind, size=len(entry.event))
+    _log.error("an event of a host was dropped: %s", why, extra=fields)
     return None
+
+
+def _fault(entry: wire.EventEntry, event: event_pb2.Event) -> str:
+    """Why an event may not come into a log; "" where it may."""
+    known = _KIND_NAMES.get(entry.kind)
+    if event.WhichOneof("kind") != known:  # (None: a kind of a newer host, which is kept)
+        return "it is of another kind"
+    if known == "session_ended" and event.session_ended.phase not in ENDED:
+        return "it is an end without a phase"
+    return "it is too large" if len(entry.event) > EVENT_MAX else ""
 
 
 def commit(tx: Tx, host_id: str, epoch: int, batch: Batch) -> dict[str, int]:
