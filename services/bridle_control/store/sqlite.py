@@ -6,6 +6,7 @@ Purpose: `Store` for one control process on one machine. See `api` for what it p
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import sys
@@ -19,6 +20,8 @@ from bridle_control.store.schema import MIGRATIONS, Migration
 from bridle_control.store.sqlite_open import OpenStore, open_directory
 from bridle_control.store.sqlite_readers import Readers
 from bridle_control.store.sqlite_writer import Writer
+
+_log = logging.getLogger("bridle.control.store")
 
 T = TypeVar("T")
 
@@ -123,7 +126,12 @@ class SqliteStore:
 
     def _committed(self, changes: Changes) -> None:
         for listener in self._listeners:
-            listener(changes)
+            try:
+                listener(changes)
+            except Exception:  # noqa: BLE001 - it is told of below
+                # What it is told are hints. Were its fault let through, nobody who wrote in this
+                # group would ever be answered.
+                _log.exception("a listener of the store failed")
 
     def _free_bytes(self) -> int:
         found = os.statvfs(self._opened.database.parent)

@@ -143,7 +143,7 @@ class Writer:
         try:
             while (job := self._first()) is not None:
                 group = [job]
-                changes = None if self._failed else self._commit(group)
+                changes = None if self._failed else self._commit_or_die(group)
                 if self._failed:
                     for each in group:
                         each.error = each.error or internal()
@@ -165,6 +165,17 @@ class Writer:
                 return None
             self._waiting.extend(jobs)
         return self._waiting.popleft()
+
+    def _commit_or_die(self, group: list[Job]) -> Changes | None:
+        """Commits; whatever else goes wrong on this thread is the end of the process, since all
+        who write would wait for it for ever."""
+        try:
+            return self._commit(group)
+        except Exception as error:  # noqa: BLE001 - nobody above could tell of it
+            self._undo()
+            self._failed = True
+            self._on_fatal(f"the store's writer broke: {type(error).__name__}")
+            return None
 
     def _commit(self, group: list[Job]) -> Changes | None:
         """Runs the first job and all that wait behind it as one transaction."""

@@ -278,6 +278,27 @@ async def test_a_failed_sync_ends_the_process_and_acknowledges_nothing(
         assert (await store.read(lambda tx: tx.events("s1", 0))).sequences == ()
 
 
+async def test_a_writer_that_breaks_ends_the_process_and_leaves_nobody_waiting(
+    tmp_path: Path,
+) -> None:
+    ends: list[str] = []
+    broken = False
+
+    def free() -> int:
+        if broken:
+            raise OSError("the disk is not there any more")
+        return 2**40
+
+    async with open_sqlite(tmp_path / "store", on_fatal=ends.append, free_bytes=free) as store:
+        await begin(store)
+        broken = True
+        for _ in range(2):
+            with pytest.raises(BridleError) as refused:
+                await asyncio.wait_for(append(store, "s1", "one"), 5)
+            assert refused.value.reason is Reason.INTERNAL
+        assert len(ends) == 1
+
+
 async def test_a_commit_that_finds_no_room_is_a_full_store(
     tmp_path: Path, failing: type[FailingConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
