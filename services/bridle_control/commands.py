@@ -75,6 +75,10 @@ class Commands:
             for waiter in self._waiters[command_id]:
                 waiter.row = changes.commands[command_id]
                 waiter.event.set()
+        for command_id in self._waiters.keys() & changes.commands_gone:
+            for waiter in self._waiters[command_id]:
+                waiter.row = None
+                waiter.event.set()
 
     # ------------------------------------------------------------ waiting
 

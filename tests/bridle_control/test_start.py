@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -84,6 +85,36 @@ async def test_a_refused_start_leaves_nothing_and_tells_every_repeat_the_same(
     host.event(start.session_id, 1, session_started={})
     await host.synced()
     await stack.start(host, "x")
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields"),
+    [
+        ("Send", {"content": [text("go")]}),
+        ("Interrupt", {}),
+        ("Stop", {}),
+        ("Kill", {}),
+        ("ReleaseQueue", {}),
+        ("UpdateSession", {"update_mask": {"paths": ["policy"]}}),
+    ],
+)
+async def test_who_waits_for_a_session_whose_start_is_refused_hears_that_there_is_none(
+    stack: Stack, verb: str, fields: dict[str, Any]
+) -> None:
+    host = await stack.host()
+    call = asyncio.ensure_future(
+        fails(stack.sessions.StartSession(stack.start_request(), metadata=stack.admin))
+    )
+    start = await host.command("start")
+    reference = session_pb2.SessionRef(slug="x")
+    request = getattr(pb, f"{verb}Request")(session=reference, request_id=stack.new_id(), **fields)
+    waits = asyncio.ensure_future(
+        fails(getattr(stack.sessions, verb)(request, metadata=stack.admin))
+    )
+    await stack.until(lambda: stack.commands.waiting == 2)
+    host.refuse(start, "DIRECTORY_MISSING", directory="/gone")
+    assert (await call).reason == "DIRECTORY_MISSING"
+    assert (await waits).reason == "SESSION_NOT_FOUND"
 
 
 async def test_a_start_without_an_answer_is_pending_and_goes_on_by_itself(stack: Stack) -> None:

@@ -63,9 +63,10 @@ class Verbs:
     async def answered(self, row: CommandRow, context: HasDeadline) -> CommandRow:
         """The command's row, once its host has answered or the call's budget is spent.
 
-        Raises what the host refused with.
+        Raises what the host refused with; SESSION_NOT_FOUND when the session's start was taken
+        back meanwhile, and the command with it.
         """
-        row = await self._commands.answered(row, wait_budget(context)) or row
+        row = still_there(await self._commands.answered(row, wait_budget(context)), row)
         error = outcomes.error_of(row)
         if error is not None:
             raise error
@@ -79,6 +80,17 @@ class Verbs:
         """The session as it is now; None when it is gone."""
         row = await self._store.read(lambda tx: tx.session(session_id))
         return None if row is None else self.render(row)
+
+
+def still_there(found: CommandRow | None, was: CommandRow) -> CommandRow:
+    """The row that was found; SESSION_NOT_FOUND when it is gone, which it is with its session."""
+    if found is None:
+        raise BridleError(
+            Reason.SESSION_NOT_FOUND,
+            "the session's start was refused while this waited for it",
+            metadata={"session": was.session_id},
+        )
+    return found
 
 
 # ---------------------------------------------------------------- inside a transaction
@@ -190,5 +202,6 @@ __all__ = [
     "receipts_of",
     "refusal",
     "rows_of",
+    "still_there",
     "verdict_on",
 ]

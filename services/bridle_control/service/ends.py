@@ -21,6 +21,7 @@ from bridle_control.service.base import (
     insert,
     receipts_of,
     rows_of,
+    still_there,
 )
 from bridle_control.service.launching import Reach
 from bridle_control.store.api import CommandRow, CommandState, SessionRow, Tx
@@ -67,8 +68,10 @@ class EndVerbs(Verbs):
             await self._commands.withdraw(late)
             ids = [row.command_id for row in (root, *children)]
             rows = await self._store.read(lambda tx: [tx.command(each) for each in ids])
-            known = [row for row in rows if row is not None]
-            root, children = known[0], known[1:]
+            root, children = (
+                still_there(rows[0], root),
+                [row for row in rows[1:] if row is not None],
+            )
         error = outcomes.error_of(root)
         if error is not None:
             raise error
@@ -150,7 +153,8 @@ class EndVerbs(Verbs):
     ) -> _Rows:
         """Waits for the root's answer; then, with what is left of the budget, for the others'."""
         until = self._commands.budget_ends(context)
-        root = await self._commands.answered(root, until - self._commands.now()) or root
+        row = await self._commands.answered(root, until - self._commands.now())
+        root = still_there(row, root)
         answered = [
             await self._commands.answered(row, until - self._commands.now(), stale=True) or row
             for row in children

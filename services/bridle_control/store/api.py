@@ -398,8 +398,8 @@ class Changes:
     `sessions` are the ids of rows that were inserted or changed (not by events alone), `deleted`
     of those that are gone; `hosts` are the ids of hosts that have new commands to be sent;
     `commands` the rows of commands that were inserted or changed, by id, as they were committed,
-    the inserted ones in the order of their positions; `tokens` the ids of tokens that were revoked
-    or deleted.
+    the inserted ones in the order of their positions; `commands_gone` the ids of those that went
+    with a start that was refused; `tokens` the ids of tokens that were revoked or deleted.
     """
 
     appended: tuple[Appended, ...] = ()
@@ -407,6 +407,7 @@ class Changes:
     deleted: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     commands: Mapping[str, CommandRow] = field(default_factory=dict)
+    commands_gone: frozenset[str] = frozenset()
     tokens: frozenset[str] = frozenset()
 
 

@@ -26,6 +26,7 @@ class ChangeSet:
     deleted: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
     commands: dict[str, CommandRow] = field(default_factory=dict)
+    commands_gone: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
     size: int = 0  # bytes of events, for the bound of a group
 
@@ -36,20 +37,24 @@ class ChangeSet:
         self.deleted |= other.deleted
         self.hosts |= other.hosts
         self.commands.update(other.commands)
+        self.commands_gone |= other.commands_gone
         self.tokens |= other.tokens
         self.size += other.size
 
     def freeze(self) -> Changes | None:
         """As listeners get it; None when nothing changed that anybody waits for."""
         parts = (self.sessions, self.deleted, self.hosts, self.commands, self.tokens)
-        if not self.appended and not any(parts):
+        if not self.appended and not self.commands_gone and not any(parts):
             return None
+        for command_id in self.commands_gone:
+            self.commands.pop(command_id, None)
         return Changes(
             appended=tuple(self.appended),
             sessions=frozenset(self.sessions - self.deleted),
             deleted=frozenset(self.deleted),
             hosts=frozenset(self.hosts),
             commands=self.commands,
+            commands_gone=frozenset(self.commands_gone),
             tokens=frozenset(self.tokens),
         )
 

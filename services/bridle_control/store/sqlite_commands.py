@@ -159,9 +159,11 @@ class CommandWrites(CommandReads, QueueWrites):
             self.changes.hosts.add(row.host_id)
 
     def delete_commands_of_session(self, session_id: str, *, keep: str = "") -> None:
-        self._run(
-            "DELETE FROM commands WHERE session_id = ? AND command_id <> ?", (session_id, keep)
+        rows = self._all(
+            "DELETE FROM commands WHERE session_id = ? AND command_id <> ? RETURNING command_id",
+            (session_id, keep),
         )
+        self.changes.commands_gone.update(row[0] for row in rows)
 
     def purge_commands(self, accepted_before: int, limit: int) -> int:
         return self._run(

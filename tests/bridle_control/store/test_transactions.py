@@ -93,6 +93,37 @@ async def test_listeners_are_told_before_the_caller_goes_on_and_of_all_that_chan
     assert len(told) == 1
 
 
+async def test_a_listener_that_fails_keeps_neither_the_others_nor_the_callers_from_hearing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(changes: Changes) -> None:
+        raise KeyError("a fault")
+
+    told: list[Changes] = []
+    store.listen(broken)
+    store.listen(told.append)
+    await asyncio.wait_for(begin(store), 5)
+    assert [changes.sessions for changes in told] == [{"s1"}]
+    assert "a fault" in caplog.text
+
+
+async def test_listeners_are_told_of_the_commands_that_went_with_a_start(store: Store) -> None:
+    await begin(store)
+    await store.write(lambda tx: tx.insert_command(CommandRow("old", 1, 1, session_id="s1")))
+    told: list[Changes] = []
+    store.listen(told.append)
+
+    def fn(tx: Tx) -> None:
+        tx.insert_command(CommandRow("start", 1, 1, session_id="s1"))
+        tx.insert_command(CommandRow("new", 1, 1, session_id="s1"))
+        tx.delete_commands_of_session("s1", keep="start")
+
+    await store.write(fn)
+    (changes,) = told
+    assert set(changes.commands) == {"start"}
+    assert set(changes.commands_gone) == {"old", "new"}
+
+
 async def test_a_caller_that_gives_up_does_not_hold_up_the_others(store: Store) -> None:
     await begin(store)
     given_up = asyncio.ensure_future(append(store, "s1", "maybe"))
