@@ -1275,9 +1275,11 @@ class Shim:
             if request["spare_jobs"]:
                 heads = [p.pid for p in found.values() if p.key in older]
                 spared = children_of([pid for pid in heads if pid != root_pid], found)
+            # Parents first: a shell whose command dies of a SIGINT that it hasn't got itself yet
+            # goes on with the next command.
             return [
                 process
-                for process in found.values()
+                for process in sorted(found.values(), key=lambda p: (p.start, p.pid))
                 if not process.dead and process.key not in older and process.pid not in spared
             ]
 

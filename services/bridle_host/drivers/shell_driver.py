@@ -47,9 +47,10 @@ from bridle_host.process import (
     SpawnError,
 )
 
-#: How long a bash may be silent after an interrupt before it gets a SIGINT of its own; seconds. A
-#: living one answers in a millisecond.
-ANSWER_SECONDS = 0.2
+#: A living bash answers in a millisecond. It is asked again after this, then after twice as much…
+FIRST_ANSWER = 0.05
+#: … and gets a SIGINT of its own when it has been silent for so long; seconds.
+SILENCE = 0.2
 #: A bash that waited for what was killed only after the grace deserves a moment of its own.
 LEAST_PATIENCE = 1.0
 #: Output that stands before the answer takes its time, but not longer than the session waits.
@@ -353,45 +354,46 @@ class ShellDriver(Driver):
         if turn is None or bash is None:
             return  # it is over, or about to be
         first = not turn.interrupted
-        turn.interrupted = True
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + grace
-        turn.deadline = deadline if first else min(turn.deadline, deadline)
-
-        async def take() -> None:
-            done = await bash.process.interrupt(
-                Mark(()) if include_background else turn.mark,
-                grace=max(0.0, deadline - clock()),
-                spare_jobs=not include_background,
-            )
-            if done.killed and not turn.over.is_set():
-                names = ", ".join(info.command[:80] for info in done.killed[:8])
-                text = f"killed after {grace:g} s without an answer to the interrupt: {names}"
-                await self._outbox.put(Note(NoteKind.ESCALATED, text))
-
+        turn.interrupt(asyncio.get_running_loop().time() + grace, include_background)
         with suppress(ProcessError):  # it has died: its end is about to be read
-            if first:
-                await bash.throw()
-            await take()
-            if first:
-                # bash may have started another command before it noticed. Once it has answered, it
-                # starts none any more, and what it printed until then has been read.
+            if not first:
+                await self._take(bash, turn)
+                return
+            await bash.throw()
+            if await self._answered(bash, turn):
+                # bash starts nothing any more, and what it printed until now has been read. What it
+                # had started while we looked is still to be taken.
+                turn.last = True
                 if await self._answered(bash, turn):
-                    await take()
-                    turn.last = True
-                    if await self._answered(bash, turn):
-                        return
-                await bash.list_jobs()
-                await bash.kill()
+                    return
+            await bash.list_jobs()
+            await bash.kill()
+
+    async def _take(self, bash: Bash, turn: Turn) -> None:
+        """Signal what was born in the turn, and kill what is left of it after the grace."""
+        done = await bash.process.interrupt(
+            Mark(()) if turn.background else turn.mark,
+            grace=max(0.0, turn.deadline - asyncio.get_running_loop().time()),
+            spare_jobs=not turn.background,
+        )
+        if done.killed and not turn.over.is_set():
+            names = ", ".join(info.command[:80] for info in done.killed[:8])
+            text = f"killed, as the interrupt's grace was over: {names}"
+            await self._outbox.put(Note(NoteKind.ESCALATED, text))
 
     async def _answered(self, bash: Bash, turn: Turn) -> bool:
-        """Ask bash until it has answered (True) or the time is up."""
+        """Ask bash until it has answered (True) or the time is up.
+
+        Each time after taking what the turn has started: bash may start one more command before it
+        notices that it was thrown out, and then waits for that.
+        """
         clock = asyncio.get_running_loop().time
         begun = clock()
-        pause = ANSWER_SECONDS
+        pause = FIRST_ANSWER
         patience = LEAST_PATIENCE
         turn.answered.clear()
         while True:
+            await self._take(bash, turn)
             seen = self._seen
             turn.awaited = bash.token()
             await bash.ask(turn.awaited)
@@ -407,7 +409,7 @@ class ShellDriver(Driver):
                 patience = max(patience, clock() - begun + LEAST_PATIENCE)
             elif clock() >= max(turn.deadline, begun + patience):
                 return False
-            else:
+            elif clock() >= begun + SILENCE:
                 await bash.poke()
             pause *= 2
 

@@ -54,8 +54,10 @@ class Turn:
     began: bool = False
     #: Somebody interrupted it: it ends INTERRUPTED, whatever comes.
     interrupted: bool = False
-    #: When bash itself is given up, on the loop's clock; a later interrupt may bring it forward.
+    #: When the grace is over, on the loop's clock.
     deadline: float = 0.0
+    #: Background jobs of earlier turns are to end, too.
+    background: bool = False
     #: The report that answers the last question, and whether that ends the interrupted turn.
     awaited: str = ""
     last: bool = False
@@ -68,6 +70,12 @@ class Turn:
     _pieces: dict[Stream, Pieces] = field(
         default_factory=lambda: {Stream.STDOUT: Pieces(), Stream.STDERR: Pieces()}
     )
+
+    def interrupt(self, deadline: float, background: bool) -> None:
+        """The first, or one that joins it and may shorten its grace."""
+        self.deadline = min(self.deadline, deadline) if self.interrupted else deadline
+        self.background |= background
+        self.interrupted = True
 
     def started(self) -> ToolStarted:
         """The tool call that the turn is."""
