@@ -120,8 +120,9 @@ class LoadHost:
             case "acknowledge":
                 self.acknowledged = message.acknowledge.journal_sequence
                 self.progress.set()
-            case "command":
-                tasks.create_task(self.command(message.command))
+            case "commands":
+                for command in message.commands.commands:
+                    tasks.create_task(self.command(command))
 
     async def command(self, command: link.Command) -> None:
         """Start, emit, or say that there was nothing to do."""

@@ -11,7 +11,7 @@ so it is the same for every transport. Times are seconds of any monotonic clock 
     INVENTORY (1..n)  →
                       ←     RECONCILE
     RECORDS, LIVE_TEXTS →
-                      ←     COMMAND, WITHDRAW, ACKNOWLEDGE, SESSION_TOKEN
+                      ←     COMMANDS, WITHDRAW, ACKNOWLEDGE, SESSION_TOKEN
     HEARTBEAT, GOODBYE → ←  HEARTBEAT, GOODBYE
 
 Beside the machine stand the parts that a link needs and that have rules worth a test of their own:
@@ -53,7 +53,7 @@ class Kind(StrEnum):
     LIVE_TEXTS = "live_texts"
     WELCOME = "welcome"
     RECONCILE = "reconcile"
-    COMMAND = "command"
+    COMMANDS = "commands"
     WITHDRAW = "withdraw"
     ACKNOWLEDGE = "acknowledge"
     SESSION_TOKEN = "session_token"
@@ -94,7 +94,7 @@ ORDER: Mapping[tuple[Side, Stage, Kind], Stage] = {
     (Side.CONTROL, Stage.GREETED, Kind.RECONCILE): Stage.OPEN,
     (Side.CONTROL, Stage.GREETED, Kind.HEARTBEAT): Stage.GREETED,
     (Side.CONTROL, Stage.GREETED, Kind.GOODBYE): Stage.CLOSED,
-    (Side.CONTROL, Stage.OPEN, Kind.COMMAND): Stage.OPEN,
+    (Side.CONTROL, Stage.OPEN, Kind.COMMANDS): Stage.OPEN,
     (Side.CONTROL, Stage.OPEN, Kind.WITHDRAW): Stage.OPEN,
     (Side.CONTROL, Stage.OPEN, Kind.ACKNOWLEDGE): Stage.OPEN,
     (Side.CONTROL, Stage.OPEN, Kind.SESSION_TOKEN): Stage.OPEN,

@@ -157,8 +157,9 @@ class LinkStream:
         self._act(name, message)
 
     def _act(self, name: str, message: host_pb.ConnectResponse) -> None:
-        if name == Kind.COMMAND:
-            self._hand_over.put(message.command)
+        if name == Kind.COMMANDS:
+            for command in message.commands.commands:
+                self._hand_over.put(command)
         elif name == Kind.ACKNOWLEDGE:
             self._acknowledge(message.acknowledge)
         elif name == Kind.WITHDRAW:

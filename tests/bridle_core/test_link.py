@@ -104,13 +104,13 @@ def test_control_sends_no_command_before_it_has_the_whole_inventory() -> None:
     made = machine(Side.CONTROL, HANDSHAKE[:2])
     made.receive(Kind.INVENTORY, 0.0, complete=False)
     assert made.stage(Side.HOST) is Stage.LISTING
-    for kind in (Kind.RECONCILE, Kind.COMMAND):
+    for kind in (Kind.RECONCILE, Kind.COMMANDS):
         with pytest.raises(ProtocolViolation):
             made.send(kind)
     made.receive(Kind.HEARTBEAT, 0.0, count=1)
     made.receive(Kind.INVENTORY, 0.0, complete=True)
     made.send(Kind.RECONCILE)
-    made.send(Kind.COMMAND)
+    made.send(Kind.COMMANDS)
     assert made.ready
 
 

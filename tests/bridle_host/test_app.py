@@ -221,8 +221,8 @@ def outcome(control: FakeControl, command_id: str) -> int:
 
 async def busy(control: FakeControl) -> int:
     """A session with a turn that takes a minute; returns the pid of its shell."""
-    control.say(command=start())
-    control.say(command=deliver("sleep 61 & sleep 60"))
+    control.command(start())
+    control.command(deliver("sleep 61 & sleep 60"))
     await control.until(partial(has, control, event_pb2.EVENT_KIND_TOOL_CALL_STARTED))
     raw = next(
         record.event.event
@@ -295,8 +295,8 @@ async def test_a_host_that_was_killed_ends_its_runs_as_lost_at_the_next_start(
             assert control.streams[1].inventory == []
             await control.until(partial(has, control, event_pb2.EVENT_KIND_SESSION_ENDED))
             # The start was answered, so its repeat is not run again.
-            control.say(command=start())
-            control.say(command=start("c-again"))
+            control.command(start())
+            control.command(start("c-again"))
             await control.until(lambda: outcome(control, "c-again"))
             await process.end(signal.SIGTERM)
         ends = [
@@ -311,8 +311,8 @@ async def test_a_host_that_was_killed_ends_its_runs_as_lost_at_the_next_start(
 async def test_sessions_work_on_while_control_is_away(joined: Path) -> None:
     async with joined_host(joined) as (control, process):
         marker = joined / "marker"
-        control.say(command=start())
-        control.say(command=deliver(f"until test -e {marker}; do sleep 0.05; done; echo on"))
+        control.command(start())
+        control.command(deliver(f"until test -e {marker}; do sleep 0.05; done; echo on"))
         await control.until(partial(has, control, event_pb2.EVENT_KIND_TOOL_CALL_STARTED))
         await control.stop()
         marker.touch()
@@ -333,13 +333,13 @@ async def test_a_repeated_command_is_answered_and_not_run_again(joined: Path) ->
         control.faults.say_twice = True
         async with host(joined, *serve(control.address, *JOIN)) as process:
             await process.line()
-            control.say(command=start())
-            control.say(command=deliver("echo once >> count"))
+            control.command(start())
+            control.command(deliver("echo once >> count"))
             await control.until(partial(has, control, event_pb2.EVENT_KIND_TURN_ENDED))
-            control.say(command=deliver("echo once >> count"))
+            control.command(deliver("echo once >> count"))
             interrupt = host_pb.InterruptTurn(grace=Duration(seconds=1))
-            control.say(
-                command=host_pb.Command(
+            control.command(
+                host_pb.Command(
                     command_id="c-interrupt", session_id="s1", run=1, interrupt=interrupt
                 )
             )

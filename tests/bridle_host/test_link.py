@@ -221,7 +221,7 @@ async def test_acknowledgements_of_another_journal_are_not_taken(tmp_path: Path)
         await bench.connected()
         await bench.journal.append([output("a")])
         control.say(acknowledge=host_pb.Acknowledge(journal_id="another", journal_sequence=1))
-        control.say(command=host_pb.Command(command_id="c1"))
+        control.command(host_pb.Command(command_id="c1"))
         await until(lambda: bench.sessions.told == ["c1"])
         assert bench.journal.acknowledged == 0
 
@@ -234,19 +234,29 @@ async def test_commands_withdrawals_and_tokens_reach_the_sessions_in_the_order_t
 ) -> None:
     async with FakeControl() as control, linked(tmp_path, control.address) as bench:
         await bench.connected()
-        control.say(command=host_pb.Command(command_id="c1"))
+        control.command(host_pb.Command(command_id="c1"))
         control.say(withdraw=host_pb.Withdraw(command_id="c1"))
         control.say(session_token=host_pb.SessionToken(session_id="s", token="brs_x"))
-        control.say(command=host_pb.Command(command_id="c2"))
+        control.command(host_pb.Command(command_id="c2"))
         await until(lambda: len(bench.sessions.told) == 4)
         assert bench.sessions.told == ["c1", ("withdraw", "c1"), ("token", "s"), "c2"]
+
+
+async def test_commands_that_come_in_one_message_are_handed_on_in_its_order(tmp_path: Path) -> None:
+    async with FakeControl() as control, linked(tmp_path, control.address) as bench:
+        await bench.connected()
+        together = [host_pb.Command(command_id=f"c{number}") for number in (1, 2, 3)]
+        control.command(*together)
+        control.command(host_pb.Command(command_id="c4"))
+        await until(lambda: len(bench.sessions.told) == 4)
+        assert bench.sessions.told == ["c1", "c2", "c3", "c4"]
 
 
 async def test_repeats_are_handed_on_for_the_sessions_to_answer(tmp_path: Path) -> None:
     async with FakeControl() as control, linked(tmp_path, control.address) as bench:
         await bench.connected()
         control.faults.say_twice = True
-        control.say(command=host_pb.Command(command_id="c1"))
+        control.command(host_pb.Command(command_id="c1"))
         await until(lambda: bench.sessions.told == ["c1", "c1"])
 
 
@@ -258,7 +268,7 @@ async def test_acknowledgements_are_read_while_the_sessions_take_no_command(
         await bench.connected()
         bench.sessions.open.clear()
         for number in range(300):
-            control.say(command=host_pb.Command(command_id=f"c{number}"))
+            control.command(host_pb.Command(command_id=f"c{number}"))
         await bench.journal.append([output()])
         await bench.journal.wait_acknowledged(1)
         assert bench.sessions.told == []
@@ -270,8 +280,8 @@ async def test_commands_in_hand_survive_the_end_of_their_stream(tmp_path: Path) 
     async with FakeControl() as control, linked(tmp_path, control.address) as bench:
         await bench.connected()
         bench.sessions.open.clear()
-        control.say(command=host_pb.Command(command_id="c1"))
-        control.say(command=host_pb.Command(command_id="c2"))
+        control.command(host_pb.Command(command_id="c1"))
+        control.command(host_pb.Command(command_id="c2"))
         control.hang_up()
         await control.until(lambda: len(control.streams) == 2)
         bench.sessions.open.set()
@@ -287,7 +297,7 @@ async def test_a_control_that_floods_the_host_loses_the_stream(
         await bench.connected()
         bench.sessions.open.clear()
         for number in range(20):
-            control.say(command=host_pb.Command(command_id=f"c{number}"))
+            control.command(host_pb.Command(command_id=f"c{number}"))
         await control.until(lambda: len(control.streams) == 2)
         bench.sessions.open.set()
 

@@ -7,7 +7,7 @@ ends the stream with the assertion's text: a gap, a message out of place.
     async with FakeControl() as control:
         control.faults.cut_after_messages = 3        # see Faults
         ... start a host that dials control.address ...
-        control.say(command=…)                        # on the newest stream
+        control.command(…)                            # on the newest stream
         assert control.records …
 """
 
@@ -121,6 +121,10 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
         """Sends a ConnectResponse on the newest stream, and on the next one if that has ended."""
         for _ in range(2 if self.faults.say_twice else 1):
             self._outbox.put_nowait(host_pb.ConnectResponse(**message))
+
+    def command(self, *commands: host_pb.Command) -> None:
+        """Hands commands to the host, in one message."""
+        self.say(commands=host_pb.Commands(commands=commands))
 
     def hang_up(self) -> None:
         """Ends the newest stream with OK."""

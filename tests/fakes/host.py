@@ -233,10 +233,11 @@ class FakeHost:
             self.welcome = message.welcome
         elif kind == "reconcile":
             self.reconciles.append(message.reconcile)
-        elif kind == "command":
-            self.commands.append(message.command)
-            if message.command.start.HasField("token"):
-                self.tokens[message.command.session_id] = message.command.start.token
+        elif kind == "commands":
+            for command in message.commands.commands:
+                self.commands.append(command)
+                if command.start.HasField("token"):
+                    self.tokens[command.session_id] = command.start.token
         elif kind == "withdraw":
             self.withdrawn.append(message.withdraw.command_id)
         elif kind == "acknowledge":

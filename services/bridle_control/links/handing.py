@@ -10,7 +10,7 @@ that goes out again has another one. Called by the writer of one stream.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bridle.host.v1 import host_link_service_pb2 as wire
@@ -20,10 +20,27 @@ from bridle_control.render import principal_of
 from bridle_control.store.api import CommandRow, CommandState, ReadTx, Store, Tx
 from bridle_control.tokens import mint_session_token, session_token_is_due
 
+#: Bytes of commands in one message; the first may be larger by itself.
+_BATCH_BYTES = 1024 * 1024
 #: Rows that were told of and are not out; beyond it they are read again, a page at a time.
 _TOLD_MAX = 1024
 
 _STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
+
+
+def in_batches(commands: Iterable[wire.Command]) -> Iterator[list[wire.Command]]:
+    """What goes into one message each, in order."""
+    batch: list[wire.Command] = []
+    room = _BATCH_BYTES
+    for command in commands:
+        size = command.ByteSize()
+        if batch and size > room:
+            yield batch
+            batch, room = [], _BATCH_BYTES
+        batch.append(command)
+        room -= size
+    if batch:
+        yield batch
 
 
 def is_to_send(row: CommandRow) -> bool:

@@ -31,7 +31,7 @@ from bridle_control.links.faults import (
     out_of_place,
     silent,
 )
-from bridle_control.links.handing import Outgoing, due_tokens
+from bridle_control.links.handing import Outgoing, due_tokens, in_batches
 from bridle_control.links.records import Batch
 from bridle_control.links.welcome import Accepted, reconcile
 from bridle_control.logs import kv
@@ -326,10 +326,13 @@ class HostStream:
             return
         commands = await outgoing.take(room, self._wall_clock())
         self._window.select(command.command_id for command in commands)
-        for command in commands:
-            # (It may have been withdrawn while an earlier one was written.)
-            if self._window.holds(command.command_id):
-                await self._put(context, wire.ConnectResponse(command=command))
+        for batch in in_batches(commands):
+            # (One may have been withdrawn while an earlier batch was written.)
+            held = [each for each in batch if self._window.holds(each.command_id)]
+            if held:
+                await self._put(
+                    context, wire.ConnectResponse(commands=wire.Commands(commands=held))
+                )
         if outgoing.pending:
             self._wake.set()
 

@@ -143,7 +143,7 @@ class ConnectResponse(_message.Message):
 
     WELCOME_FIELD_NUMBER: _builtins.int
     RECONCILE_FIELD_NUMBER: _builtins.int
-    COMMAND_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
     WITHDRAW_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGE_FIELD_NUMBER: _builtins.int
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
@@ -158,8 +158,8 @@ class ConnectResponse(_message.Message):
         """Once, after the whole inventory."""
 
     @_builtins.property
-    def command(self) -> Global___Command:
-        """Do this."""
+    def commands(self) -> Global___Commands:
+        """Do these, in this order."""
 
     @_builtins.property
     def withdraw(self) -> Global___Withdraw:
@@ -186,22 +186,48 @@ class ConnectResponse(_message.Message):
         *,
         welcome: Global___Welcome | None = ...,
         reconcile: Global___Reconcile | None = ...,
-        command: Global___Command | None = ...,
+        commands: Global___Commands | None = ...,
         withdraw: Global___Withdraw | None = ...,
         acknowledge: Global___Acknowledge | None = ...,
         session_token: Global___SessionToken | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         goodbye: Global___Goodbye | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "command", b"command", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "commands", b"commands", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "command", b"command", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "commands", b"commands", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "reconcile", "command", "withdraw", "acknowledge", "session_token", "heartbeat", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "reconcile", "commands", "withdraw", "acknowledge", "session_token", "heartbeat", "goodbye"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___ConnectResponse: _TypeAlias = ConnectResponse  # noqa: Y015
+
+@_typing.final
+class Commands(_message.Message):
+    """Commands that were there together: a message for each would cost both sides more than the
+    command does.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Command]:
+        """As if each had come by itself, in this order. Together at most about 1 MiB, unless it is one."""
+
+    def __init__(
+        self,
+        *,
+        commands: _abc.Iterable[Global___Command] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Commands: _TypeAlias = Commands  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):

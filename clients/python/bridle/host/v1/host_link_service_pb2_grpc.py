@@ -40,11 +40,11 @@ class HostLinkServiceStub(object):
     Inventory (may be several)     →       (every live session; the last says complete)
     ←       Reconcile             (what to kill; only now)
     Records, LiveTexts, Heartbeat  →
-    ←       Command, Withdraw, Acknowledge, SessionToken, Heartbeat
+    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
     Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
-    Command before it has the whole inventory. A message out of place ends the stream
+    Commands before it has the whole inventory. A message out of place ends the stream
     with FAILED_PRECONDITION: it is a bug of the other side.
 
     WHAT BLOCKS. Nothing waits for anything on this stream: commands are answered by
@@ -109,11 +109,11 @@ class HostLinkServiceServicer(object):
     Inventory (may be several)     →       (every live session; the last says complete)
     ←       Reconcile             (what to kill; only now)
     Records, LiveTexts, Heartbeat  →
-    ←       Command, Withdraw, Acknowledge, SessionToken, Heartbeat
+    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
     Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
-    Command before it has the whole inventory. A message out of place ends the stream
+    Commands before it has the whole inventory. A message out of place ends the stream
     with FAILED_PRECONDITION: it is a bug of the other side.
 
     WHAT BLOCKS. Nothing waits for anything on this stream: commands are answered by
@@ -203,11 +203,11 @@ class HostLinkService(object):
     Inventory (may be several)     →       (every live session; the last says complete)
     ←       Reconcile             (what to kill; only now)
     Records, LiveTexts, Heartbeat  →
-    ←       Command, Withdraw, Acknowledge, SessionToken, Heartbeat
+    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
     Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
-    Command before it has the whole inventory. A message out of place ends the stream
+    Commands before it has the whole inventory. A message out of place ends the stream
     with FAILED_PRECONDITION: it is a bug of the other side.
 
     WHAT BLOCKS. Nothing waits for anything on this stream: commands are answered by
