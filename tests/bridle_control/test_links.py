@@ -547,6 +547,23 @@ async def test_a_journal_that_was_trimmed_beyond_what_we_have_is_lost_too(stack:
     assert events[-1].tool_call_output.text == "c"
 
 
+async def test_a_journal_that_was_trimmed_to_nothing_beyond_what_we_have_is_lost_too(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    await host.drop()
+    # As after a restore of the store: all that the host had said was acknowledged, and is gone.
+    host.journal.trimmed = host.journal.last + 3
+    host.journal.records.clear()
+    await host.connect()
+    assert host.welcome.journal_lost
+    assert host.welcome.journal_sequence == host.journal.last
+    host.event(session.session_id, 1, **output("goes on"))
+    await host.synced()
+    assert (await stack.kinds(session.session_id))[-1] == "tool_call_output"
+
+
 async def test_a_start_whose_answer_was_lost_with_the_journal_is_confirmed_by_the_inventory(
     stack: Stack,
 ) -> None:

@@ -95,7 +95,8 @@ def _journal(tx: Tx, host_id: str, hello: wire.Hello) -> tuple[int, bool]:
     that was trimmed beyond what we have (our store is older than the host: it was restored).
     """
     known = tx.journal(host_id, hello.journal_id)
-    before_floor = max(hello.journal_floor, 1) - 1
+    # One that holds nothing was trimmed up to its end.
+    before_floor = (hello.journal_floor or hello.journal_sequence + 1) - 1
     if known is None:
         lost = bool(tx.journals(host_id))
         tx.set_journal(host_id, hello.journal_id, before_floor)
