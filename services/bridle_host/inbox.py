@@ -69,6 +69,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self._commands: deque[Queued] = deque()
+        # The ids of those that were taken last: until they are done nothing else knows of them.
+        self._taken: frozenset[str] = frozenset()
         self._observations: deque[tuple[Observation, int]] = deque()
         self._news: deque[News] = deque()
         self._bytes = 0
@@ -127,14 +129,16 @@ class Inbox:
         return False
 
     def has(self, command_id: str) -> bool:
-        """Whether a command waits here."""
-        return any(queued.command.command_id == command_id for queued in self._commands)
+        """Whether a command waits here, or was taken and may not be in the journal yet."""
+        waits = any(queued.command.command_id == command_id for queued in self._commands)
+        return waits or command_id in self._taken
 
     # --- reading ---
 
     def commands(self) -> list[Queued]:
-        """All that wait."""
+        """All that wait; those that were taken before are done."""
         taken = list(self._commands)
+        self._taken = frozenset(queued.command.command_id for queued in taken)
         self._commands.clear()
         self._room.set()
         return taken

@@ -46,6 +46,16 @@ async def test_commands_wait_for_room_and_the_hosts_own_do_not() -> None:
     assert inbox.has("late")
 
 
+async def test_a_command_is_had_until_what_was_taken_with_it_is_done() -> None:
+    inbox = Inbox()
+    await inbox.put_command(Queued(Release("a")))
+    inbox.commands()
+    # Its answer is on its way into the journal, which may have no room yet.
+    assert inbox.has("a")
+    inbox.commands()
+    assert not inbox.has("a")
+
+
 async def test_whoever_waits_is_told_when_nobody_reads_any_more() -> None:
     inbox = Inbox()
     for number in range(COMMANDS):
