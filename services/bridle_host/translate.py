@@ -52,11 +52,9 @@ def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
 
 
 def principal_of(principal: principal_pb2.Principal) -> Principal | None:
-    """None for one that isn't told."""
-    name = principal_pb2.PrincipalKind.Name(principal.kind).removeprefix("PRINCIPAL_KIND_")
-    if name not in PrincipalKind.__members__:
-        return None
-    return Principal(PrincipalKind(name), principal.id, principal.name)
+    """None for one that isn't told, or is of a kind that this version doesn't know."""
+    kind = _PRINCIPAL.get(principal.kind)
+    return None if kind is None else Principal(kind, principal.id, principal.name)
 
 
 def content_of(pieces: Iterable[content_pb2.Content]) -> tuple[Content, ...]:
@@ -186,6 +184,9 @@ def _seconds(duration: duration_pb2.Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
+_PRINCIPAL = {
+    int(principal_pb2.PrincipalKind.Value(f"PRINCIPAL_KIND_{kind}")): kind for kind in PrincipalKind
+}
 _AFTER = {
     int(session_pb2.AFTER_INTERRUPT_RUN): AfterInterrupt.RUN,
     int(session_pb2.AFTER_INTERRUPT_HOLD): AfterInterrupt.HOLD,

@@ -38,6 +38,13 @@ ANNA = Principal(PrincipalKind.USER, "t1", "anna")
 ANNA_PB = principal_pb2.Principal(kind=1, id="t1", name="anna")  # type: ignore[arg-type]
 
 
+def test_a_principal_of_a_kind_that_is_not_known_here_is_none() -> None:
+    strange = principal_pb2.Principal(kind=99, id="t1")  # type: ignore[arg-type]
+    assert principal_of(strange) is None
+    command = host_pb.Command(command_id="c", principal=strange, kill=host_pb.KillRun())
+    assert command_of(command) == core.Kill("c")
+
+
 def test_every_action_has_its_command() -> None:
     def of(**action: object) -> core.Command | None:
         return command_of(
