@@ -164,6 +164,8 @@ class SessionActor:
             metadata=error.metadata,
         )
         self._refusing = True
+        # Before control can hear of it, and start this very run once more.
+        await asyncio.to_thread(self._files.remove)
         await self._journal.append(self._scribe().entries([answer]))
         await self._leave()
 
@@ -200,4 +202,5 @@ async def end_lost_run(
     if machine.closed:
         return
     effects = machine.host_lost(0.0, message) + machine.gone(swept, 0.0)
-    await journal.append(scribe.entries(effects))
+    # At the host's start nobody is there who could make room; and it is a handful.
+    await journal.append(scribe.entries(effects), always=True)

@@ -189,13 +189,14 @@ class Journal:
         run: Callable[[], tuple[str, int, bytes] | None] | None = None,
         *,
         urgent: Callable[[], bool] = lambda: False,
+        always: bool = False,
     ) -> int:
         """Appends all of them or none, durably; returns the sequence of the last.
 
         What `run` gives, (session_id, run, state) as in `put_run`, is kept in the same commit; it
         is asked when there is room, so that no older state follows a newer one. `urgent` tells
         whether output may use the reserve (what stands before the end of a turn that somebody
-        wants to end); `look_again` has it asked anew.
+        wants to end); `look_again` has it asked anew. `always` goes beyond cap and reserve.
 
         Waits while there is no room. A call that is cancelled after it got its place is
         carried out all the same. Raises ValueError for an entry above MAX_ENTRY_BYTES.
@@ -205,7 +206,7 @@ class Journal:
         bodies = [_body(entry) for entry in entries]
         size = sum(map(len, bodies))
         bulk = all(entry.is_bulk for entry in entries)
-        while not self._admits(size, bulk and not urgent()):
+        while not self._admits(size, bulk and not urgent(), always=always):
             await self._wait_for_change()
         # Until it is submitted nothing waits: the numbers follow the order of the calls.
         change = self._place(entries, bodies)
@@ -235,9 +236,11 @@ class Journal:
         """Has every append that waits for room look whether it may go on."""
         self._room.set()
 
-    def _admits(self, size: int, bulk: bool) -> bool:
+    def _admits(self, size: int, bulk: bool, *, always: bool) -> bool:
         if self._renewing or (bulk and self._writer.disk_full):
             return False
+        if always:
+            return True
         limit = self._cap if bulk else self._cap + self._reserve
         # Into an empty journal goes whatever comes, or it would wait for ever.
         return self._size + size <= limit or self._size == 0

@@ -1,7 +1,7 @@
 """What a run is made from: admitted, with its directories, its environment and its driver.
 
 `Launcher.prepare` turns StartRun into a `Prepared` run, or raises the BridleError with which the
-start is refused; then nothing of it is left. Called by the session actor, first of all.
+start is refused; then the actor removes what was made. Called by the session actor, first of all.
 """
 
 from __future__ import annotations
@@ -84,14 +84,12 @@ class Launcher:
             await asyncio.to_thread(_make, files, start.token.token)
         except OSError as error:
             log.exception("the files of a run can't be made")
-            await asyncio.to_thread(files.remove)
             metadata = {"agent": start.agent}
             message = f"the host can't make the run's files: {error.strerror}"
             raise BridleError(Reason.START_FAILED, message, metadata=metadata) from None
         try:
             return self._prepared(command, factory, installation, directory, files)
         except ValueError as error:
-            await asyncio.to_thread(files.remove)
             # By the driver's contract the text is a line for people.
             metadata = {"agent": start.agent}
             raise BridleError(Reason.START_FAILED, str(error), metadata=metadata) from None

@@ -298,6 +298,14 @@ async def test_a_fault_of_ours_at_the_start_refuses_it(tmp_path: Path) -> None:
         assert await refused(host) == "INTERNAL"
 
 
+async def test_a_driver_that_can_not_be_made_leaves_no_token_behind(tmp_path: Path) -> None:
+    factory = FakeFactory()
+    factory.create = None  # type: ignore[assignment, method-assign]
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        assert await refused(host) == "INTERNAL"
+    assert not list((tmp_path / "runs").rglob("*"))
+
+
 async def test_commands_that_wait_behind_a_refused_start_are_answered(tmp_path: Path) -> None:
     async with hosting(tmp_path, {FAKE: FakeFactory()}) as host:
         await host.start(agent="nobody's")
@@ -680,6 +688,17 @@ async def test_the_next_host_process_ends_what_the_last_one_left(tmp_path: Path)
         assert host.journal.runs() == []
         assert not list((tmp_path / "runs").glob("*"))
         (await host.in_order("resumed")).finish()
+
+
+async def test_a_journal_without_any_room_keeps_no_host_from_coming_back(tmp_path: Path) -> None:
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        await up(host, factory)
+    # Only control's acknowledgements make room, and it is not dialled before this.
+    sizes = {"cap_bytes": 1, "reserve_bytes": 1}
+    async with asyncio.timeout(10), hosting(tmp_path, {FAKE: factory}, journal=sizes) as host:
+        ended = await host.event("session_ended")
+        assert ended.reason == session_pb2.END_REASON_HOST_STOPPED
 
 
 async def test_what_is_kept_of_a_run_and_cannot_be_read_is_dropped(tmp_path: Path) -> None:
