@@ -345,13 +345,14 @@ async def test_steered_steps_come_next(agent: Drive) -> None:
 
 
 async def test_steering_that_is_not_heeded_is_not_confirmed(agent: Drive) -> None:
-    after = await agent.begin("ignore steer; sleep 0.1")
+    after = await agent.begin("ignore steer; say deaf; sleep 0.1")
+    await agent.until(lambda: said(agent) == ["deaf"])
     await agent.driver.steer("input-7", [Text("say steered")])
     await agent.over(after)
     await agent.driver.steer("input-8", [Text("say steered")])
     await play(agent, "heed steer")
     assert agent.all(Steered) == []
-    assert said(agent) == []
+    assert said(agent) == ["deaf"]
 
 
 # --- Interrupts ----------------------------------------------------------------------------------
