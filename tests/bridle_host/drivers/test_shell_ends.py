@@ -123,6 +123,25 @@ async def test_a_kill_while_starting_leaves_nothing(tmp_path: Path) -> None:
         assert shell.living() == {}
 
 
+async def test_a_script_that_cannot_be_written_fails_its_turn_and_bash_stays(
+    shell: Drive, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / ".state" / "session" / "script"
+    in_the_way.mkdir()
+    over = await shell.turn("true")
+    assert (over.stop_reason, over.exit_code) == (StopReason.FAILED, None)
+    assert over.message.startswith("the script cannot be written")
+    in_the_way.rmdir()
+    assert (await shell.turn("true")).stop_reason is StopReason.COMPLETED
+
+
+async def test_a_session_whose_shim_lives_cannot_be_started_twice(
+    shell: Drive, tmp_path: Path
+) -> None:
+    async with driving(ShellFactory(), tmp_path) as other:
+        assert "could not be started" in await failure(other)
+
+
 # --- Ends that a script brings about -------------------------------------------------------------
 
 
