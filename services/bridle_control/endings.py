@@ -9,11 +9,17 @@ from __future__ import annotations
 from bridle.v1 import event_pb2, input_pb2, receipt_pb2, session_pb2
 from bridle_control import outcomes
 from bridle_control.projection import Projection
-from bridle_control.store.api import CommandRow, CommandState, SessionRow, Term
+from bridle_control.store.api import CommandRow, CommandState, SessionRow
 from bridle_control.store.event_bytes import unframe
 
 #: Read in pieces: the store bounds the bytes of each by itself.
 _TOOL_EVENTS = 4096
+#: What tells which tool calls are open, and where their turn began.
+_TURN_KINDS = (
+    event_pb2.EVENT_KIND_TURN_STARTED,
+    event_pb2.EVENT_KIND_TOOL_CALL_STARTED,
+    event_pb2.EVENT_KIND_TOOL_CALL_ENDED,
+)
 
 #: What the end of a run decides whoever ends it (see Projection).
 _DECIDED_BY_END = frozenset(
@@ -80,26 +86,26 @@ def lose_turn(projection: Projection, row: SessionRow) -> None:
 
 
 def _open_tool_calls(projection: Projection, row: SessionRow) -> list[str]:
-    """The ids of the open turn's tool calls that have no end, oldest first."""
-    open_calls: dict[str, None] = {}
-    after = 0
+    """The ids of the open turn's tool calls that have no end, oldest first.
+
+    Read from the end of the log back to where the turn began: the log may be long, and all other
+    writes wait for this one.
+    """
+    open_calls: list[str] = []
+    ended: set[str] = set()
+    before = 0  # the end of the log
     while True:
         found = projection.tx.events(
-            row.session_id,
-            after,
-            kinds=(
-                event_pb2.EVENT_KIND_TOOL_CALL_STARTED,
-                event_pb2.EVENT_KIND_TOOL_CALL_ENDED,
-            ),
-            terms=(Term("turn", row.turn),),
-            limit=_TOOL_EVENTS,
+            row.session_id, before, kinds=_TURN_KINDS, descending=True, limit=_TOOL_EVENTS
         )
         for framed in found.framed:
             event = event_pb2.Event.FromString(unframe(framed))
-            if event.WhichOneof("kind") == "tool_call_started":
-                open_calls[event.tool_call_started.tool_call_id] = None
-            else:
-                open_calls.pop(event.tool_call_ended.tool_call_id, None)
+            if event.turn != row.turn or event.WhichOneof("kind") == "turn_started":
+                return open_calls[::-1]
+            if event.WhichOneof("kind") == "tool_call_ended":
+                ended.add(event.tool_call_ended.tool_call_id)
+            elif event.tool_call_started.tool_call_id not in ended:
+                open_calls.append(event.tool_call_started.tool_call_id)
         if not found.more:
-            return list(open_calls)
-        after = found.scanned
+            return open_calls[::-1]
+        before = found.scanned
