@@ -208,11 +208,18 @@ def decode_page_token(question: Sequence[str], token: str) -> tuple[str | int, .
         parts = json.loads(text)
     except (binascii.Error, ValueError, RecursionError):
         raise invalid("page_token", "it is none of ours") from None
-    if not isinstance(parts, list) or not all(type(part) in (str, int) for part in parts):
+    if not isinstance(parts, list) or not all(_is_key(part) for part in parts):
         raise invalid("page_token", "it is none of ours")
     if not parts or parts[0] != _fingerprint(question):
         raise invalid("page_token", "it belongs to another list, filter or order")
     return tuple(parts[1:])
+
+
+def _is_key(part: object) -> bool:
+    """Whether rows have such keys: texts, and numbers of 64 bits."""
+    if type(part) is int:
+        return -(2**63) <= part < 2**63
+    return type(part) is str
 
 
 def _fingerprint(question: Sequence[str]) -> str:

@@ -210,6 +210,12 @@ def test_a_token_that_is_none_of_ours_is_an_invalid_request(token: str) -> None:
     assert raised.value.reason is Reason.INVALID_REQUEST
 
 
+def test_a_token_with_a_number_that_no_row_has_is_an_invalid_request() -> None:
+    with pytest.raises(BridleError) as raised:
+        decode_page_token(QUESTION, encode_page_token(QUESTION, (2**64, "id")))
+    assert raised.value.reason is Reason.INVALID_REQUEST
+
+
 def test_a_token_whose_key_has_other_types_is_an_invalid_request() -> None:
     token = encode_page_token(QUESTION, ("text", "where a number is"))
     with pytest.raises(BridleError) as raised:

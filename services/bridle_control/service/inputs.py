@@ -23,6 +23,7 @@ from bridle_control.filters import (
     invalid,
     parse_filter,
     parse_order,
+    store_terms,
 )
 from bridle_control.ids import uuid7
 from bridle_control.interceptor import Context
@@ -38,7 +39,7 @@ from bridle_control.service.queueing import (
     expiry,
     queue_input,
 )
-from bridle_control.store.api import CommandRow, InputRow, ReadTx, SessionRow, Term, Tx
+from bridle_control.store.api import CommandRow, InputRow, ReadTx, SessionRow, Tx
 from bridle_core.errors import BridleError, Reason
 
 _FIELDS: Fields = {
@@ -87,10 +88,7 @@ class InputVerbs(Verbs):
     ) -> session_service_pb2.ListInputsResponse:
         """A page of a session's inputs, in the order of the queue."""
         caller = callers.current()
-        terms = [
-            Term(term.field, term.value, term.equal)
-            for term in parse_filter(request.filter, _FIELDS)
-        ]
+        terms = store_terms(parse_filter(request.filter, _FIELDS))
         order = parse_order(request.order_by, ("sequence",), _BY_SEQUENCE)
         size = request.page_size or _PAGE
 

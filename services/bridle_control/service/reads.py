@@ -18,6 +18,7 @@ from bridle_control.filters import (
     invalid,
     parse_filter,
     parse_order,
+    store_terms,
 )
 from bridle_control.interceptor import Context
 from bridle_control.receipts import to_receipt
@@ -110,10 +111,7 @@ class Reads(Verbs):
     ) -> session_service_pb2.ListEventsResponse:
         """A page of a session's log."""
         caller = callers.current()
-        terms = [
-            Term(term.field, term.value, term.equal)
-            for term in parse_filter(request.filter, _EVENT_FIELDS)
-        ]
+        terms = store_terms(parse_filter(request.filter, _EVENT_FIELDS))
         order = parse_order(request.order_by, ("sequence",), _BY_SEQUENCE)
 
         def read(tx: ReadTx) -> tuple[str, EventSlice, tuple[str, ...]]:
@@ -180,11 +178,7 @@ def _patience(context: HasDeadline) -> float:
 
 def session_terms(text: str) -> list[Term]:
     """The terms of a filter of sessions, as the store takes them."""
-    made = []
-    for term in parse_filter(text, _SESSION_FIELDS):
-        field, _, key = term.field.partition(".")
-        made.append(Term(field, term.value, term.equal, key))
-    return made
+    return store_terms(parse_filter(text, _SESSION_FIELDS))
 
 
 def _page_key(key: tuple[str | int, ...] | None, order: Order) -> PageKey | None:
