@@ -81,6 +81,8 @@ async def test_attach_sends_what_is_typed_and_ctrl_c_interrupts(pair: Pair) -> N
         await terminal.shows("talk  IDLE")
         terminal.type("echo typed $((20+1))\n")
         await terminal.shows("| typed 21")
+        # What is typed stands behind a prompt of its own, not in the status line.
+        assert "\n> echo typed" in terminal.text.replace("\r", "")
         terminal.type("sleep 70\n")
         await terminal.shows("RUNNING  turn 2")
         terminal.type("\x03")

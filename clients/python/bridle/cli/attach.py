@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 TWICE = 2.0
 #: Of the past, so that one sees where one is.
 TAIL = 20
+#: Behind it stands what is being typed.
+PROMPT = "> "
+
+
+class TalkShow(Show, Protocol):
+    """A show behind which somebody types."""
+
+    def entered(self, text: str) -> None:
+        """A line was typed; a terminal has echoed it."""
 
 
 @command("attach", json=False)
@@ -38,7 +47,9 @@ async def attach(call: Call, slug: str | None) -> None:
         session = call.session(slug)
         found = await client.get_session(session)
         talk = Talk(client, client_ref(found))
-        show: Show = TerminalShow(Standing(found)) if output.colour() else PlainShow(call)
+        show: TalkShow = (
+            TerminalShow(Standing(found), prompt=PROMPT) if output.colour() else PlainShow(call)
+        )
         stream = client.watch(
             client_ref(found), tail=TAIL, until=watch_pb2.WATCH_UNTIL_RUN_END, live_text=True
         )
@@ -90,10 +101,10 @@ class Talk:
         # From the very first moment that somebody can see what Ctrl-C would be for.
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupted)
 
-    async def run(self, show: Show) -> None:
+    async def run(self, show: TalkShow) -> None:
         """Until the end of stdin, or Ctrl-C twice; `show` is where problems are told."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(sys.stdin.fileno(), self._readable)
+        loop.add_reader(sys.stdin.fileno(), self._readable, show)
         try:
             async with asyncio.TaskGroup() as group:
                 sending = group.create_task(self._send(show))
@@ -111,13 +122,14 @@ class Talk:
         self._last = now
         self._put(None)
 
-    def _readable(self) -> None:
+    def _readable(self, show: TalkShow) -> None:
         import os
 
         data = os.read(sys.stdin.fileno(), 65536)
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             text = line.decode("utf-8", "replace").strip()
+            show.entered(text)
             if text:
                 self._put(text)
         if not data:
@@ -130,7 +142,7 @@ class Talk:
         except asyncio.QueueFull:
             self._leave.set()  # that was no person
 
-    async def _send(self, show: Show) -> None:
+    async def _send(self, show: TalkShow) -> None:
         while True:
             item = await self._todo.get()
             try:

@@ -41,6 +41,13 @@ class Screen:
             self._bottom = list(lines)
             self._write(self._erased() + self._redrawn())
 
+    def entered(self, width: int) -> None:
+        """Somebody typed so many columns behind the bottom, and Enter: the terminal echoed it, and
+        the cursor stands beneath. It goes with the bottom when that is drawn anew.
+        """
+        if self._drawn:
+            self._drawn += 1 + (len(self._bottom[-1][0]) + width) // shutil.get_terminal_size()[0]
+
     def close(self) -> None:
         """Takes the bottom away."""
         self.bottom([])

@@ -193,6 +193,9 @@ class PlainShow:
             self._lost = False
             self._call.note("connected again")
 
+    def entered(self, text: str) -> None:
+        """Nothing was drawn that it could have displaced."""
+
     def close(self) -> None:
         for line in self._renderer.flush():
             output.line(line)
@@ -201,11 +204,13 @@ class PlainShow:
 class TerminalShow:
     """Events scroll by; what is being written and where the session stands is at the bottom."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: Standing, *, prompt: str = "") -> None:
+        """With a `prompt` there is room to type behind it, and no clock that draws over that."""
         from bridle.render import Renderer
 
         self._screen = Screen()
         self._standing = standing
+        self._prompt = prompt
         self._live = LiveMessage()
         self._renderer = Renderer(colour=True, phases=False)
         self._loop = asyncio.get_running_loop()
@@ -236,12 +241,17 @@ class TerminalShow:
     def _draw(self) -> None:
         unfinished = self._renderer.unfinished()
         lines = [(f"  {unfinished}".replace("\t", "    "), "dim")] if unfinished else []
-        self._screen.bottom([*lines, *self._live.lines(), self._standing.line()])
+        prompt = [(self._prompt, "")] if self._prompt else []
+        self._screen.bottom([*lines, *self._live.lines(), self._standing.line(), *prompt])
+
+    def entered(self, text: str) -> None:
+        self._screen.entered(len(text))
 
     def _tick(self) -> None:
         """Keeps the time in the status line going."""
         self._draw()
-        self._next_tick = self._loop.call_later(1, self._tick)
+        delay = 3600 if self._prompt else 1
+        self._next_tick = self._loop.call_later(delay, self._tick)
 
     def close(self) -> None:
         self._next_tick.cancel()
