@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from bridle.v1 import input_pb2, receipt_pb2
@@ -35,6 +36,10 @@ _log = logging.getLogger("bridle.control.commands")
 INTERRUPT_TTL_NS = 5 * 10**9
 #: How long a Stop or a Kill stays in force while the host is away. In ns.
 STOP_TTL_NS = 24 * 3600 * 10**9
+
+#: Commands whose answers are remembered for those who begin to wait for them just now. What they
+#: may miss was told within a turn or two of the event loop: a few commits of a few hundred writes.
+_RECENT = 8192
 
 #: How often the sweeper looks, in seconds: so late may an expiry be.
 _SWEEP_EVERY = 1.0
@@ -68,9 +73,16 @@ class Commands:
         self._wall_clock = wall_clock
         # A waiter is an open call, and those are bounded.
         self._waiters: dict[str, set[_Waiter]] = {}
+        # What was told last, oldest first; None: gone. Answered rows are small: their action went.
+        self._recent: OrderedDict[str, CommandRow | None] = OrderedDict()
         store.listen(self._changed)
 
     def _changed(self, changes: Changes) -> None:
+        for command_id, row in changes.commands.items():
+            if row.state >= CommandState.ANSWERED:
+                self._remember(command_id, row)
+        for command_id in changes.commands_gone:
+            self._remember(command_id, None)
         for command_id in self._waiters.keys() & changes.commands.keys():
             for waiter in self._waiters[command_id]:
                 waiter.row = changes.commands[command_id]
@@ -79,6 +91,12 @@ class Commands:
             for waiter in self._waiters[command_id]:
                 waiter.row = None
                 waiter.event.set()
+
+    def _remember(self, command_id: str, row: CommandRow | None) -> None:
+        self._recent.pop(command_id, None)
+        self._recent[command_id] = row
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
 
     # ------------------------------------------------------------ waiting
 
@@ -100,9 +118,10 @@ class Commands:
     ) -> CommandRow | None:
         """The row once the host has answered, or as it is after `budget` seconds; None: gone.
 
-        `row` must be what a write has just returned, with nothing awaited since: then no change of
-        it is missed, as the store tells of a later commit only after that. `stale` says that it is
-        older, or from a read: what a read saw may be old news when it returns.
+        `row` must be what a write has just returned, with nothing awaited since: what was told of
+        it meanwhile (its own commit may hold the answer, and the next one may be told before its
+        caller goes on) is remembered for so long. `stale` says that it is older, or from a read:
+        what a read saw may be old news when it returns.
         """
         return await self._wait(row, CommandState.ANSWERED, budget, stale)
 
@@ -116,10 +135,14 @@ class Commands:
     async def _wait(
         self, row: CommandRow, state: CommandState, budget: float, stale: bool
     ) -> CommandRow | None:
+        command_id = row.command_id
+        told = self._recent.get(command_id, row)
+        if told is None:
+            return None
+        row = told if told.state > row.state else row
         if row.state >= state or (budget <= 0 and not stale):
             return row
         until = self._clock.now() + budget
-        command_id = row.command_id
         waiter = _Waiter(row)
         self._waiters.setdefault(command_id, set()).add(waiter)
         try:

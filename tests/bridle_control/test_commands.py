@@ -43,6 +43,22 @@ async def test_what_was_answered_before_the_wait_began_is_not_waited_for(tmp_pat
         assert found.state is CommandState.ANSWERED
 
 
+async def test_what_was_answered_in_the_very_commit_of_a_repeat_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with Stack(tmp_path / "store") as stack, asyncio.timeout(PATIENCE):
+        row = await _accepted(stack)
+        # One group: the repeat finds the row as it was, and behind it comes the host's answer.
+        repeat, _ = await asyncio.gather(
+            stack.store.write(lambda tx: tx.command(row.command_id)),
+            _becomes(stack, row, CommandState.ANSWERED),
+        )
+        assert repeat is not None
+        found = await stack.commands.answered(repeat, 5.0)
+        assert found is not None
+        assert found.state is CommandState.ANSWERED
+
+
 async def test_what_was_decided_before_the_wait_began_is_not_waited_for(tmp_path: Path) -> None:
     async with Stack(tmp_path / "store") as stack, asyncio.timeout(PATIENCE):
         row = await _accepted(stack)
