@@ -538,7 +538,9 @@ Global___Record: _TypeAlias = Record  # noqa: Y015
 @_typing.final
 class EventEntry(_message.Message):
     """An event, serialized once by the host. Control appends sequence and commit_time to
-    the bytes and reads only the kinds that move a session's row.
+    the bytes. It stores none that can't be read, is of another kind than `kind` says, is
+    a SessionEnded without an ended phase, or has more than 4 MiB - 64 KiB: such an entry
+    is acknowledged, and dropped.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
