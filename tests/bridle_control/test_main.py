@@ -120,6 +120,30 @@ def test_a_store_that_can_not_be_made_leaves_no_token_file(tmp_path: Path, store
     assert not token.exists()
 
 
+def test_an_init_that_dies_behind_its_commit_has_left_a_token_that_opens(tmp_path: Path) -> None:
+    token, directory = tmp_path / "token", tmp_path / "store"
+    died = subprocess.run(
+        [*COMMAND, "init", "--store", str(directory), "--token-file", str(token)],
+        env={**os.environ, "BRIDLE_CRASH_AT": "store.after-commit"},
+        timeout=SECONDS,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL
+    with serving("--store", directory, "--listen", "127.0.0.1:0") as process:
+        assert whose(ready(process), token.read_text().strip()) == "admin"
+
+
+def whose(address: str, secret: str) -> str:
+    """The principal of a token, as control tells it."""
+    with grpc.insecure_channel(address) as channel:
+        identity = identity_service_pb2_grpc.IdentityServiceStub(channel)
+        told = identity.WhoAmI(
+            identity_service_pb2.WhoAmIRequest(),
+            metadata=(("authorization", f"Bearer {secret}"),),
+        )
+        return told.principal.name
+
+
 # --- serve -----------------------------------------------------------------------------------
 
 
@@ -127,13 +151,8 @@ def test_it_serves_the_first_token_and_ends_well_on_sigterm(tmp_path: Path, stor
     secret = (tmp_path / "token").read_text().strip()
     with serving("--store", store, "--listen", "127.0.0.1:0") as process:
         address = ready(process)
+        assert whose(address, secret) == "admin"
         with grpc.insecure_channel(address) as channel:
-            identity = identity_service_pb2_grpc.IdentityServiceStub(channel)
-            told = identity.WhoAmI(
-                identity_service_pb2.WhoAmIRequest(),
-                metadata=(("authorization", f"Bearer {secret}"),),
-            )
-            assert told.principal.name == "admin"
             health: Any = health_pb2_grpc.HealthStub(channel)
             answer = health.Check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
