@@ -421,10 +421,6 @@ class ReadTx(Protocol):
     def now(self) -> int:
         """The time of this transaction: control's clock, when `fn` began."""
 
-    # -- the store itself
-    def meta(self, key: str) -> str | None:
-        """A value of the store's own, such as one that a service keeps over restarts."""
-
     # -- identity
     def workspace(self, name: str) -> WorkspaceRow | None: ...
     def workspaces(self) -> list[WorkspaceRow]:
@@ -553,15 +549,12 @@ class Tx(ReadTx, Protocol):
     """What can be read and written. Inserting what is there, or updating what is not there, is a
     fault of the caller and raises `StoreFaultError`."""
 
-    def set_meta(self, key: str, value: str) -> None: ...
-
     # -- identity
     def insert_workspace(self, row: WorkspaceRow) -> None: ...
     def insert_token(self, row: TokenRow) -> None: ...
     def revoke_token(self, token_id: str) -> None:
         """Sets revoke_time to now where it is not set."""
 
-    def delete_token(self, token_id: str) -> None: ...
     def insert_join_token(self, row: JoinTokenRow) -> None: ...
     def use_join_token(self, join_token_id: str, host_id: str) -> bool:
         """True for the first caller alone; False when it is used or gone. Looks at no expiry."""

@@ -45,10 +45,6 @@ def _token(row: Any) -> TokenRow:
 class IdentityReads(ReadBase):
     """The reads."""
 
-    def meta(self, key: str) -> str | None:
-        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
-        return None if row is None else str(row[0])
-
     def workspace(self, name: str) -> WorkspaceRow | None:
         row = self._one("SELECT name, create_time FROM workspaces WHERE name = ?", (name,))
         return row and WorkspaceRow(*row)
@@ -93,12 +89,6 @@ class IdentityReads(ReadBase):
 class IdentityWrites(IdentityReads, WriteBase):
     """The writes."""
 
-    def set_meta(self, key: str, value: str) -> None:
-        self._run(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (key, value),
-        )
-
     def insert_workspace(self, row: WorkspaceRow) -> None:
         self._insert("workspaces", ("name", "create_time"), (row.name, row.create_time))
 
@@ -130,10 +120,6 @@ class IdentityWrites(IdentityReads, WriteBase):
             (self.now, value),
         )
         self.changes.tokens.update(row[0] for row in rows)
-
-    def delete_token(self, token_id: str) -> None:
-        self._run("DELETE FROM tokens WHERE token_id = ?", (token_id,))
-        self.changes.tokens.add(token_id)
 
     def insert_join_token(self, row: JoinTokenRow) -> None:
         values = (

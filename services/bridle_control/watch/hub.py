@@ -75,14 +75,6 @@ class Hub:
             if channel is not None:
                 channel.wake()
 
-    def advance(self, session_id: str, head: int) -> None:
-        """The store has events of the session up to `head`, by somebody else's commit."""
-        channel = self._channels.get(session_id)
-        if channel is not None:
-            channel.advance(head)
-            channel.row_changes += 1
-            channel.wake()
-
     def _committed(self, changes: Changes) -> None:
         for appended in changes.appended:
             self._live.committed(appended)

@@ -489,26 +489,6 @@ async def test_a_watch_that_is_closed_leaves_nothing_in_the_hub(store: Store, hu
     assert hub._channels == {}
 
 
-async def test_a_hint_from_elsewhere_wakes_watchers(store: Store, clock: ManualClock) -> None:
-    """As if another process had committed: this hub hears no Changes, only the hint."""
-
-    class Deaf:
-        log_id = store.log_id
-
-        def listen(self, listener: object) -> None:
-            pass
-
-        async def read(self, fn):  # type: ignore[no-untyped-def]
-            return await store.read(fn)
-
-    hub = Hub(Deaf(), clock=clock)  # type: ignore[arg-type]
-    async with watching(hub, "s1") as watcher:
-        await append(store, "s1", "a", "b")
-        hub.advance("s1", 2)
-        hub.advance("none", 2)
-        await watcher.until_events(2)
-
-
 async def test_a_read_that_was_given_up_does_not_stop_the_others(
     store: Store, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
