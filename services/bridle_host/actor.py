@@ -106,6 +106,16 @@ class SessionActor:
             # The old one is good for a while, and control sends the next before its end.
             log.exception("a token can't be written")
 
+    def park(self) -> None:
+        """The host has no place at control: read the agent no more, start no turn."""
+        if self._live is not None:
+            self._live.park()
+
+    def unpark(self) -> None:
+        """Go on."""
+        if self._live is not None:
+            self._live.unpark()
+
     def mute(self) -> None:
         """Ends the run now, without a word to control."""
         self._muted = True

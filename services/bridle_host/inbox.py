@@ -1,6 +1,7 @@
 """What waits for a session actor: commands, the driver's observations, and news of its own.
 
 Bounded; commands overtake observations, so that an interrupt never stands behind a flood of output.
+Observations come and are taken in groups, each whole (see `drivers.outbox`).
 (What they find is at worst a little older than what the agent does, and the machine minds that.)
 One actor reads; the manager and the actor's own tasks write.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bridle_core.commands import Command
@@ -25,9 +27,10 @@ from bridle_core.observations import (
     Usage,
 )
 
-#: Commands that wait for one actor. More than any person gives; programs that do wait in the link.
-COMMANDS = 256
-#: Observations that wait, and those that are taken at once: enough that one fsync serves many.
+#: Commands that wait for one actor. As many as the link takes before they are answered, so that a
+#: session which is slow to begin holds back no other's.
+COMMANDS = 8192
+#: Groups that wait, and those that are taken at once: enough that one fsync serves many.
 OBSERVATIONS = 1024
 BATCH = 512
 #: Bytes of text that wait, and that are taken at once. A batch has to be small beside the
@@ -62,6 +65,8 @@ class Broken:
 
 
 News = Gone | Broken
+#: Observations that are written together.
+Group = Sequence[Observation]
 
 
 class Inbox:
@@ -71,7 +76,7 @@ class Inbox:
         self._commands: deque[Queued] = deque()
         # The ids of those that were taken last: until they are done nothing else knows of them.
         self._taken: frozenset[str] = frozenset()
-        self._observations: deque[tuple[Observation, int]] = deque()
+        self._groups: deque[tuple[Group, int]] = deque()
         self._news: deque[News] = deque()
         self._bytes = 0
         self._closed = False
@@ -102,15 +107,13 @@ class Inbox:
         self._commands.append(Queued(command))
         self.wake.set()
 
-    async def put_observation(self, observation: Observation) -> None:
+    async def put_group(self, group: Group) -> None:
         """Waits for room, and so lets the driver wait."""
-        size = _size(observation)
-        while self._observations and (
-            len(self._observations) >= OBSERVATIONS or self._bytes + size > BYTES
-        ):
+        size = sum(map(_size, group))
+        while self._groups and (len(self._groups) >= OBSERVATIONS or self._bytes + size > BYTES):
             self._room.clear()
             await self._room.wait()
-        self._observations.append((observation, size))
+        self._groups.append((group, size))
         self._bytes += size
         self.wake.set()
 
@@ -143,15 +146,15 @@ class Inbox:
         self._room.set()
         return taken
 
-    def observations(self, *, bulk: bool = True) -> list[Observation]:
-        """The oldest: one batch. Without `bulk` only those before the first that is bulk."""
-        taken: list[Observation] = []
+    def groups(self, *, bulk: bool = True) -> list[Group]:
+        """The oldest: one batch. Without `bulk` only those before the first that has bulk in it."""
+        taken: list[Group] = []
         size = 0
-        while self._observations and len(taken) < BATCH and size < BATCH_BYTES:
-            if not bulk and isinstance(self._observations[0][0], BULK):
+        while self._groups and len(taken) < BATCH and size < BATCH_BYTES:
+            if not bulk and _is_bulk(self._groups[0][0]):
                 break
-            observation, bytes_ = self._observations.popleft()
-            taken.append(observation)
+            group, bytes_ = self._groups.popleft()
+            taken.append(group)
             size += bytes_
         self._bytes -= size
         if taken:
@@ -160,15 +163,19 @@ class Inbox:
 
     def news(self) -> News | None:
         """The oldest, once all observations before it were taken; None for none."""
-        if self._news and not self._observations:
+        if self._news and not self._groups:
             return self._news.popleft()
         return None
 
     def ready(self, *, bulk: bool = True) -> bool:
-        """Whether there is an observation that could be taken, or news."""
-        if self._observations:
-            return bulk or not isinstance(self._observations[0][0], BULK)
+        """Whether there is a group that could be taken, or news."""
+        if self._groups:
+            return bulk or not _is_bulk(self._groups[0][0])
         return bool(self._news)
+
+
+def _is_bulk(group: Group) -> bool:
+    return any(isinstance(observation, BULK) for observation in group)
 
 
 def _size(observation: Observation) -> int:

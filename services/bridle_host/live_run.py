@@ -81,6 +81,7 @@ class LiveRun:
         #: What the journal has of the machine; None before the first append.
         self.record: RunRecord | None = None
         self.muted = False
+        self._parked = False
         self._calls = Calls(
             prepared.driver,
             prepared.resume,
@@ -119,6 +120,15 @@ class LiveRun:
         finally:
             await self._processes.end()
 
+    def park(self) -> None:
+        """The host has no place at control: the agent is read no more. Idempotent."""
+        self._parked = True
+
+    def unpark(self) -> None:
+        """The agent is read again. Idempotent."""
+        self._parked = False
+        self._inbox.wake.set()
+
     # --- the driver's side ---
 
     async def _drive(self) -> None:
@@ -131,8 +141,8 @@ class LiveRun:
 
     async def _pump(self) -> None:
         try:
-            async for observation in self._driver.observations():
-                await self._inbox.put_observation(observation)
+            async for group in self._driver.observations():
+                await self._inbox.put_group(group)
         except Exception:
             log.exception("a driver failed")
             self._failed("the driver failed")
@@ -163,8 +173,9 @@ class LiveRun:
             # What the turn put out before somebody wanted its end need not wait any more.
             self._journal.look_again()
         if self._may_read():
-            for observation in inbox.observations(bulk=self._has_room()):
-                effects += machine.observe(observation, now)
+            for group in inbox.groups(bulk=self._has_room()):
+                for observation in group:
+                    effects += machine.observe(observation, now)
             match inbox.news():
                 case Gone(swept):
                     effects += machine.gone(swept, now)
@@ -192,6 +203,8 @@ class LiveRun:
 
     def _may_read(self) -> bool:
         """Whether the driver's observations can be taken: what they cause can be written."""
+        if self._parked and not self.machine.hurried:
+            return False
         return (self._output is None or self._output.done()) and not self._calls.many
 
     def _has_room(self) -> bool:
@@ -209,7 +222,7 @@ class LiveRun:
         lasted = self._loop.time() - begin
         if lasted >= TOLD_PRESSURE:
             text = f"the host's journal was full: the agent was not read for {lasted:.0f} s"
-            await self._inbox.put_observation(Note(NoteKind.BACKPRESSURE, text))
+            await self._inbox.put_group((Note(NoteKind.BACKPRESSURE, text),))
 
     def _apply(self, queued: Queued, now: float) -> list[Effect]:
         command = queued.command

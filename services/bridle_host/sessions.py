@@ -85,6 +85,7 @@ class Sessions:
         self._group: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
         self._ending = False
+        self._placed = True
 
     async def run(self) -> None:
         """Lets the actors live; ends by being cancelled. Then what is still there is killed."""
@@ -208,6 +209,24 @@ class Sessions:
         actor = self._actors.get((token.session_id, token.run))
         if actor is not None:
             actor.write_token(token.token)
+
+    # --- the host's place ---
+
+    def place_lost(self) -> None:
+        """Another process has this host's place at control, or control has fenced it.
+
+        The sessions are parked: their agents are not read, and no turn starts. What does not hear
+        `place_held` in time interrupts its turn and stops. Idempotent.
+        """
+        self._placed = False
+        for actor in self._actors.values():
+            actor.park()
+
+    def place_held(self) -> None:
+        """This host has its place at control (again): parked sessions go on. Idempotent."""
+        self._placed = True
+        for actor in self._actors.values():
+            actor.unpark()
 
     # --- the host's own end and begin ---
 

@@ -18,7 +18,17 @@ from bridle_core.observations import (
     TurnBegan,
     TurnOver,
 )
-from bridle_host.inbox import BATCH, BYTES, COMMANDS, OBSERVATIONS, Broken, Gone, Inbox, Queued
+from bridle_host.inbox import (
+    BATCH,
+    BYTES,
+    COMMANDS,
+    OBSERVATIONS,
+    Broken,
+    Gone,
+    Group,
+    Inbox,
+    Queued,
+)
 from tests.bridle_host.journal_support import settle
 
 SMALL: Observation = Note(NoteKind.AGENT_LOG, "x")
@@ -80,33 +90,44 @@ async def test_a_command_that_waits_can_be_withdrawn() -> None:
 async def test_observations_come_in_batches() -> None:
     inbox = Inbox()
     for _ in range(OBSERVATIONS):
-        await inbox.put_observation(SMALL)
-    assert len(inbox.observations()) == BATCH
+        await inbox.put_group((SMALL,))
+    assert len(inbox.groups()) == BATCH
     assert inbox.ready()
 
 
 async def test_what_moves_a_life_on_is_taken_up_to_what_an_agent_can_tell_without_end() -> None:
     inbox = Inbox()
     for observation in (TurnBegan(1), SMALL, TurnOver(StopReason.COMPLETED)):
-        await inbox.put_observation(observation)
+        await inbox.put_group((observation,))
     inbox.put_news(Gone(0))
     assert inbox.ready(bulk=False)
-    assert inbox.observations(bulk=False) == [TurnBegan(1)]
+    assert inbox.groups(bulk=False) == [(TurnBegan(1),)]
     assert not inbox.ready(bulk=False)
-    assert inbox.observations(bulk=False) == []
-    assert len(inbox.observations()) == 2
+    assert inbox.groups(bulk=False) == []
+    assert len(inbox.groups()) == 2
     assert inbox.ready(bulk=False)
+
+
+async def test_a_group_is_taken_whole_and_waits_if_any_of_it_does() -> None:
+    inbox = Inbox()
+    begins = (TurnBegan(1),)
+    ends = (SMALL, TurnOver(StopReason.COMPLETED))
+    await inbox.put_group(begins)
+    await inbox.put_group(ends)
+    assert inbox.groups(bulk=False) == [begins]
+    assert not inbox.ready(bulk=False)
+    assert inbox.groups() == [ends]
 
 
 async def test_too_many_observations_wait() -> None:
     inbox = Inbox()
     for _ in range(OBSERVATIONS):
-        await inbox.put_observation(SMALL)
+        await inbox.put_group((SMALL,))
     async with asyncio.TaskGroup() as group:
-        late = group.create_task(inbox.put_observation(SMALL))
+        late = group.create_task(inbox.put_group((SMALL,)))
         await settle()
         assert not late.done()
-        inbox.observations()
+        inbox.groups()
     assert late.done()
 
 
@@ -122,28 +143,28 @@ async def test_large_observations_wait_and_are_taken_in_small_batches() -> None:
 
     async def fill() -> None:
         for observation in large:
-            await inbox.put_observation(observation)
+            await inbox.put_group((observation,))
 
     async with asyncio.TaskGroup() as group:
         filling = group.create_task(fill())
         await settle()
         assert not filling.done()
-        taken: list[Observation] = []
+        taken: list[Group] = []
         while len(taken) < 4:
-            batch = inbox.observations()
+            batch = inbox.groups()
             assert len(batch) == 1
             taken += batch
             await settle()
-    assert taken == large
+    assert taken == [(observation,) for observation in large]
 
 
 async def test_news_stand_behind_the_observations_before_them() -> None:
     inbox = Inbox()
-    await inbox.put_observation(SMALL)
+    await inbox.put_group((SMALL,))
     inbox.put_news(Gone(1))
     inbox.put_news(Broken("x"))
     assert inbox.news() is None
-    inbox.observations()
+    inbox.groups()
     assert inbox.ready()
     assert [inbox.news(), inbox.news(), inbox.news()] == [Gone(1), Broken("x"), None]
     assert not inbox.ready()

@@ -31,7 +31,7 @@ class FakeDriver(Driver):
         self.calls: list[Call] = []
         self._called = asyncio.Event()
         # Unbounded: a test tells what it tells.
-        self._seen: asyncio.Queue[Observation | None] = asyncio.Queue()
+        self._seen: asyncio.Queue[tuple[Observation, ...] | None] = asyncio.Queue()
         self._done = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -40,9 +40,13 @@ class FakeDriver(Driver):
     # --- for the test ---
 
     def tell(self, *observations: Observation) -> None:
-        """See these next."""
+        """See these next, each by itself."""
         for observation in observations:
-            self._seen.put_nowait(observation)
+            self._seen.put_nowait((observation,))
+
+    def tell_group(self, *observations: Observation) -> None:
+        """See these next, together."""
+        self._seen.put_nowait(observations)
 
     def end(self) -> None:
         """No more to see."""
@@ -63,11 +67,11 @@ class FakeDriver(Driver):
             raise RuntimeError("a fault of this driver")
         await self._done.wait()
 
-    async def observations(self) -> AsyncIterator[Observation]:
-        while (observation := await self._seen.get()) is not None:
+    async def observations(self) -> AsyncIterator[Sequence[Observation]]:
+        while (group := await self._seen.get()) is not None:
             if "observations" in self.fails:
                 raise RuntimeError("a fault of this driver")
-            yield observation
+            yield group
 
     async def start(self, resume: ResumeFrom | None) -> None:
         await self._call("start", resume)

@@ -58,11 +58,11 @@ class Drive:
         self._changed = asyncio.Condition()
 
     async def collect(self) -> None:
-        async for observation in self.driver.observations():
+        async for group in self.driver.observations():
             await self._reading.wait()
             async with self._changed:
-                self.seen.append(observation)
-                self.times.append(time.monotonic())
+                self.seen.extend(group)
+                self.times.extend(time.monotonic() for _ in group)
                 self._changed.notify_all()
         async with self._changed:
             self.ended = True

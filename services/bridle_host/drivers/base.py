@@ -72,8 +72,11 @@ class Driver(Protocol):
     async def run(self) -> None:
         """The driver's own work: reads its agent until it has told ProcessGone. Started first."""
 
-    def observations(self) -> AsyncIterator[Observation]:
-        """What the driver sees, in order; ends after the last ProcessGone or StartFailed."""
+    def observations(self) -> AsyncIterator[Sequence[Observation]]:
+        """What the driver sees, in order; ends after the last ProcessGone or StartFailed.
+
+        In groups: each is written whole or not at all.
+        """
 
     async def start(self, resume: ResumeFrom | None) -> None:
         """Bring the agent up: ProcessUp follows, or StartFailed."""

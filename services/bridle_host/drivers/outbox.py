@@ -1,4 +1,7 @@
-"""What a driver has observed and the session actor has not taken yet: ordered, bounded.
+"""What a driver has observed and the session actor has not taken yet: ordered, bounded, in groups.
+
+A group is written to the journal whole or not at all, together with the Checkpoint that ends it;
+one that ends without a Checkpoint consumed none of the agent's output.
 
 Filled by a driver's own tasks, read by the session actor. A driver's orders (`send`, `interrupt` …)
 never put anything in here themselves: the actor that gives them is also the one that makes room.
@@ -12,8 +15,8 @@ from typing import Self
 
 from bridle_core.observations import Observation
 
-#: Observations that wait at most. A tool's output is up to 64 KiB in each, so this is 2 MiB for a
-#: session whose log cannot keep up; then the agent is no longer read and blocks on its pipes.
+#: Groups that wait at most. Each is made of one chunk of output, of up to 64 KiB, so this is 2 MiB
+#: for a session whose log cannot keep up; then the agent is not read and blocks on its pipes.
 CAPACITY = 32
 
 
@@ -22,17 +25,17 @@ class Outbox:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._waiting: deque[Observation] = deque()
+        self._waiting: deque[tuple[Observation, ...]] = deque()
         self._changed = asyncio.Event()
         self._closed = False
 
-    async def put(self, observation: Observation) -> None:
-        """Wait for room, then append. After `close` it goes nowhere."""
+    async def put(self, *group: Observation) -> None:
+        """Wait for room, then append these as one group. After `close` they go nowhere."""
         while len(self._waiting) >= self._capacity and not self._closed:
             self._changed.clear()
             await self._changed.wait()
         if not self._closed:
-            self._waiting.append(observation)
+            self._waiting.append(group)
             self._changed.set()
 
     @property
@@ -48,7 +51,7 @@ class Outbox:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Observation:
+    async def __anext__(self) -> tuple[Observation, ...]:
         while not self._waiting:
             if self._closed:
                 raise StopAsyncIteration

@@ -105,7 +105,7 @@ class ScriptedDriver(Driver):
         finally:
             self._outbox.close()
 
-    def observations(self) -> AsyncIterator[Observation]:
+    def observations(self) -> AsyncIterator[Sequence[Observation]]:
         return self._outbox
 
     async def start(self, resume: ResumeFrom | None) -> None:

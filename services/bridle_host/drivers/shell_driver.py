@@ -91,7 +91,7 @@ class ShellDriver(Driver):
         finally:
             self._outbox.close()
 
-    def observations(self) -> AsyncIterator[Observation]:
+    def observations(self) -> AsyncIterator[Sequence[Observation]]:
         return self._outbox
 
     async def start(self, resume: ResumeFrom | None) -> None:
