@@ -5,7 +5,8 @@
 
 `init` makes a store with the workspace "default" and the first token, which may do everything; it
 prints `token brt_…`, or writes the secret into a file of mode 0600. `serve` runs until SIGTERM or
-SIGINT, and prints `ready grpc=HOST:PORT` once it serves.
+SIGINT, and prints `ready grpc=HOST:PORT` once it serves (with `hosts=HOST:PORT` behind it, where
+hosts have a port of their own).
 
 Exit codes: 0 done, 1 failure, 2 usage or settings. What goes wrong is one line on stderr.
 """
@@ -49,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--listen", metavar="HOST:PORT", help="default 127.0.0.1:7420; port 0: any")
     serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
+    serve.add_argument(
+        "--hosts-listen", metavar="HOST:PORT", help="hosts connect here only, by mutual TLS"
+    )
+    serve.add_argument(
+        "--hosts-ca", type=Path, metavar="FILE", help="the CA of the hosts' certificates, PEM"
+    )
     serve.add_argument(
         "--insecure-public",
         action="store_true",

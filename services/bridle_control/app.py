@@ -47,12 +47,12 @@ from bridle_control.links.registry import Links
 from bridle_control.links.service import HostLinkService
 from bridle_control.logs import kv
 from bridle_control.session_service import SessionService, add_session_service
-from bridle_control.settings import Address, Settings
+from bridle_control.settings import Settings
 from bridle_control.store.api import Store
 from bridle_control.store.housekeeping import Housekeeping
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
-from bridle_control.transport import CALLS_MAX, bind, make_server
+from bridle_control.transport import CALLS_MAX, Ports, Serving, make_server
 from bridle_control.watch.hub import Hub
 from bridle_control.watch.limits import WatchLimit
 
@@ -82,7 +82,7 @@ class Control:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         """Raises SettingsError for an address or a certificate that can't be used."""
-        self._settings = settings
+        self._ports = Ports.of(settings)
         self._open_calls = OpenCalls(store)
         self._gate = Gate(Authenticator(store), self._open_calls, calls_max=CALLS_MAX)
         self._health = Health(_OWN_SERVICES)
@@ -92,7 +92,7 @@ class Control:
         self._commands = Commands(store, self._links)
         self._sessions = SessionService(store, self._links, self._commands, hub, limit=watches)
         self._housekeeping = Housekeeping(store)
-        self.server = make_server(self._gate, settings)
+        self.server = make_server(self._gate)
         self._serve_own(store)
         self._serve_common()
 
@@ -105,7 +105,8 @@ class Control:
             HostService(store, connected=self._links.is_live), self.server
         )
         host_link_service_pb2_grpc.add_HostLinkServiceServicer_to_server(
-            HostLinkService(store, self._links), self.server
+            HostLinkService(store, self._links, certificates=self._ports.hosts is not None),
+            self.server,
         )
 
     def _serve_common(self) -> None:
@@ -119,13 +120,13 @@ class Control:
             grpc_channelz.ChannelzServicer(), self.server
         )
 
-    async def run(self, stop: asyncio.Event, ready: Callable[[Address], None]) -> None:
-        """Serves until `stop` is set; `ready` is told the address once everything is up.
+    async def run(self, stop: asyncio.Event, ready: Callable[[Serving], None]) -> None:
+        """Serves until `stop` is set; `ready` is told where once everything is up.
 
-        Raises SettingsError when the address can't be bound.
+        Raises SettingsError when an address can't be bound.
         """
         try:
-            address = bind(self.server, self._settings)
+            serving = self._ports.bind(self.server)
             async with asyncio.TaskGroup() as group:
                 parts = (
                     self._open_calls,
@@ -137,8 +138,8 @@ class Control:
                 running = [group.create_task(part.run()) for part in parts]
                 await self.server.start()
                 self._health.serving()
-                _log.info("serving", extra=kv(grpc=address))
-                ready(address)
+                _log.info("serving", extra=kv(grpc=serving.grpc, hosts=serving.hosts or "the same"))
+                ready(serving)
                 await stop.wait()
                 await self._end()
                 for task in running:
@@ -167,7 +168,7 @@ async def serve(settings: Settings) -> bool:
     try:
         control = Control(settings, store)
         with _signals() as stop:
-            await control.run(stop, lambda address: _tell_ready(settings, address))
+            await control.run(stop, lambda serving: _tell_ready(settings, serving))
     except ExceptionGroup as failures:
         _log.critical("a part of the service failed", exc_info=failures)
         return False
@@ -191,8 +192,8 @@ def _signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def _tell_ready(settings: Settings, address: Address) -> None:
-    line = f"ready grpc={address}\n"
+def _tell_ready(settings: Settings, serving: Serving) -> None:
+    line = f"ready {serving}\n"
     if settings.ready_fd is None:
         sys.stdout.write(line)
         sys.stdout.flush()

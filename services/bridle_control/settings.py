@@ -38,16 +38,16 @@ class Address:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Address:
-        """From "HOST:PORT" or "[IPV6]:PORT"."""
+    def parse(cls, text: str, setting: str = "listen") -> Address:
+        """From "HOST:PORT" or "[IPV6]:PORT". Raises SettingsError, naming the setting."""
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
         if not colon or not host or not port.isascii() or not port.isdecimal():
-            raise SettingsError(f"listen: {text!r} is not HOST:PORT")
+            raise SettingsError(f"{setting}: {text!r} is not HOST:PORT")
         if ":" in host and not text.startswith("["):
-            raise SettingsError(f"listen: {text!r}: write an IPv6 address as [ADDRESS]:PORT")
+            raise SettingsError(f"{setting}: {text!r}: write an IPv6 address as [ADDRESS]:PORT")
         if int(port) > 65535:
-            raise SettingsError(f"listen: port {port} is above 65535")
+            raise SettingsError(f"{setting}: port {port} is above 65535")
         return cls(host, int(port))
 
     @property
@@ -72,12 +72,19 @@ class Settings:
     insecure_public: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    #: Hosts connect here, and only here, each with a certificate of `hosts_ca`.
+    hosts_listen: Address | None = None
+    hosts_ca: Path | None = None
     ready_fd: int | None = None
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise SettingsError("tls-cert and tls-key go together")
+        if (self.hosts_listen is None) != (self.hosts_ca is None):
+            raise SettingsError("hosts-listen and hosts-ca go together")
+        if self.hosts_listen is not None and self.tls_cert is None:
+            raise SettingsError("hosts-listen is mutual TLS: give --tls-cert and --tls-key too")
         if not self.listen.loopback and self.tls_cert is None and not self.insecure_public:
             raise SettingsError(
                 f"refusing to listen on {self.listen} in plaintext: tokens would cross the"
@@ -98,6 +105,12 @@ def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
         insecure_public=_truth("insecure_public", chosen.get("insecure_public", False)),
         tls_cert=_path("tls_cert", chosen["tls_cert"]) if chosen.get("tls_cert") else None,
         tls_key=_path("tls_key", chosen["tls_key"]) if chosen.get("tls_key") else None,
+        hosts_listen=(
+            Address.parse(_text("hosts_listen", chosen["hosts_listen"]), "hosts-listen")
+            if chosen.get("hosts_listen")
+            else None
+        ),
+        hosts_ca=_path("hosts_ca", chosen["hosts_ca"]) if chosen.get("hosts_ca") else None,
         ready_fd=_number("ready_fd", chosen["ready_fd"]) if "ready_fd" in chosen else None,
         log_level=_text("log_level", chosen.get("log_level", "INFO")).upper(),
     )

@@ -1,4 +1,4 @@
-"""How control's gRPC server is set up: limits, keepalive, the address that it binds.
+"""How control's gRPC server is set up: limits, keepalive, the addresses that it binds.
 
 Called by `app`.
 """
@@ -6,14 +6,15 @@ Called by `app`.
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
 
+from bridle_control.certificates import CertificateFiles
 from bridle_control.interceptor import MESSAGE_MAX, TRANSPORT_MAX, Gate
-from bridle_control.settings import Address, ListenError, Settings, SettingsError
+from bridle_control.settings import Address, ListenError, Settings
 
 #: Calls that are open at once, over all connections. An idle watch costs some 40 KB.
 CALLS_MAX = 8192
@@ -47,46 +48,75 @@ OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
-def make_server(gate: Gate, settings: Settings) -> grpc.aio.Server:
-    """A server with these options and the gate before its handlers; binds nothing.
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An address to bind, and how what arrives there is encrypted; None for plaintext."""
 
-    Raises SettingsError for an address or a certificate that can't be used: grpc would not tell
-    why, and a server that never started leaks what it holds.
-    """
-    if settings.listen.port:
-        _probe(settings.listen)
-    _check_certificate(settings)
-    return grpc.aio.server(interceptors=[gate], options=OPTIONS)
+    address: Address
+    certificates: CertificateFiles | None
+
+    def bind(self, server: grpc.aio.Server) -> Address:
+        """Binds it; the answer has the port that was given. Raises ListenError."""
+        try:
+            if self.certificates is None:
+                port = server.add_insecure_port(str(self.address))
+            else:
+                port = server.add_secure_port(str(self.address), self.certificates.credentials())
+        except RuntimeError as error:
+            raise ListenError(f"can't listen on {self.address}") from error
+        return Address(self.address.host, port)
 
 
-def bind(server: grpc.aio.Server, settings: Settings) -> Address:
-    """Binds the address; the answer has the port that was given. Raises SettingsError."""
-    address = settings.listen
-    try:
-        if settings.tls_cert is None or settings.tls_key is None:
-            port = server.add_insecure_port(str(address))
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where control listens: for everybody, and perhaps for hosts by mutual TLS."""
+
+    everybody: Port
+    hosts: Port | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Ports:
+        """Reads the certificates, and looks whether the addresses can be had.
+
+        Raises SettingsError where not: grpc would not tell why, and a server that never started
+        leaks what it holds.
+        """
+        cert, key = settings.tls_cert, settings.tls_key
+        if cert is None or key is None:
+            ports = cls(Port(settings.listen, None), None)
         else:
-            pair = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
-            port = server.add_secure_port(str(address), grpc.ssl_server_credentials([pair]))
-    except RuntimeError as error:
-        raise ListenError(f"can't listen on {address}") from error
-    return Address(address.host, port)
+            everybody = Port(settings.listen, CertificateFiles(cert, key))
+            hosts = None
+            if settings.hosts_listen is not None:
+                files = CertificateFiles(cert, key, settings.hosts_ca)
+                hosts = Port(settings.hosts_listen, files)
+            ports = cls(everybody, hosts)
+        for port in (ports.everybody, ports.hosts):
+            if port is not None and port.address.port:
+                _probe(port.address)
+        return ports
+
+    def bind(self, server: grpc.aio.Server) -> Serving:
+        """Binds them; the answer has the ports that were given. Raises ListenError."""
+        everybody = self.everybody.bind(server)
+        return Serving(everybody, None if self.hosts is None else self.hosts.bind(server))
 
 
-def _check_certificate(settings: Settings) -> None:
-    if settings.tls_cert is None or settings.tls_key is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
-    except ssl.SSLError as error:
-        raise SettingsError(
-            f"{settings.tls_cert}, {settings.tls_key}: no certificate with its key (PEM)"
-        ) from error
-    except OSError as error:
-        # (It names no file.)
-        missing = settings.tls_cert if not settings.tls_cert.exists() else settings.tls_key
-        raise SettingsError(f"{missing}: {error.strerror}") from error
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The addresses that are bound."""
+
+    grpc: Address
+    hosts: Address | None = None
+
+    def __str__(self) -> str:
+        hosts = "" if self.hosts is None else f" hosts={self.hosts}"
+        return f"grpc={self.grpc}{hosts}"
+
+
+def make_server(gate: Gate) -> grpc.aio.Server:
+    """A server with these options and the gate before its handlers; binds nothing."""
+    return grpc.aio.server(interceptors=[gate], options=OPTIONS)
 
 
 def _probe(address: Address) -> None:

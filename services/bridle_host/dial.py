@@ -1,15 +1,17 @@
 """The channel to control: its options, and whether it is encrypted.
 
-On this machine the way is plaintext; to any other it is TLS, by the machine's own roots or those
-that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names, unless plaintext is asked for. Called by the link and
-by the enrolment.
+On this machine the way is plaintext, unless TLS is asked for by naming a CA; to any other it is
+TLS, by the CA that is named or else the machine's own, unless plaintext is asked for. Called by the
+link and by the enrolment.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from grpc import aio
@@ -29,25 +31,65 @@ OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
+class CertificateError(Exception):
+    """A file for TLS can't be used; the text is one line for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Where control is: HOST:PORT, and whether to speak plaintext although it's elsewhere."""
+    """Where control is: HOST:PORT, and whether to speak plaintext although it's elsewhere.
+
+    `ca`: of control's certificate. `cert`, `key`: of this host's own, where control wants one. All
+    are files in PEM.
+    """
 
     address: str
     insecure: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
 
     @property
     def plaintext(self) -> bool:
         """Whether what is said can be read on the way."""
-        return self.insecure or is_loopback(self.address)
+        return self.insecure or (self.ca is None and is_loopback(self.address))
+
+    def check(self) -> None:
+        """Raises CertificateError when the files can't be used."""
+        self._read()
+
+    def _read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """The CA, the key and the certificate. grpc would take anything, and never connect."""
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if self.ca is not None:
+                context.load_verify_locations(cafile=self.ca)
+            if self.cert is not None and self.key is not None:
+                context.load_cert_chain(self.cert, self.key, password="")
+            ca, key, cert = (
+                None if path is None else path.read_bytes()
+                for path in (self.ca, self.key, self.cert)
+            )
+        except ssl.SSLError:
+            files = ", ".join(str(path) for path in (self.ca, self.cert, self.key) if path)
+            raise CertificateError(f"{files}: no CA, certificate and its key (PEM)") from None
+        except OSError as error:
+            missing = next((p for p in (self.ca, self.cert, self.key) if p and not p.exists()), "")
+            raise CertificateError(f"{missing}: {error.strerror}") from None
+        return ca, key, cert
 
     def channel(self) -> aio.Channel:
-        """A new channel; it connects when it is used, and again by itself."""
+        """A new channel; it connects when it is used, and again by itself.
+
+        Reads the certificates; raises CertificateError when they can't be used.
+        """
         # What is on this machine is never reached by way of a proxy.
         options = [*OPTIONS, ("grpc.enable_http_proxy", 0 if is_loopback(self.address) else 1)]
         if self.plaintext:
             return aio.insecure_channel(self.address, options)
-        return aio.secure_channel(self.address, grpc.ssl_channel_credentials(), options)
+        return aio.secure_channel(
+            self.address, grpc.ssl_channel_credentials(*self._read()), options
+        )
 
 
 def is_loopback(address: str) -> bool:

@@ -23,7 +23,7 @@ from bridle_control.store.api import HostRow, Store, Tx
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
 from bridle_control.tokens import mint_host_credential, mint_user_token
-from bridle_control.transport import OPTIONS
+from bridle_control.transport import OPTIONS, Serving
 
 SYSTEM = principal_pb2.Principal(kind=principal_pb2.PRINCIPAL_KIND_SYSTEM).SerializeToString()
 
@@ -213,6 +213,8 @@ class RunningControl:
     admin: str
     stop: asyncio.Event
     running: asyncio.Task[None]
+    #: Where hosts connect, if that is another address.
+    hosts: Address | None = None
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -230,18 +232,21 @@ async def control_server(
     """Control on a new store in `directory`, on any free port; `prepare` comes before it runs."""
     settings = settings or Settings(store=directory, listen=Address("127.0.0.1", 0))
     stop = asyncio.Event()
-    address: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+    serving: asyncio.Future[Serving] = asyncio.get_running_loop().create_future()
     async with opened(directory) as store:
         admin = await mint(store, name="admin")
         control = Control(settings, store)
         if prepare is not None:
             prepare(control)
-        running = asyncio.create_task(control.run(stop, address.set_result))
+        running = asyncio.create_task(control.run(stop, serving.set_result))
         try:
-            running.add_done_callback(lambda _: address.done() or address.cancel())
-            place = await address
+            running.add_done_callback(lambda _: serving.done() or serving.cancel())
+            places = await serving
+            place = places.grpc
             async with grpc.aio.insecure_channel(str(place)) as channel:
-                yield RunningControl(control, store, place, channel, admin, stop, running)
+                yield RunningControl(
+                    control, store, place, channel, admin, stop, running, places.hosts
+                )
         finally:
             stop.set()
             await running

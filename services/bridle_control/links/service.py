@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.host.v1 import host_link_service_pb2_grpc
 from bridle_control import caller as callers
+from bridle_control import certificates
 from bridle_control.caller import Caller
 from bridle_control.ids import uuid7
 from bridle_control.interceptor import Context
@@ -24,24 +25,45 @@ from bridle_core.errors import BridleError, Reason
 class HostLinkService(host_link_service_pb2_grpc.HostLinkServiceServicer):
     """See the module."""
 
-    def __init__(self, store: Store, links: Links) -> None:
+    def __init__(self, store: Store, links: Links, *, certificates: bool = False) -> None:
+        """`certificates`: whether a host must show a certificate with its name."""
         self._store = store
         self._links = links
+        self._certificates = certificates
 
     async def Enroll(self, request: wire.EnrollRequest, context: Context) -> wire.EnrollResponse:
         """Makes the caller a host; its join token is used up."""
         caller = callers.current()
+        self._check(context, request.name)
         return await self._store.write(lambda tx: enroll(tx, caller, request.name))
 
     async def Connect(  # type: ignore[override]  # (it writes by itself)
         self, request_iterator: AsyncIterator[wire.ConnectRequest], context: Context
     ) -> None:
         """The link, for as long as the stream lives."""
-        stream = self._links.stream(callers.current().host_id)
+        caller = callers.current()
+        self._check(context, caller.principal.name)
+        stream = self._links.stream(caller.host_id)
         try:
             await stream.run(request_iterator, context)
         finally:
             self._links.left(stream)
+
+    def _check(self, context: Context, name: str) -> None:
+        """A credential that was stolen is worth nothing without its host's private key.
+
+        Raises NOT_ALLOWED.
+        """
+        if not self._certificates:
+            return
+        shown = certificates.names(context.auth_context())
+        if not shown:
+            raise BridleError(
+                Reason.NOT_ALLOWED,
+                "hosts show a certificate here: connect to the address for hosts",
+            )
+        if name not in shown:
+            raise BridleError(Reason.NOT_ALLOWED, f'the certificate is not that of host "{name}"')
 
 
 def enroll(tx: Tx, caller: Caller, name: str) -> wire.EnrollResponse:
