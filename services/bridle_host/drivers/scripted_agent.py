@@ -120,6 +120,7 @@ class Agent:
         self.steerable = True
         self.native = "on"
         self.version = "1"
+        self.ledger: int | None = None
 
     # --- The loop ---
 
@@ -153,7 +154,9 @@ class Agent:
         while data := os.read(0, 65536):
             *lines, begun = (begun + data).split(b"\n")
             for line in lines:
-                self.inbox.put(json.loads(line))
+                message = json.loads(line)
+                self.note(got=message)
+                self.inbox.put(message)
         self.inbox.put({"type": "stop"})
 
     def receive(self, message: dict[str, Any]) -> None:
@@ -241,7 +244,13 @@ class Agent:
     # --- What it tells ---
 
     def tell(self, kind: str, **fields: Any) -> None:
+        self.note(told={"type": kind, **fields})
         write(1, json.dumps({"type": kind, **fields}).encode() + b"\n")
+
+    def note(self, **entry: Any) -> None:
+        """A line for the ledger, if there is one; whole, whichever thread writes it."""
+        if self.ledger is not None:
+            write(self.ledger, json.dumps(entry).encode() + b"\n")
 
     def id(self, kind: str) -> str:
         self.ids += 1
@@ -403,6 +412,17 @@ class Agent:
 
     def do_version(self, step: Step) -> None:
         self.version = step.text
+
+    def do_ledger(self, step: Step) -> None:
+        if self.ledger is not None:
+            os.close(self.ledger)
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self.ledger = os.open(step.text, flags, 0o600)
+        except OSError as error:
+            self.ledger = None
+            raise ScriptError(f"ledger: {step.text}: {error.strerror}") from None
+        self.note(pid=os.getpid())
 
     def do_remember(self, step: Step) -> None:
         name, _, value = step.text.partition(" ")

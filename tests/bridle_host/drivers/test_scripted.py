@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -679,6 +680,32 @@ async def test_what_is_said_beside_a_turn_belongs_to_none(agent: Drive) -> None:
     await play(agent, "say here")
     assert said(agent) == ["here"]
     assert agent.all(ToolStarted) == []
+
+
+async def test_a_ledger_holds_all_that_the_agent_got_and_told_in_order(
+    agents: Agents, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    async with agents(f"ledger {ledger}") as agent:
+        await agent.start()
+        await play(agent, "say one")
+        await play(agent, "say two")
+    begin, *lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert begin.keys() == {"pid"}
+    got = [line["got"]["content"][0]["text"] for line in lines if "content" in line.get("got", {})]
+    assert got == ["say one", "say two"]
+    kinds = [(next(iter(line)), next(iter(line.values()))["type"]) for line in lines]
+    turn = [("got", "turn"), ("told", "turn_began"), ("told", "message"), ("told", "turn_ended")]
+    assert kinds[:9] == [("told", "ready"), *turn, *turn]
+
+
+async def test_a_ledger_that_cannot_be_written_refuses_the_start(
+    agents: Agents, tmp_path: Path
+) -> None:
+    async with agents(f"ledger {tmp_path}/none/ledger") as agent:
+        await agent.driver.start(None)
+        refused = await agent.wait(StartFailed)
+        assert "No such file" in refused.message
 
 
 # --- The documentation ---------------------------------------------------------------------------
