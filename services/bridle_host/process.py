@@ -25,6 +25,7 @@ import secrets
 import signal as signals
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Self
 
 from bridle_host import shim
@@ -124,6 +125,7 @@ class ShimProcess:
         self._input_sent = 0
         self._input_taken = 0
         self._input_closed = False
+        self._written: set[str] = set()
 
     @classmethod
     async def spawn(cls, spec: ProcessSpec, containment: Containment) -> Self:
@@ -154,13 +156,26 @@ class ShimProcess:
             log.warning("session %s: containment: %s", spec.session_id, note)
         return process
 
+    @classmethod
+    async def adopt(cls, state_directory: Path, containment: Containment) -> Self:
+        """Take over the agent whose shim has outlived its host process.
+
+        Then: `acknowledge` what is durable, and read `output()`, which begins exactly there. Input
+        that was on its way is sent by itself.
+
+        Raises ShimLostError: there is no shim any more, or none that may be trusted to be it; what
+        is left is to be swept. Raises ShimFailedError: it is there, but cannot be talked to (it
+        speaks another version); what it holds can only be killed, by a sweep.
+        """
+        raise ShimLostError(f"no shim has outlived its host in {state_directory}")
+
     # Frames from the shim, in the event loop's callbacks.
 
     def _frame(self, kind: int, body: bytes) -> None:
         if kind == shim.OUTPUT:
-            stream, _offset, seconds = shim.OUTPUT_HEAD.unpack_from(body)
+            stream, offset, seconds = shim.OUTPUT_HEAD.unpack_from(body)
             data = body[shim.OUTPUT_HEAD.size :]
-            self._chunks.append(Chunk(Stream(min(stream, 3)), data, seconds, stream))
+            self._chunks.append(Chunk(Stream(min(stream, 3)), data, seconds, stream, offset))
             self._arrived.set()
         elif kind == shim.BLOCKED:
             self.blocked = body == b"\1"
@@ -185,18 +200,28 @@ class ShimProcess:
 
     # Input and output.
 
-    async def write(self, data: bytes) -> None:
-        """Hand bytes to the agent's stdin, in order; returns when they are on their way.
+    async def write(self, data: bytes, key: str = "") -> None:
+        """Hand one message to the agent's stdin, in order; returns when it is on its way.
 
         Waits while the agent doesn't read. Raises InputClosedError when the agent has closed its
-        stdin or has exited, as soon as that is known.
+        stdin or has exited, as soon as that is known. key: the order's name, see `written`.
         """
         async with self._input_lock:
+            if key:
+                self._written.add(key)
             for start in range(0, len(data), INPUT_FRAME):
                 piece = data[start : start + INPUT_FRAME]
                 await self._input_room(len(piece))
                 self._shim.send(shim.STDIN, piece)
                 self._input_sent += len(piece)
+
+    def written(self, key: str) -> bool:
+        """Whether a message of this key was given already, by this or an earlier host process.
+
+        It reaches the agent then, whole and once, without anybody's doing; it must not be given
+        again. Among the last KEYS messages.
+        """
+        return key in self._written
 
     async def _input_room(self, size: int) -> None:
         while True:
@@ -217,11 +242,19 @@ class ShimProcess:
     def output(self) -> Output:
         """All output in order; ends after the exit report. One reader at a time.
 
-        A chunk counts as consumed when the next one is asked for; above OUTPUT_CAP unconsumed bytes
-        the agent blocks on its pipes. A marker on a control pipe follows all output that the agent
+        A chunk counts as read when the next one is asked for; above OUTPUT_CAP unread bytes the
+        agent blocks on its pipes. A marker on a control pipe follows all output that the agent
         wrote before it.
         """
         return Output(self._next_chunk)
+
+    def acknowledge(self, offset: int) -> None:
+        """All that comes of the bytes before `offset` is durable: nobody will ask for them again.
+
+        May lie within a chunk. What an adopted process is told before its output is read is where
+        its output begins. Offsets of an earlier process, and smaller ones, change nothing. With
+        on_host_lost="kill" reading acknowledges.
+        """
 
     async def _next_chunk(self) -> Chunk:
         while not self._chunks:
@@ -343,6 +376,16 @@ class ShimProcess:
             self._proof = Proof((rung,), report.remaining, report.duration)
             self._note(self._proof.rungs)
         return self._proof or Proof((), 0, 0.0)
+
+    def detach(self) -> None:
+        """Let go of the shim and nothing else: the agent goes on, for `adopt`. Idempotent.
+
+        For the end of the host process. `close` does nothing after it, and whatever else is awaited
+        or called later waits until it is cancelled: there is nothing to tell of a process that
+        goes on.
+        """
+        self._closed = True
+        self._shim.detach()
 
     async def close(self) -> None:
         """Kill what is left, end the shim, release the socket. Idempotent; leaves nothing."""

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,9 @@ class ProcessSpec:
     environment: the agent's whole environment; the session's mark is added to it.
     state_directory: the session's own, made with mode 0700 if it is missing; any length of path.
     control_pipes: how many extra pipes the agent may write to, as its descriptors 3, 4, … (≤ 16).
+    on_host_lost: what the shim does when the host service is gone. "kill" ends all, "keep" goes on
+    until the next host process adopts it. With "kill" there is nobody who could ask for output a
+    second time, so what was read counts as acknowledged.
     """
 
     argv: tuple[str, ...]
@@ -25,6 +29,7 @@ class ProcessSpec:
     run: int
     state_directory: Path
     control_pipes: int = 0
+    on_host_lost: Literal["keep", "kill"] = "kill"
 
 
 class Stream(enum.IntEnum):
@@ -38,12 +43,21 @@ class Chunk:
     """Bytes as they were read, cut anywhere: not a line, perhaps half a character.
 
     time: epoch seconds when the shim read them. pipe: the agent's descriptor (1, 2, 3, 4, …).
+    offset: where the first byte stands in all that the processes of this state directory have said,
+    all streams together. It begins at no particular number; a later process's offsets are above
+    all of an earlier one's, so that an offset of one process is never taken for another's.
     """
 
     stream: Stream
     data: bytes
     time: float
     pipe: int
+    offset: int = 0
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last byte: what to acknowledge once all of it is durable."""
+        return self.offset + len(self.data)
 
 
 @dataclass(frozen=True, slots=True)

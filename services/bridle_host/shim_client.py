@@ -202,6 +202,11 @@ class ShimClient:
         await self._disconnected
         return None if self._recovery is None else await asyncio.shield(self._recovery)
 
+    def detach(self) -> None:
+        """Close the connection and nothing else."""
+        self._running = False
+        self._link.close()
+
     async def end(self) -> None:
         """Let the shim kill what is left and end; see to it that it does."""
         self._running = False
