@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bridle_core.version import VERSION
-from bridle_host.dial import Control
+from bridle_host.dial import CertificateError, Control
 
 #: As EnrollRequest.name has it.
 _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
@@ -28,11 +28,13 @@ STOP_GRACE = 10.0
 class HostSettings:
     """What `bridle-host serve` was told.
 
-    `name` is None where the credential's, or the machine's, is to be taken;
-    `directory` is where sessions work that name none; `containment` is None for the strongest.
+    `name` is None where the credential's, or the machine's, is to be taken; `agents_address` is
+    where agents reach control; `directory` is where sessions work that name none; `containment` is
+    None for the strongest.
     """
 
     control: Control
+    agents_address: str
     state: Path
     name: str | None
     join_token_file: Path | None
@@ -58,9 +60,22 @@ class _OneLine(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> HostSettings:
     """The settings of a command line. Ends the process with 2 and one line where it is wrong."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    control = Control(
+        given.control, given.insecure_public, given.tls_ca, given.tls_cert, given.tls_key
+    )
+    if (control.cert is None) != (control.key is None):
+        parser.error("--tls-cert and --tls-key go together")
+    if control.cert is not None and control.plaintext:
+        parser.error("--tls-cert is for TLS; give --tls-ca too, and no --insecure-public")
+    try:
+        control.check()
+    except CertificateError as error:
+        parser.error(str(error))
     return HostSettings(
-        control=Control(given.control, given.insecure_public),
+        control=control,
+        agents_address=given.agents_address or given.control,
         state=given.state.absolute(),
         name=given.name,
         join_token_file=given.join_token_file,
@@ -86,6 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--state", "DIR", "what the host must not forget", required=True, type=Path)
     add("--name", "NAME", "the host's name in its workspace; default: the machine's", type=_name)
     add("--join-token-file", "FILE", "needed to join, the first time", type=Path)
+    add(
+        "--tls-ca",
+        "FILE",
+        "the CA of control's certificate, PEM; default: the machine's",
+        type=_file,
+    )
+    add("--tls-cert", "FILE", "this host's certificate, where control wants one, PEM", type=_file)
+    add("--tls-key", "FILE", "its private key, PEM", type=_file)
+    about_agents = "where agents reach control, if it is not --control"
+    add("--agents-address", "HOST:PORT", about_agents, type=_address)
     add("--session-limit", "N", f"default {SESSION_LIMIT}", type=_limit, default=SESSION_LIMIT)
     add("--directory", "DIR", "where sessions work that name none", type=Path, default=Path())
     add("--containment", "LEVEL", "instead of the strongest that this machine gives")
@@ -105,6 +130,10 @@ def _address(text: str) -> str:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return text
+
+
+def _file(text: str) -> Path:
+    return Path(text).absolute()
 
 
 def _name(text: str) -> str:

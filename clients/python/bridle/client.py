@@ -38,7 +38,8 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
     address: "host:port"; empty means the user's settings (see settings.py). token: the secret, a
     file that holds it, or a function that gives it; None means the one that is stored for the
     address. workspace: for calls that name none. insecure: plaintext although the address is not
-    loopback. timeout: seconds for a call with all its tries.
+    loopback. tls_ca: a file with the CA of control's certificate; None means that of the settings,
+    else the machine's own. timeout: seconds for a call with all its tries.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
         token: str | Path | Callable[[], str | None] | None = None,
         workspace: str = "",
         insecure: bool = False,
+        tls_ca: Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
     ) -> None:
@@ -55,11 +57,13 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
             found = settings_of.load(address=address, workspace=workspace)
             address, workspace = found.address, found.workspace
             insecure = insecure or found.insecure
+            tls_ca = tls_ca or found.tls_ca
             token = found.token if token is None else token
         transport = Transport(
             settings_of.normal_address(address, "address"),
             _token_source(token),
             insecure=insecure,
+            tls_ca=tls_ca,
             retry=retry or RetryPolicy(),
         )
         super().__init__(transport, workspace, timeout)

@@ -1,9 +1,9 @@
 """The user's tokens, one for each address of a control, in a file that only the user can read.
 
-    {"current": "127.0.0.1:7420", "tokens": {"127.0.0.1:7420": "brt_…"}}
+    {"current": "127.0.0.1:7420", "tokens": {"127.0.0.1:7420": "brt_…"}, "authorities": {}}
 
-A token is only ever sent to the address that it is stored for. Called by settings.py, by
-`bridle auth` and by `bridle up`.
+Beside a token the file may name the CA of that control's certificate. A token is only ever sent to
+the address that it is stored for. Called by settings.py, by `bridle auth` and by `bridle up`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bridle.errors import SettingsError
@@ -25,10 +25,15 @@ class Credentials:
 
     current: str = ""
     tokens: dict[str, str] = field(default_factory=dict)
+    authorities: dict[str, str] = field(default_factory=dict)
 
     def token(self, address: str) -> str | None:
         """The token for a normal address."""
         return self.tokens.get(address)
+
+    def authority(self, address: str) -> str | None:
+        """The file with the CA of the certificate at a normal address."""
+        return self.authorities.get(address)
 
     @classmethod
     def read(cls, path: Path) -> Credentials:
@@ -51,30 +56,47 @@ class Credentials:
 
     @classmethod
     def _checked(cls, value: object) -> Credentials:
-        if not isinstance(value, dict) or not isinstance(tokens := value.get("tokens", {}), dict):
+        if not isinstance(value, dict):
             raise TypeError
-        current = value.get("current", "")
-        if not all(isinstance(text, str) for text in (current, *tokens, *tokens.values())):
+        current, tokens, authorities = (
+            value.get("current", ""),
+            value.get("tokens", {}),
+            value.get("authorities", {}),
+        )
+        if not (isinstance(tokens, dict) and isinstance(authorities, dict)):
             raise TypeError
-        return cls(current, tokens)
+        texts = (current, *tokens, *tokens.values(), *authorities, *authorities.values())
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        return cls(current, tokens, authorities)
 
 
-def store(path: Path, address: str, token: str) -> None:
-    """Keeps the token for the address, which becomes the current one."""
+def store(path: Path, address: str, token: str, authority: Path | None = None) -> None:
+    """Keeps the token, and the file with the CA, for the address, which becomes the current one."""
     with _locked(path):
         old = Credentials.read(path)
-        _write(path, Credentials(address, {**old.tokens, address: token}))
+        authorities = _without(old.authorities, address)
+        if authority is not None:
+            authorities[address] = str(authority)
+        _write(path, Credentials(address, {**old.tokens, address: token}, authorities))
 
 
 def forget(path: Path, address: str) -> bool:
     """Drops the token of the address. Returns whether there was one."""
     with _locked(path):
         old = Credentials.read(path)
-        tokens = {key: value for key, value in old.tokens.items() if key != address}
-        current = "" if old.current == address else old.current
-        if (current, tokens) != (old.current, old.tokens):
-            _write(path, Credentials(current, tokens))
+        new = Credentials(
+            "" if old.current == address else old.current,
+            _without(old.tokens, address),
+            _without(old.authorities, address),
+        )
+        if new != old:
+            _write(path, new)
         return address in old.tokens
+
+
+def _without(values: dict[str, str], address: str) -> dict[str, str]:
+    return {key: value for key, value in values.items() if key != address}
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -91,7 +113,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def _write(path: Path, credentials: Credentials) -> None:
-    value = {"current": credentials.current, "tokens": credentials.tokens}
+    value = asdict(credentials)
     write_secret(path, json.dumps(value, indent=2) + "\n")
 
 

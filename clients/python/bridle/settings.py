@@ -76,7 +76,8 @@ class Settings:
 
     address: "HOST:PORT" of control; `address_from` says where it was found. token: gives the secret
     to send, anew for each call, None where there is none. insecure: plaintext to an address that is
-    not loopback. session: inside a session, its own slug.
+    not loopback. tls_ca: the CA of control's certificate, PEM; TLS to loopback too. session: inside
+    a session, its own slug.
     """
 
     address: str
@@ -86,6 +87,7 @@ class Settings:
     agent: str = ""
     host: str = ""
     insecure: bool = False
+    tls_ca: Path | None = None
     session: str = ""
 
 
@@ -128,6 +130,8 @@ def load(
 
     raw, source, trusted = first("address")
     normal = normal_address(raw, source)
+    # (A project's file can't name a CA either: its owner could then be control to the user.)
+    tls_ca = environ.get("BRIDLE_TLS_CA") or user.get("tls_ca") or credentials.authority(normal)
     return Settings(
         address=normal,
         address_from=source,
@@ -136,6 +140,7 @@ def load(
         agent=first("agent")[0],
         host=first("host")[0],
         insecure=_flag(environ.get("BRIDLE_INSECURE", "")) or bool(user.get("insecure")),
+        tls_ca=Path(tls_ca).expanduser().absolute() if tls_ca else None,
     )
 
 
@@ -151,6 +156,7 @@ def _inside_session(address: str, workspace: str, environ: Mapping[str, str]) ->
         token=token_file(Path(environ["BRIDLE_TOKEN_FILE"])),
         workspace=workspace or environ.get("BRIDLE_WORKSPACE", ""),
         insecure=_flag(environ.get("BRIDLE_INSECURE", "")),
+        tls_ca=Path(tls_ca) if (tls_ca := environ.get("BRIDLE_TLS_CA")) else None,
         session=environ["BRIDLE_SESSION"],
     )
 
@@ -220,7 +226,7 @@ def _walk_up(start: Path, name: str) -> Path | None:
 
 def read_file(path: Path, *, trusted: bool) -> dict[str, Any]:
     """The settings in one YAML file, checked. `trusted`: it is the user's own, and may also say
-    `insecure`. SettingsError: one line that names the file and the place in it.
+    `insecure` and `tls_ca`. SettingsError: one line that names the file and the place in it.
     """
     import msgspec
     import yaml
@@ -244,7 +250,7 @@ def read_file(path: Path, *, trusted: bool) -> dict[str, Any]:
         return {}
     fields: list[tuple[str, Any, Any]] = [(key, str | None, None) for key in _KEYS]
     if trusted:
-        fields.append(("insecure", bool, False))
+        fields += [("insecure", bool, False), ("tls_ca", str | None, None)]
     shape = msgspec.defstruct("Settings", fields, forbid_unknown_fields=True)
     try:
         return msgspec.structs.asdict(msgspec.convert(values, shape))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
@@ -55,14 +56,23 @@ class Transport:
     """A channel that is made at the first call.
 
     address: a normal "host:port". insecure: plaintext although the address is not loopback.
+    tls_ca: the CA of control's certificate, PEM; None means the machine's own, and plaintext to
+    loopback.
     """
 
     def __init__(
-        self, address: str, token: TokenSource, *, insecure: bool, retry: RetryPolicy
+        self,
+        address: str,
+        token: TokenSource,
+        *,
+        insecure: bool,
+        retry: RetryPolicy,
+        tls_ca: Path | None = None,
     ) -> None:
         self.address = address
         self._token = token
-        self._plaintext = insecure or is_loopback(address)
+        self._plaintext = insecure or (tls_ca is None and is_loopback(address))
+        self._tls_ca = tls_ca
         self._retry = retry
         self._channel: aio.Channel | None = None
 
@@ -82,9 +92,23 @@ class Transport:
             else:
                 import grpc
 
-                credentials = grpc.ssl_channel_credentials()
+                credentials = grpc.ssl_channel_credentials(self._authority())
                 self._channel = aio.secure_channel(self.address, credentials, options)
         return self._channel
+
+    def _authority(self) -> bytes | None:
+        if self._tls_ca is None:
+            return None
+        import ssl
+
+        try:
+            # gRPC would take anything, and never connect.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=self._tls_ca)
+            return self._tls_ca.read_bytes()
+        except ssl.SSLError as error:
+            raise SettingsError(f"{self._tls_ca}: no certificate of a CA (PEM)") from error
+        except OSError as error:
+            raise SettingsError(f"{self._tls_ca}: {error.strerror}") from error
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call: the token, read anew."""

@@ -101,6 +101,11 @@ TOKEN: Table = {
     "list": Entry("identity", "token_list", "List tokens."),
     "revoke": Entry("identity", "token_revoke", "Revoke a token."),
 }
+PKI: Table = {
+    "init": Entry("pki", "init", "Make a certificate authority."),
+    "control": Entry("pki", "control", "Make or renew control's certificate."),
+    "host": Entry("pki", "host", "Make or renew a host's certificate."),
+}
 AUTH: Table = {
     "login": Entry("identity", "login", "Store the token for a control."),
     "logout": Entry("identity", "logout", "Forget the token for a control."),
@@ -126,6 +131,7 @@ ROOT: Table = {
     "agents": Entry("hosts", "agents", "List the agents that the hosts can run."),
     "host": LazyGroup("host", HOST, "Run and manage agent hosts."),
     "control": LazyGroup("control", CONTROL, "Run the control service."),
+    "pki": LazyGroup("pki", PKI, "Make certificates for TLS."),
     "auth": LazyGroup("auth", AUTH, "Log in to a control."),
     "token": LazyGroup("token", TOKEN, "Manage tokens."),
     "workspace": LazyGroup("workspace", WORKSPACE, "Manage workspaces."),

@@ -103,6 +103,7 @@ class Call:
             token=found.token,
             workspace=found.workspace,
             insecure=found.insecure,
+            tls_ca=found.tls_ca,
             **more,
         )
 

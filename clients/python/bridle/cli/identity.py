@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -12,7 +13,13 @@ from bridle.cli.output import SPAN
 
 
 @command("login", json=False)
-async def login(call: Call) -> None:
+@click.option(
+    "--tls-ca",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="The CA of control's certificate, kept for later commands too.",
+)
+async def login(call: Call, tls_ca: Path | None) -> None:
     """Store the token for a control, which later commands then call.
 
     The token is asked for, or read from stdin where that is no terminal. It is checked first.
@@ -32,11 +39,16 @@ async def login(call: Call) -> None:
     token = token.strip()
     if not token:
         raise click.UsageError("there is no token on stdin")
+    authority = tls_ca or found.tls_ca
     async with Client(
-        found.address, token=token, workspace=found.workspace, insecure=found.insecure
+        found.address,
+        token=token,
+        workspace=found.workspace,
+        insecure=found.insecure,
+        tls_ca=authority,
     ) as client:
         answer = await client.who_am_i()
-    credentials.store(Places.find().credentials, found.address, token)
+    credentials.store(Places.find().credentials, found.address, token, authority)
     output.line(f"logged in to {found.address} as {clean_line(answer.principal.name)}")
 
 

@@ -78,8 +78,10 @@ def host_serve(arguments: tuple[str, ...]) -> None:
             filled += ["--state", str(_made(state))]
         if not _given(arguments, "--control"):
             joined = state / "control"
-            address = joined.read_text().strip() if joined.is_file() else load().address
-            filled += ["--control", address]
+            if joined.is_file():
+                filled += joined.read_text(encoding="utf-8").splitlines()
+            else:
+                filled += ["--control", load().address]
     _become("bridle-host", "serve", *filled, *arguments)
 
 
@@ -88,12 +90,26 @@ def _made(path: Path) -> Path:
     return path
 
 
+_FILE = click.Path(path_type=Path, dir_okay=False, resolve_path=True)
+
+
 @command("join", json=False)
 @click.option("--name", metavar="NAME", help="The host's name (the machine's).")
 @click.option("--token-file", metavar="FILE", help='A join token in a file, "-" for stdin.')
+@click.option("--hosts-address", metavar="HOST:PORT", help="Where hosts connect, if elsewhere.")
+@click.option("--tls-ca", type=_FILE, metavar="FILE", help="The CA of control's certificate.")
+@click.option("--tls-cert", type=_FILE, metavar="FILE", help="This host's certificate.")
+@click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key.")
 @click.option("--insecure-public", is_flag=True, help="In plaintext to another machine.")
 async def host_join(
-    call: Call, name: str | None, token_file: str | None, insecure_public: bool
+    call: Call,
+    name: str | None,
+    token_file: str | None,
+    hosts_address: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    insecure_public: bool,
 ) -> None:
     """Let this machine join a control; then `bridle host serve` runs the service.
 
@@ -114,16 +130,22 @@ async def host_join(
         async with call.client() as client:
             token = (await client.create_join_token()).join_token
     address = call.settings.address
+    reached = ["--control", hosts_address or address]
+    reached += ["--agents-address", address] if hosts_address else []
+    files = (("--tls-ca", tls_ca or call.settings.tls_ca), ("--tls-cert", tls_cert))
+    for flag, file in (*files, ("--tls-key", tls_key)):
+        reached += [flag, str(file)] if file is not None else []
+    reached += ["--insecure-public"] if insecure_public else []
     write_secret(state.with_name("join-token"), token)
-    arguments = ["serve", "--control", address, "--state", str(state)]
+    arguments = ["serve", *reached, "--state", str(state)]
     arguments += ["--join-token-file", str(state.with_name("join-token"))]
     arguments += ["--name", name] if name else []
-    arguments += ["--insecure-public"] if insecure_public else []
     service = Service("host", arguments, Places.find().log("host"))
     try:
         ready = await service.start()
     finally:
         state.with_name("join-token").unlink(missing_ok=True)
         await service.end()
-    write_secret(state / "control", address + "\n")
+    # How the service is started from now on: a flag or its value in each line.
+    write_secret(state / "control", "\n".join(reached) + "\n")
     output.line(f"joined {address} as {ready.removeprefix('ready host=')}")
