@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x62ridle/v1/host.proto\x12\tbridle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x03\n\x04Host\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x1c\n\tworkspace\x18\x02 \x01(\tR\tworkspace\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x14.bridle.v1.HostStateR\x05state\x12\x14\n\x05\x65poch\x18\x05 \x01(\x04R\x05\x65poch\x12\x18\n\x07version\x18\x06 \x01(\tR\x07version\x12 \n\x0b\x63ontainment\x18\x07 \x03(\tR\x0b\x63ontainment\x12(\n\x06\x61gents\x18\x08 \x03(\x0b\x32\x10.bridle.v1.AgentR\x06\x61gents\x12#\n\rlive_sessions\x18\t \x01(\rR\x0cliveSessions\x12#\n\rsession_limit\x18\n \x01(\rR\x0csessionLimit\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12@\n\x0elast_seen_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastSeenTime\x12\x1a\n\x08\x64raining\x18\r \x01(\x08R\x08\x64raining\"\xa6\x01\n\x05\x41gent\x12\x14\n\x05\x61gent\x18\x01 \x01(\tR\x05\x61gent\x12\x1c\n\tinstalled\x18\x02 \x01(\x08R\tinstalled\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\"\n\x0c\x63\x61pabilities\x18\x04 \x03(\tR\x0c\x63\x61pabilities\x12\x12\n\x04hint\x18\x05 \x01(\tR\x04hint\x12\x17\n\x07host_id\x18\x06 \x01(\tR\x06hostId*^\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14HOST_STATE_CONNECTED\x10\x01\x12\x1b\n\x17HOST_STATE_DISCONNECTED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x62ridle/v1/host.proto\x12\tbridle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x04\n\x04Host\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x1c\n\tworkspace\x18\x02 \x01(\tR\tworkspace\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x14.bridle.v1.HostStateR\x05state\x12\x14\n\x05\x65poch\x18\x05 \x01(\x04R\x05\x65poch\x12\x18\n\x07version\x18\x06 \x01(\tR\x07version\x12 \n\x0b\x63ontainment\x18\x07 \x03(\tR\x0b\x63ontainment\x12(\n\x06\x61gents\x18\x08 \x03(\x0b\x32\x10.bridle.v1.AgentR\x06\x61gents\x12#\n\rlive_sessions\x18\t \x01(\rR\x0cliveSessions\x12#\n\rsession_limit\x18\n \x01(\rR\x0csessionLimit\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12@\n\x0elast_seen_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastSeenTime\x12\x1a\n\x08\x64raining\x18\r \x01(\x08R\x08\x64raining\x12\x37\n\ttwin_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08twinTime\"\xa6\x01\n\x05\x41gent\x12\x14\n\x05\x61gent\x18\x01 \x01(\tR\x05\x61gent\x12\x1c\n\tinstalled\x18\x02 \x01(\x08R\tinstalled\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\"\n\x0c\x63\x61pabilities\x18\x04 \x03(\tR\x0c\x63\x61pabilities\x12\x12\n\x04hint\x18\x05 \x01(\tR\x04hint\x12\x17\n\x07host_id\x18\x06 \x01(\tR\x06hostId*^\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14HOST_STATE_CONNECTED\x10\x01\x12\x1b\n\x17HOST_STATE_DISCONNECTED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bridle.v1.host_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOSTSTATE']._serialized_start=718
-  _globals['_HOSTSTATE']._serialized_end=812
+  _globals['_HOSTSTATE']._serialized_start=775
+  _globals['_HOSTSTATE']._serialized_end=869
   _globals['_HOST']._serialized_start=69
-  _globals['_HOST']._serialized_end=547
-  _globals['_AGENT']._serialized_start=550
-  _globals['_AGENT']._serialized_end=716
+  _globals['_HOST']._serialized_end=604
+  _globals['_AGENT']._serialized_start=607
+  _globals['_AGENT']._serialized_end=773
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,7 @@ class Host(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    TWIN_TIME_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
     """Its id, given when it joined."""
     workspace: _builtins.str
@@ -97,6 +98,12 @@ class Host(_message.Message):
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
         """When control last heard from it."""
 
+    @_builtins.property
+    def twin_time(self) -> _timestamp_pb2.Timestamp:
+        """When control last turned away another live process with this host's identity, such as a
+        copy of its state directory on another machine; unset when none came within 5 minutes.
+        """
+
     def __init__(
         self,
         *,
@@ -113,10 +120,11 @@ class Host(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         draining: _builtins.bool = ...,
+        twin_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_seen_time", b"last_seen_time", "twin_time", b"twin_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "containment", b"containment", "create_time", b"create_time", "draining", b"draining", "epoch", b"epoch", "host_id", b"host_id", "last_seen_time", b"last_seen_time", "live_sessions", b"live_sessions", "name", b"name", "session_limit", b"session_limit", "state", b"state", "version", b"version", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "containment", b"containment", "create_time", b"create_time", "draining", b"draining", "epoch", b"epoch", "host_id", b"host_id", "last_seen_time", b"last_seen_time", "live_sessions", b"live_sessions", "name", b"name", "session_limit", b"session_limit", "state", b"state", "twin_time", b"twin_time", "version", b"version", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

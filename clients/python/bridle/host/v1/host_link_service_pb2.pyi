@@ -246,6 +246,8 @@ class Hello(_message.Message):
     SESSION_LIMIT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     JOURNAL_FLOOR_FIELD_NUMBER: _builtins.int
+    JOURNAL_KNOWN_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     protocol_min: _builtins.int
     """The lowest version of this protocol that it speaks; this is version 1."""
     protocol_max: _builtins.int
@@ -264,6 +266,14 @@ class Hello(_message.Message):
     """The version of its service."""
     journal_floor: _builtins.int
     """The oldest entry that the journal still has; 0 for an empty one."""
+    journal_known: _builtins.int
+    """The newest entry that this process found in its journal when it began, or has sent since.
+    If control has a newer one, the journal is an old copy of itself, and lost. Unset: not told.
+    """
+    attempt: _builtins.int
+    """Counts up with each Connect of this incarnation: one that was long on its way does not
+    replace a newer one. 0: not told.
+    """
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[_host_pb2.Agent]:
         """The agents that it can run."""
@@ -286,12 +296,16 @@ class Hello(_message.Message):
         session_limit: _builtins.int = ...,
         version: _builtins.str = ...,
         journal_floor: _builtins.int = ...,
+        journal_known: _builtins.int | None = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_known", b"_journal_known", "journal_known", b"journal_known"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "boot_id", b"boot_id", "containment", b"containment", "incarnation", b"incarnation", "journal_floor", b"journal_floor", "journal_id", b"journal_id", "journal_sequence", b"journal_sequence", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_limit", b"session_limit", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_known", b"_journal_known", "agents", b"agents", "attempt", b"attempt", "boot_id", b"boot_id", "containment", b"containment", "incarnation", b"incarnation", "journal_floor", b"journal_floor", "journal_id", b"journal_id", "journal_known", b"journal_known", "journal_sequence", b"journal_sequence", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_limit", b"session_limit", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__journal_known: _TypeAlias = _typing.Literal["journal_known"]  # noqa: Y015
+    _WhichOneofArgType__journal_known: _TypeAlias = _typing.Literal["_journal_known", b"_journal_known"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_known) -> _WhichOneofReturnType__journal_known | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
@@ -316,8 +330,8 @@ class Welcome(_message.Message):
     journal_sequence: _builtins.int
     """The newest entry of this journal that control has; the host sends what is after it."""
     journal_lost: _builtins.bool
-    """True when the journal is not the one that control knew, or is older than it: what
-    was in it is lost. Control has ended or will end what hung on it.
+    """True when the journal is not the one that control knew, or is older than it, or an old
+    copy of it that was written on: what was in it is lost. Control has ended or will end what hung on it.
     """
     version: _builtins.str
     """The version of the control service."""
@@ -873,7 +887,9 @@ class Command(_message.Message):
     """The run."""
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
-        """How long it is still good: after that it is NOT_RUN, EXPIRED. Unset means for ever."""
+        """How long it is still good, from when it is read: after that it is NOT_RUN, EXPIRED. A host
+        that stood still while it came counts that time. Unset means for ever.
+        """
 
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:

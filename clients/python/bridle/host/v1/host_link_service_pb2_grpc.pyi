@@ -32,7 +32,7 @@ class HostLinkServiceStub:
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 10 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
     ±20 %). Connecting and reconnecting are the same:
 
       host                                   control
@@ -63,16 +63,24 @@ class HostLinkServiceStub:
     lower epoch (ABORTED EPOCH_FENCED) and, for a session, everything of a run that is not
     its current one: such Records are acknowledged and dropped.
 
+    PLACE. Of the processes that have one identity, one has the place: that of the newest
+    accepted Connect. A process that is told HOST_TWIN, or EPOCH_FENCED by another incarnation,
+    has none: it takes no more from its agents, begins no turn, and after 60 s interrupts and
+    stops what it runs, unless it is welcomed again before. The place changes between two
+    processes that both live at most once in 10 s. A stream that merely ended takes no place.
+
     HOW SILENCE IS READ. Each side sends a Heartbeat every 5 s and answers the other's at
-    once, from the event loop that does the work. Without a message for 15 s a side ends
+    once, from the event loop that does the work. Without a message for 12 s a side ends
     the stream and treats the other as lost. A stream that ends without Goodbye is a lost
     host; its sessions go on, and control says HostLost after 10 s more.
 
     ERRORS OF THE STREAM:
       UNAUTHENTICATED TOKEN_*: the credential is wrong or dead; stop dialling, enrol again.
-      ABORTED EPOCH_FENCED: a newer connection of this host was accepted; dial again
-        only if this is the newest incarnation.
-      ALREADY_EXISTS HOST_TWIN: another live process has this identity; wait 30 s, then dial.
+      ABORTED EPOCH_FENCED: a newer connection of this host was accepted. ErrorInfo names its
+        `incarnation`: the own one means that nothing is lost, dial again; another one, that
+        this process has lost its place.
+      ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
+        than 10 s ago; wait 30 s, then dial. This process has no place.
       FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
       UNAVAILABLE SHUTTING_DOWN: dial again.
     """
@@ -103,7 +111,7 @@ class HostLinkServiceAsyncStub(HostLinkServiceStub):
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 10 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
     ±20 %). Connecting and reconnecting are the same:
 
       host                                   control
@@ -134,16 +142,24 @@ class HostLinkServiceAsyncStub(HostLinkServiceStub):
     lower epoch (ABORTED EPOCH_FENCED) and, for a session, everything of a run that is not
     its current one: such Records are acknowledged and dropped.
 
+    PLACE. Of the processes that have one identity, one has the place: that of the newest
+    accepted Connect. A process that is told HOST_TWIN, or EPOCH_FENCED by another incarnation,
+    has none: it takes no more from its agents, begins no turn, and after 60 s interrupts and
+    stops what it runs, unless it is welcomed again before. The place changes between two
+    processes that both live at most once in 10 s. A stream that merely ended takes no place.
+
     HOW SILENCE IS READ. Each side sends a Heartbeat every 5 s and answers the other's at
-    once, from the event loop that does the work. Without a message for 15 s a side ends
+    once, from the event loop that does the work. Without a message for 12 s a side ends
     the stream and treats the other as lost. A stream that ends without Goodbye is a lost
     host; its sessions go on, and control says HostLost after 10 s more.
 
     ERRORS OF THE STREAM:
       UNAUTHENTICATED TOKEN_*: the credential is wrong or dead; stop dialling, enrol again.
-      ABORTED EPOCH_FENCED: a newer connection of this host was accepted; dial again
-        only if this is the newest incarnation.
-      ALREADY_EXISTS HOST_TWIN: another live process has this identity; wait 30 s, then dial.
+      ABORTED EPOCH_FENCED: a newer connection of this host was accepted. ErrorInfo names its
+        `incarnation`: the own one means that nothing is lost, dial again; another one, that
+        this process has lost its place.
+      ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
+        than 10 s ago; wait 30 s, then dial. This process has no place.
       FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
       UNAVAILABLE SHUTTING_DOWN: dial again.
     """
@@ -170,7 +186,7 @@ class HostLinkServiceServicer(metaclass=_abc_1.ABCMeta):
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 10 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
     ±20 %). Connecting and reconnecting are the same:
 
       host                                   control
@@ -201,16 +217,24 @@ class HostLinkServiceServicer(metaclass=_abc_1.ABCMeta):
     lower epoch (ABORTED EPOCH_FENCED) and, for a session, everything of a run that is not
     its current one: such Records are acknowledged and dropped.
 
+    PLACE. Of the processes that have one identity, one has the place: that of the newest
+    accepted Connect. A process that is told HOST_TWIN, or EPOCH_FENCED by another incarnation,
+    has none: it takes no more from its agents, begins no turn, and after 60 s interrupts and
+    stops what it runs, unless it is welcomed again before. The place changes between two
+    processes that both live at most once in 10 s. A stream that merely ended takes no place.
+
     HOW SILENCE IS READ. Each side sends a Heartbeat every 5 s and answers the other's at
-    once, from the event loop that does the work. Without a message for 15 s a side ends
+    once, from the event loop that does the work. Without a message for 12 s a side ends
     the stream and treats the other as lost. A stream that ends without Goodbye is a lost
     host; its sessions go on, and control says HostLost after 10 s more.
 
     ERRORS OF THE STREAM:
       UNAUTHENTICATED TOKEN_*: the credential is wrong or dead; stop dialling, enrol again.
-      ABORTED EPOCH_FENCED: a newer connection of this host was accepted; dial again
-        only if this is the newest incarnation.
-      ALREADY_EXISTS HOST_TWIN: another live process has this identity; wait 30 s, then dial.
+      ABORTED EPOCH_FENCED: a newer connection of this host was accepted. ErrorInfo names its
+        `incarnation`: the own one means that nothing is lost, dial again; another one, that
+        this process has lost its place.
+      ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
+        than 10 s ago; wait 30 s, then dial. This process has no place.
       FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
       UNAVAILABLE SHUTTING_DOWN: dial again.
     """
