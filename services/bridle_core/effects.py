@@ -270,6 +270,16 @@ class StartAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoverAgent:
+    """Call `Driver.recover`, in place of StartAgent. First of what `Session.recovered` wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOn:
+    """Call `Driver.read_on`: all that the driver may have to be told again, it was told."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendTurn:
     """Call `Driver.send`. `label` is what its TurnBegan will name."""
 
@@ -326,6 +336,8 @@ class Closed:
 
 Call = (
     StartAgent
+    | RecoverAgent
+    | ReadOn
     | SendTurn
     | SteerTurn
     | InterruptTurn

@@ -300,6 +300,20 @@ class KeepState:
     state: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that the driver has told so far comes from output before `acknowledge`.
+
+    The last of its group (see `bridle_host.drivers.base`). With `state`, at most 64 KiB, another
+    process of the host can go on from here: what the agent said from `acknowledge` on is read
+    again, and nothing is told twice. It follows nothing from it for the log.
+    """
+
+    state: bytes = field(repr=False)
+    #: An offset as in `bridle_host.process.Chunk`.
+    acknowledge: int
+
+
 Observation = (
     ProcessUp
     | ProcessGone
@@ -319,4 +333,5 @@ Observation = (
     | Usage
     | Note
     | KeepState
+    | Checkpoint
 )

@@ -53,6 +53,8 @@ from bridle_core.effects import (
     OutcomeState,
     PhaseChanged,
     ProcessExited,
+    ReadOn,
+    RecoverAgent,
     SessionStarted,
     StartAgent,
 )
@@ -60,6 +62,8 @@ from bridle_core.errors import Reason
 from bridle_core.observations import (
     ApprovalAsked,
     ApprovalWithdrawn,
+    Checkpoint,
+    Content,
     KeepState,
     Note,
     Observation,
@@ -288,8 +292,17 @@ class Session(Ends):
         )
 
     @classmethod
-    def restore(cls, spec: RunSpec, record: RunRecord) -> Session:
-        """A machine as it was when `record` was made, good for `host_lost` and `gone` only."""
+    def restore(
+        cls,
+        spec: RunSpec,
+        record: RunRecord,
+        contents: Mapping[str, tuple[Content, ...]] | None = None,
+    ) -> Session:
+        """A machine as it was when `record` was made: it goes on as that one would.
+
+        contents: of the inputs, by their ids (`input_ids`); the record does not hold them. Without
+        them the machine is good for `host_lost` and `gone` only.
+        """
         self = cls(spec)
         self._phase, self._opened = record.phase, record.opened
         self._pid, self._up = record.pid, record.pid > 0
@@ -308,6 +321,30 @@ class Session(Ends):
         if record.killed:
             self._end = End(Phase.KILLED, EndReason.KILL_REQUESTED)
         return self
+
+    def recovered(self, now: float) -> list[Effect]:
+        """After `restore`, with an agent whose shim is alive: what the driver has to be told.
+
+        All that it may not have been told by the earlier process, in order; what it was told, it
+        does not tell the agent twice. Nothing is written for it.
+        """
+        self._now = now
+        if self._closed:
+            return []
+        self._out += [RecoverAgent(), ReadOn()]
+        return self._flush()
+
+    # --- for a host that has lost its place ---
+
+    def park(self, now: float) -> list[Effect]:
+        """No turn starts any more; after PARK_SECONDS the run is stopped. Idempotent."""
+        self._now = now
+        return self._flush()
+
+    def unpark(self, now: float) -> list[Effect]:
+        """Go on as if nothing had been, unless the time is up. Idempotent."""
+        self._now = now
+        return self._flush()
 
     # --- phases ---
 
@@ -334,6 +371,9 @@ class Session(Ends):
 
     def _on_keep_state(self, observation: KeepState) -> None:
         self._out.append(Keep(observation.state))
+
+    def _on_checkpoint(self, observation: Checkpoint) -> None:
+        """Where the driver stands is for the driver of the next host process."""
 
     def _fire(self, timer: Timer) -> None:
         if timer is Timer.START and self._replacing:
@@ -365,6 +405,7 @@ _OBSERVERS: Mapping[type, Callable[[Session, Any], None]] = {
     ApprovalWithdrawn: Session._on_approval_withdrawn,
     Note: Session._on_note,
     KeepState: Session._on_keep_state,
+    Checkpoint: Session._on_checkpoint,
 }
 
 _APPLIERS: Mapping[type, Callable[[Session, Any], None]] = {

@@ -1,5 +1,8 @@
 """The calls of one driver: made one after the other, in order, beside the session actor.
 
+A run that an earlier host process began starts with RecoverAgent, which even a kill leaves in its
+place: before it the driver has nothing that it could kill.
+
 Beside it, because a call can take its time (an agent that does not read its input) while commands
 have to be answered. A kill waits for nothing: it takes the place of all that was to be called, and
 the call that is under way is cancelled. Run by the session actor.
@@ -16,6 +19,8 @@ from bridle_core.effects import (
     Call,
     InterruptTurn,
     KillAgent,
+    ReadOn,
+    RecoverAgent,
     RespondApproval,
     SendTurn,
     StartAgent,
@@ -33,19 +38,24 @@ MANY = 128
 
 
 class Calls:
-    """See the module. `verify` ends the run's processes; `failed` takes a line for people."""
+    """See the module. `verify` ends the run's processes; `failed` takes a line for people.
+
+    checkpoint: the state of the driver's last Checkpoint, for a run that is recovered.
+    """
 
     def __init__(
         self,
         driver: Driver,
         resume: ResumeFrom | None,
         *,
+        checkpoint: bytes = b"",
         verify: Callable[[], Awaitable[None]],
         failed: Callable[[str], None],
         called: Callable[[], None],
     ) -> None:
         self._driver = driver
         self._resume = resume
+        self._checkpoint = checkpoint
         self._verify = verify
         self._failed = failed
         self._called = called
@@ -62,7 +72,9 @@ class Calls:
         """Make these calls after those before them."""
         for call in calls:
             if isinstance(call, KillAgent | VerifyGone):
+                first = [call for call in self._waiting if isinstance(call, RecoverAgent)]
                 self._waiting.clear()
+                self._waiting.extend(first if isinstance(call, KillAgent) else ())
                 if self._current is not None:
                     self._current.cancel()
             self._waiting.append(call)
@@ -93,6 +105,10 @@ class Calls:
         driver = self._driver
         if isinstance(call, StartAgent):
             await driver.start(self._resume)
+        elif isinstance(call, RecoverAgent):
+            await driver.recover(self._checkpoint, self._resume)
+        elif isinstance(call, ReadOn):
+            await driver.read_on()
         elif isinstance(call, SendTurn):
             await driver.send(call.label, call.content)
         elif isinstance(call, SteerTurn):

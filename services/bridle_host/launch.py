@@ -125,6 +125,7 @@ class Launcher:
             environment=environment,
             state_directory=files.driver,
             spawn=processes.spawn,
+            adopt=processes.adopt,
         )
         mode = resume_of(start)
         resume = None

@@ -1,8 +1,9 @@
 """The processes of one run: every shim that its driver starts, and the proof that nothing is left.
 
 The driver starts them through `spawn` and does with each what it wants. At the run's end `end`
-kills what is still there and looks until nothing is, whatever the driver did or failed to do.
-Called by the session actor and, for runs of an earlier host process, by the manager.
+kills what is still there and looks until nothing is, whatever the driver did or failed to do. The
+shims outlive the host service: what an earlier process of it left is taken over by `adopt`, and
+`detach` leaves what is there to the next. Called by the session actor.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bridle_host.containment import Containment
 from bridle_host.process import (
     ProcessSpec,
     ShimFailedError,
+    ShimLostError,
     ShimProcess,
     sweep,
 )
@@ -27,7 +29,10 @@ LOOK_AGAIN = 5.0
 
 
 class RunProcesses:
-    """See the module. `environment` is the session's own; `spawn` adds to it."""
+    """See the module. `environment` is the session's own; `spawn` adds to it.
+
+    `acknowledged` is how far the agent's output is known to be durable from an earlier process.
+    """
 
     def __init__(
         self,
@@ -36,7 +41,9 @@ class RunProcesses:
         state_directory: Path,
         environment: Mapping[str, str],
         containment: Containment,
+        acknowledged: int = 0,
     ) -> None:
+        self._acknowledged = acknowledged
         self._session_id = session_id
         self._run = run
         self._state_directory = state_directory
@@ -45,6 +52,7 @@ class RunProcesses:
         # One at a time: a shim refuses to start while another is alive in its state directory.
         self._process: ShimProcess | None = None
         self._over = asyncio.Event()
+        self._detached = False
 
     async def spawn(
         self,
@@ -65,16 +73,41 @@ class RunProcesses:
             run=self._run,
             state_directory=self._state_directory,
             control_pipes=control_pipes,
+            on_host_lost="keep",
         )
-        process = await ShimProcess.spawn(spec, self._containment)
+        return await self._take(await ShimProcess.spawn(spec, self._containment))
+
+    async def adopt(self) -> ShimProcess:
+        """As `bridle_host.drivers.base.Adopt`. Its output begins where what is durable ends."""
         if self._over.is_set():
+            raise ShimLostError("the run is over")
+        process = await ShimProcess.adopt(self._state_directory, self._containment)
+        process.acknowledge(self._acknowledged)
+        return await self._take(process)
+
+    async def _take(self, process: ShimProcess) -> ShimProcess:
+        if self._detached:
+            # It was on its way up when the host service ended; the next one finds it.
+            process.detach()
+        elif self._over.is_set():
             # It was on its way up while the run ended; `end` may have looked already.
             await process.close()
             raise ShimFailedError("the run is over")
-        if self._process is not None:
+        elif self._process is not None:
             await self._process.close()
         self._process = process
         return process
+
+    def acknowledge(self, offset: int) -> None:
+        """All that comes of the agent's output before `offset` is durable."""
+        if self._process is not None:
+            self._process.acknowledge(offset)
+
+    def detach(self) -> None:
+        """Let go of what is there, for the next process of the host service. Nothing is ended."""
+        self._detached = True
+        if self._process is not None:
+            self._process.detach()
 
     async def end(self) -> int:
         """Kill what is left, and return when it was seen gone: how many beyond the agent's own.

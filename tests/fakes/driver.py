@@ -78,6 +78,12 @@ class FakeDriver(Driver):
         if self.plays:
             self.tell(ProcessUp(4242))
 
+    async def recover(self, state: bytes, resume: ResumeFrom | None) -> None:
+        await self._call("recover", state, resume)
+
+    async def read_on(self) -> None:
+        await self._call("read_on")
+
     async def send(self, turn: int, content: Sequence[Content]) -> None:
         await self._call("send", turn, "".join(p.text for p in content if isinstance(p, Text)))
         if self.plays:

@@ -234,6 +234,11 @@ async def driving(
         drive.spawned.append(process)
         return process
 
+    async def adopt() -> ShimProcess:
+        process = await ShimProcess.adopt(state_directory, containment)
+        drive.spawned.append(process)
+        return process
+
     context = DriverContext(
         session_id=session,
         run=1,
@@ -242,6 +247,7 @@ async def driving(
         environment=base,
         state_directory=state_directory,
         spawn=spawn,
+        adopt=adopt,
     )
     drive = Drive(factory.create(context), tag, directory)
     async with asyncio.TaskGroup() as tasks:

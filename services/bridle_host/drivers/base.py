@@ -6,6 +6,11 @@ session's containment), is told what to do by the session actor, one call at a t
 only by observations. Every call returns as soon as the order was given to the agent; what comes of
 it is observed.
 
+An agent outlives the host process (its shim holds it), and a driver does not. So a driver tells
+what it saw in groups, each of which ends with a Checkpoint: where the driver stands, and how much
+of the agent's output is used up by that. A group is written to the journal whole or not at all; the
+next process of the host makes another driver, which goes on from the last Checkpoint by `recover`.
+
 Optional parts are declared: `steer` is called only with STEER, `respond` only with APPROVALS, a
 NATIVE resume is only asked for with NATIVE_RESUME.
 """
@@ -53,9 +58,20 @@ class Spawn(Protocol):
         """The environment is added to the session's own. See `ShimProcess.spawn` for the errors."""
 
 
+class Adopt(Protocol):
+    """Takes over the session's process, whose shim has outlived its host process."""
+
+    async def __call__(self) -> ShimProcess:
+        """See `ShimProcess.adopt` for the errors: ShimLostError, ShimFailedError."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriverContext:
-    """What a driver is given. `state_directory` is the session's own, private, on this host."""
+    """What a driver is given. `state_directory` is the run's own, private, on this host.
+
+    What a driver keeps there outlives the host process, though not the machine, and so does the
+    agent. It need not be synced.
+    """
 
     session_id: str
     run: int
@@ -64,6 +80,7 @@ class DriverContext:
     environment: Mapping[str, str]
     state_directory: Path
     spawn: Spawn
+    adopt: Adopt
 
 
 class Driver(Protocol):
@@ -75,11 +92,25 @@ class Driver(Protocol):
     def observations(self) -> AsyncIterator[Sequence[Observation]]:
         """What the driver sees, in order; ends after the last ProcessGone or StartFailed.
 
-        In groups: each is written whole or not at all.
+        In groups: each is written whole or not at all. A group is made of one chunk of output at
+        the most, and ends with a Checkpoint; one without has moved nothing that matters later.
         """
 
     async def start(self, resume: ResumeFrom | None) -> None:
         """Bring the agent up: ProcessUp follows, or StartFailed."""
+
+    async def recover(self, state: bytes, resume: ResumeFrom | None) -> None:
+        """Take over the agent of an earlier process of the host; called in place of `start`.
+
+        `state` is that of the last Checkpoint that became durable, b"" where none did; `resume` is
+        what `start` was called with. There is no second ProcessUp. What was ordered and may not
+        have reached the agent is ordered again before `read_on`, and in no other words; the driver
+        sees to it that the agent gets each order once (`ShimProcess.written`). If the agent cannot
+        be had any more, its end is told: ProcessGone, or StartFailed where it was not up.
+        """
+
+    async def read_on(self) -> None:
+        """Called after `recover`; before it the driver tells nothing."""
 
     async def send(self, turn: int, content: Sequence[Content]) -> None:
         """Give the agent an input as a turn of its own: TurnBegan(turn) and TurnOver follow."""

@@ -112,6 +112,12 @@ class ScriptedDriver(Driver):
         self._resume = resume
         self._start.set()
 
+    async def recover(self, state: bytes, resume: ResumeFrom | None) -> None:
+        raise NotImplementedError("this driver cannot take over an agent yet")
+
+    async def read_on(self) -> None:
+        self._start.set()
+
     async def send(self, turn: int, content: Sequence[Content]) -> None:
         self._orders.give(self._begin(turn, content))
 
