@@ -101,7 +101,8 @@ class _Host:
             default_directory=settings.directory,
             session_limit=settings.session_limit,
             host_id=credential.host_id,
-            control_address=settings.control.address,
+            control_address=settings.agents_address,
+            connection=settings.control.environment,
         )
         self._link = Link(
             control=settings.control,

@@ -54,6 +54,13 @@ class Control:
         """Whether what is said can be read on the way."""
         return self.insecure or (self.ca is None and is_loopback(self.address))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells `bridle` how to speak to the same control, beside its address."""
+        if self.insecure:
+            return {"BRIDLE_INSECURE": "1"}
+        return {} if self.ca is None else {"BRIDLE_TLS_CA": str(self.ca)}
+
     def check(self) -> None:
         """Raises CertificateError when the files can't be used."""
         self._read()

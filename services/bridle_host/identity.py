@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Identities of a session that the host service itself may have been started in. An agent that
@@ -21,7 +21,10 @@ INHERITED = ("BRIDLE_", "CLAUDE_CODE_", "CLAUDECODE", "CODEX_")
 
 @dataclass(frozen=True, slots=True)
 class SessionIdentity:
-    """Who the agent is. `address` is control's HOST:PORT; the paths are absolute."""
+    """Who the agent is. `address` is control's HOST:PORT; the paths are absolute.
+
+    `connection`: variables that say how control is spoken to.
+    """
 
     address: str
     workspace: str
@@ -29,6 +32,7 @@ class SessionIdentity:
     session_id: str
     token_file: Path
     artifacts: Path
+    connection: Mapping[str, str] = field(default_factory=dict)
 
 
 def session_environment(
@@ -55,6 +59,7 @@ def session_environment(
         "BRIDLE_SESSION_ID": identity.session_id,
         "BRIDLE_TOKEN_FILE": str(identity.token_file),
         "BRIDLE_ARTIFACTS": str(identity.artifacts),
+        **identity.connection,
     }
     path = environment.get("PATH") or os.defpath
     if command_directory is not None and command_directory not in path.split(os.pathsep):

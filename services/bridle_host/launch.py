@@ -49,7 +49,8 @@ class Prepared:
 
 
 class Launcher:
-    """See the module. `address` is control's HOST:PORT, for the agents themselves."""
+    """See the module. `address` is control's HOST:PORT, for the agents themselves; `connection`
+    are variables that tell them how to speak to it."""
 
     def __init__(
         self,
@@ -60,7 +61,9 @@ class Launcher:
         host_id: str,
         address: str,
         environment: Mapping[str, str] | None = None,
+        connection: Mapping[str, str] | None = None,
     ) -> None:
+        self._connection = dict(connection or {})
         self._admission = admission
         self._containment = containment
         self._runs = runs
@@ -110,6 +113,7 @@ class Launcher:
             session_id=command.session_id,
             token_file=files.token,
             artifacts=files.artifacts,
+            connection=self._connection,
         )
         environment = session_environment(
             self._inherited, start.environment, identity, self._command_directory

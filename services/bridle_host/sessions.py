@@ -45,7 +45,8 @@ class Sessions:
     """See the module.
 
     `live_text` takes text of messages that are being written. `control_address` is HOST:PORT, for
-    the agents. `output_cap` is what one turn may put into the log, in bytes; 0 means no cap.
+    the agents, and `connection` the variables that tell them how to speak to it. `output_cap` is
+    what one turn may put into the log, in bytes; 0 means no cap.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Sessions:
         control_address: str,
         output_cap: int = 0,
         environment: Mapping[str, str] | None = None,
+        connection: Mapping[str, str] | None = None,
     ) -> None:
         self._journal = journal
         self._live_text = live_text
@@ -80,6 +82,7 @@ class Sessions:
             host_id=host_id,
             address=control_address,
             environment=environment,
+            connection=connection,
         )
         self._actors: dict[tuple[str, int], SessionActor] = {}
         self._group: asyncio.TaskGroup | None = None

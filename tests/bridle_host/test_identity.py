@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bridle_host.dial import Control
 from bridle_host.identity import (
     SessionIdentity,
     command_directory,
@@ -97,3 +99,21 @@ def test_a_token_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_token(tmp_path / "token", "brs")
     assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+@pytest.mark.parametrize(
+    ("control", "told"),
+    [
+        (Control("127.0.0.1:7000"), {}),
+        (Control("far:7000", insecure=True), {"BRIDLE_INSECURE": "1"}),
+        (Control("far:7000", ca=Path("/pki/ca.pem")), {"BRIDLE_TLS_CA": "/pki/ca.pem"}),
+    ],
+)
+def test_an_agent_speaks_to_control_as_its_host_does(
+    control: Control, told: dict[str, str]
+) -> None:
+    identity = replace(IDENTITY, connection=control.environment)
+    inherited = {"BRIDLE_INSECURE": "1", "BRIDLE_TLS_CA": "/of/another"}
+    environment = session_environment(inherited, {}, identity, None)
+    found = {key: environment[key] for key in inherited if key in environment}
+    assert found == told

@@ -17,6 +17,7 @@ def test_the_least_that_has_to_be_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     assert parse(LEAST) == HostSettings(
         control=Control("127.0.0.1:7000"),
+        agents_address="127.0.0.1:7000",
         state=tmp_path / "state",
         name=None,
         join_token_file=None,
@@ -54,6 +55,11 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
         (["--control", "127.0.0.1:0"], "not HOST:PORT"),
         (["--control", ":1"], "not HOST:PORT"),
         (["--unknown"], "unrecognized"),
+        (["--tls-cert", "x"], "--tls-cert and --tls-key go together"),
+        (["--tls-cert", "x", "--tls-key", "x"], "give --tls-ca too"),
+        (["--tls-ca", "/nowhere/ca.pem"], "/nowhere/ca.pem: No such file"),
+        (["--tls-ca", __file__], "no CA, certificate and its key"),
+        (["--agents-address", "x"], "not HOST:PORT"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(

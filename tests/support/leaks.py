@@ -63,7 +63,8 @@ def live_threads() -> set[Thing]:
     return {
         Thing("thread", (id(thread), thread.ident), repr(thread))
         for thread in threading.enumerate()
-        if thread is not threading.main_thread()
+        # A dummy stands for a thread of C code that once called Python: grpc's, which it keeps.
+        if thread is not threading.main_thread() and not isinstance(thread, threading._DummyThread)
     }
 
 
