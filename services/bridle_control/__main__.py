@@ -62,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
         help="allow a public address in plaintext: anybody on the way can read the tokens",
     )
     serve.add_argument(
+        "--audit-log",
+        type=Path,
+        metavar="FILE",
+        help="who did what; default: audit.jsonl, in the store",
+    )
+    serve.add_argument(
+        "--audit-reads", action="store_true", help="tell also who reads what agents say"
+    )
+    serve.add_argument(
         "--ready-fd", type=int, metavar="N", help="write the ready line there, not to stdout"
     )
     serve.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")

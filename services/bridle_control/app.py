@@ -7,7 +7,10 @@ end, on SIGTERM or SIGINT, goes in this order:
   2. hosts are told Goodbye and their links end: their runs go on;
   3. long calls (Watch, …) end with SHUTTING_DOWN, others get a moment to be answered;
   4. the server closes its port and its connections;
-  5. the components stop, and the store is closed: what was handed in is committed.
+  5. the components stop, the audit log is written to its end, and the store is closed: what was
+     handed in is committed.
+
+On SIGHUP the audit log is opened anew.
 
 Called by `__main__`.
 """
@@ -37,6 +40,7 @@ from bridle.v1 import (
     session_service_pb2,
 )
 from bridle_control import status
+from bridle_control.audit import Audit
 from bridle_control.auth import Authenticator
 from bridle_control.commands import Commands
 from bridle_control.health import Health
@@ -84,7 +88,11 @@ class Control:
         """Raises SettingsError for an address or a certificate that can't be used."""
         self._ports = Ports.of(settings)
         self._open_calls = OpenCalls(store)
-        self._gate = Gate(Authenticator(store), self._open_calls, calls_max=CALLS_MAX)
+        self._audit = Audit(settings.audit_path, reads=settings.audit_reads)
+        self._audit.open()  # before there is a server: one that never started leaks what it holds
+        self._gate = Gate(
+            Authenticator(store), self._open_calls, calls_max=CALLS_MAX, audit=self._audit
+        )
         self._health = Health(_OWN_SERVICES)
         watches = WatchLimit()  # of both kinds together
         hub = Hub(store, limit=watches)
@@ -102,7 +110,10 @@ class Control:
             IdentityService(store), self.server
         )
         host_service_pb2_grpc.add_HostServiceServicer_to_server(
-            HostService(store, connected=self._links.is_live), self.server
+            HostService(
+                store, connected=self._links.is_live, twin_time=self._links.twin_time
+            ),
+            self.server,
         )
         host_link_service_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(store, self._links, certificates=self._ports.hosts is not None),
@@ -120,6 +131,10 @@ class Control:
             grpc_channelz.ChannelzServicer(), self.server
         )
 
+    def reopen(self) -> None:
+        """Opens anew what may have been renamed: the audit log."""
+        self._audit.reopen()
+
     async def run(self, stop: asyncio.Event, ready: Callable[[Serving], None]) -> None:
         """Serves until `stop` is set; `ready` is told where once everything is up.
 
@@ -134,6 +149,7 @@ class Control:
                     self._commands,
                     self._sessions,
                     self._housekeeping,
+                    self._audit,
                 )
                 running = [group.create_task(part.run()) for part in parts]
                 await self.server.start()
@@ -147,6 +163,7 @@ class Control:
         finally:
             # At once; where all went well it has stopped before.
             await self.server.stop(None)
+            self._audit.close()
 
     async def _end(self) -> None:
         """See the module."""
@@ -167,7 +184,7 @@ async def serve(settings: Settings) -> bool:
     store = await SqliteStore.open(settings.store)
     try:
         control = Control(settings, store)
-        with _signals() as stop:
+        with _signals(control.reopen) as stop:
             await control.run(stop, lambda serving: _tell_ready(settings, serving))
     except ExceptionGroup as failures:
         _log.critical("a part of the service failed", exc_info=failures)
@@ -179,16 +196,17 @@ async def serve(settings: Settings) -> bool:
 
 
 @contextmanager
-def _signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set."""
+def _signals(reopen: Callable[[], None]) -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set; `reopen` is called at SIGHUP."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reopen)
     try:
         yield stop
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -68,6 +68,14 @@ def _revoked() -> BridleError:
     return BridleError(Reason.TOKEN_REVOKED, "the token was revoked")
 
 
+class DeadTokenError(BridleError):
+    """The refusal of a token that was good once; which one is for the audit log alone."""
+
+    def __init__(self, error: BridleError, token_id: str) -> None:
+        super().__init__(error.reason, error.message)
+        self.token_id = token_id
+
+
 @dataclass(frozen=True, slots=True)
 class _Remembered:
     caller: Caller
@@ -108,7 +116,7 @@ class Authenticator:
             self._remember(digest, caller)
             return caller
         if 0 < known.caller.expire_time <= time.time_ns():
-            raise _expired()
+            raise DeadTokenError(_expired(), known.caller.token_id)
         return known.caller
 
     def _remember(self, digest: bytes, caller: Caller) -> None:
@@ -153,7 +161,10 @@ def look_up(tx: ReadTx, kind: CredentialKind, digest: bytes) -> Caller:
     row = tx.token_by_hash(digest)
     if row is None or not hmac.compare_digest(row.secret_hash, digest) or row.kind != _KINDS[kind]:
         raise _unknown()
-    check_row(tx, row)
+    try:
+        check_row(tx, row)
+    except BridleError as error:
+        raise DeadTokenError(error, row.token_id) from None
     return Caller(
         kind=kind,
         token_id=row.token_id,

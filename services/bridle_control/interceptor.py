@@ -10,7 +10,8 @@ For each call, in this order:
      before its caller is known);
   6. the handler, as a task that can be ended when the token ends;
   7. every failure becomes one google.rpc.Status: a BridleError as it is, anything else INTERNAL
-     with an id, and the traceback under that id in the log.
+     with an id, and the traceback under that id in the log;
+  8. what changed something, and what was refused, is told to the audit log.
 
 It takes handlers of all four shapes, as coroutines that write by themselves and as async
 generators. Answers that are bytes already (a Watch's) go out as they are. A method that a service
@@ -36,6 +37,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from bridle_control import status, validation
+from bridle_control.audit import Audit, Seen
 from bridle_control.auth import Authenticator
 from bridle_control.caller import Caller, set_current
 from bridle_control.logs import kv
@@ -66,9 +68,15 @@ class Gate(grpc.aio.ServerInterceptor):
     """See the module. One per server; used from its event loop alone."""
 
     def __init__(
-        self, authenticator: Authenticator, open_calls: OpenCalls, *, calls_max: int
+        self,
+        authenticator: Authenticator,
+        open_calls: OpenCalls,
+        *,
+        calls_max: int,
+        audit: Audit | None = None,
     ) -> None:
         """`calls_max`: how many calls may be open at once; beyond it RATE_LIMITED."""
+        self.audit = audit or Audit()
         self._authenticator = authenticator
         self._open_calls = open_calls
         # Callers without a token get a share of their own: they can't keep the others out.
@@ -141,15 +149,15 @@ class Gate(grpc.aio.ServerInterceptor):
         finally:
             self._calls[public] -= 1
 
-    async def identify(
-        self, method: str, requirement: Requirement, context: Context
-    ) -> Caller | None:
+    async def identify(self, seen: Seen, context: Context) -> Caller | None:
         """The caller, set for the handler; None where the method is public."""
+        requirement = seen.requirement
         if requirement.public:
             return None
         metadata = context.invocation_metadata() or ()
         caller = await self._authenticator.authenticate(metadata, requirement.kinds)
-        if not allowed(caller.rights, method):
+        seen.caller = caller
+        if not allowed(caller.rights, seen.method):
             right = requirement.right or ""
             text = f"this needs the right {right}" if right else "nobody may call this"
             raise BridleError(Reason.NOT_ALLOWED, text, metadata={"right": right})
@@ -229,23 +237,26 @@ class _Guarded:
 
     async def _handle(
         self,
-        respond: Callable[[Any, Context], Awaitable[Any]],
+        respond: Callable[[Any, Context, Seen], Awaitable[Any]],
         request: Any,
         context: Context,
     ) -> Any:
         call: OpenCall | None = None
+        seen = Seen(self._method, self._requirement, context.peer())
         try:
             with self._gate.admit(self._requirement):
-                caller = await self._gate.identify(self._method, self._requirement, context)
+                caller = await self._gate.identify(seen, context)
                 self._check_served()
                 if caller is None:
-                    return await self._receive(respond, request, context)
+                    return await self._receive(respond, request, context, seen)
                 with self._gate.track(caller, long=self._long) as call:
-                    return await self._receive(respond, request, context)
+                    answer = await self._receive(respond, request, context, seen)
+            self._gate.audit.over(seen)
+            return answer
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 (the one place that catches everything)
-            await self._fail(context, call, error)
+            await self._fail(context, call, error, seen)
 
     def _check_served(self) -> None:
         if not self._served:
@@ -257,18 +268,24 @@ class _Guarded:
             )
 
     async def _receive(
-        self, respond: Callable[[Any, Context], Awaitable[Any]], request: Any, context: Context
+        self,
+        respond: Callable[[Any, Context, Seen], Awaitable[Any]],
+        request: Any,
+        context: Context,
+        seen: Seen,
     ) -> Any:
         if self._streams_requests:
-            return await respond(_Checked(request), context)
-        message = self.decode(request)
+            return await respond(_Checked(request), context, seen)
+        seen.request = message = self.decode(request)
         validation.check(message)
-        return await respond(message, context)
+        return await respond(message, context, seen)
 
-    async def _unary(self, request: Any, context: Context) -> Any:
-        return self.encode(await self._behavior(request, context))
+    async def _unary(self, request: Any, context: Context, seen: Seen) -> Any:
+        seen.response = await self._behavior(request, context)
+        return self.encode(seen.response)
 
-    async def _stream(self, request: Any, context: Context) -> None:
+    async def _stream(self, request: Any, context: Context, seen: Seen) -> None:
+        self._gate.audit.opened(seen)
         if not self._generates:
             await self._behavior(request, context)
             return
@@ -282,41 +299,31 @@ class _Guarded:
     # -- failures
 
     async def _fail(
-        self, context: Context, call: OpenCall | None, error: BaseException
+        self, context: Context, call: OpenCall | None, error: BaseException, seen: Seen
     ) -> NoReturn:
+        audit = self._gate.audit
         if call is not None and call.ended is not None:
             # Ended by us: the cancellation has done its work, whatever the handler made of it.
             call.task.uncancel()
+            audit.failed(seen, call.ended)
             await _abort(context, call.ended)
         if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+            audit.cancelled(seen)
             raise error  # health's own status; the client is gone, or the server stops
         if isinstance(error, BridleError):
-            if error.reason in _LOGGED:
-                fields = kv(method=self._method, reason=error.reason, peer=context.peer())
-                _log.warning("refused", extra=fields)
+            audit.failed(seen, error)
             await _abort(context, error)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # Nobody is there to be told; what failed was most likely a clean-up.
             _log.debug("failed after its end", extra=kv(method=self._method), exc_info=error)
+            audit.cancelled(seen)
             raise asyncio.CancelledError
         fault_id = uuid.uuid4().hex
         _log.error("fault", extra=kv(id=fault_id, method=self._method), exc_info=error)
-        await _abort(context, status.internal(fault_id))
-
-
-#: Refusals that somebody who looks after the service wants to see.
-_LOGGED = frozenset(
-    {
-        Reason.TOKEN_INVALID,
-        Reason.TOKEN_EXPIRED,
-        Reason.TOKEN_REVOKED,
-        Reason.NOT_ALLOWED,
-        Reason.LOG_CORRUPT,
-        Reason.STORE_FULL,
-        Reason.RATE_LIMITED,
-    }
-)
+        fault = status.internal(fault_id)
+        audit.failed(seen, fault)
+        await _abort(context, fault)
 
 
 class _Checked:

@@ -3,18 +3,27 @@
     time=2025-01-31T12:00:00.123Z level=info from=bridle.control.app msg=serving grpc=127.0.0.1:1
 
 No payloads, no secrets: whoever logs hands over ids, names, codes and numbers by `kv`. A fault's
-traceback is one field of its line. Called by `__main__`; all modules log by the standard library.
+traceback is one field of its line; a token that got into one is cut to its prefix. Called by
+`__main__`; all modules log by the standard library.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
 _FIELDS = "bridle_fields"
+#: Also one that was cut somewhere.
+_SECRET = re.compile(r"(br[tsjh]_)[A-Za-z0-9_-]{16,}")
+
+
+def masked(text: str) -> str:
+    """The text with every secret of ours in it cut to its prefix: the second line of defence."""
+    return _SECRET.sub(r"\1…", text)
 
 
 def kv(**fields: object) -> dict[str, dict[str, object]]:
@@ -37,7 +46,8 @@ class LineFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        line = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        return masked(line)
 
 
 def _quoted(value: object) -> str:

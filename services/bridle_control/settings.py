@@ -75,8 +75,16 @@ class Settings:
     #: Hosts connect here, and only here, each with a certificate of `hosts_ca`.
     hosts_listen: Address | None = None
     hosts_ca: Path | None = None
+    #: Where it is told who did what; None: in the store's directory.
+    audit_log: Path | None = None
+    audit_reads: bool = False
     ready_fd: int | None = None
     log_level: str = "INFO"
+
+    @property
+    def audit_path(self) -> Path:
+        """The file of the audit log."""
+        return self.audit_log or self.store / "audit.jsonl"
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -111,6 +119,8 @@ def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
             else None
         ),
         hosts_ca=_path("hosts_ca", chosen["hosts_ca"]) if chosen.get("hosts_ca") else None,
+        audit_log=_path("audit_log", chosen["audit_log"]) if chosen.get("audit_log") else None,
+        audit_reads=_truth("audit_reads", chosen.get("audit_reads", False)),
         ready_fd=_number("ready_fd", chosen["ready_fd"]) if "ready_fd" in chosen else None,
         log_level=_text("log_level", chosen.get("log_level", "INFO")).upper(),
     )

@@ -39,6 +39,8 @@ class Requirement:
     right: str | None = None
     #: Whether the caller must be on this machine as well.
     loopback_only: bool = False
+    #: Whether a call changes something, so that the audit log tells of it.
+    changes: bool = False
 
     @property
     def public(self) -> bool:
@@ -51,6 +53,10 @@ _CALLERS = frozenset({CredentialKind.USER, CredentialKind.SESSION})
 
 def _needs(right: str) -> Requirement:
     return Requirement(_CALLERS, right)
+
+
+def _changes(right: str) -> Requirement:
+    return Requirement(_CALLERS, right, changes=True)
 
 
 _DEBUG = Requirement(frozenset({CredentialKind.USER}), "control.debug", loopback_only=True)
@@ -68,20 +74,20 @@ _CHANNELZ = "/grpc.channelz.v1.Channelz/"
 
 #: The one table: full method name as on the wire -> what it needs.
 REQUIREMENT_OF: Mapping[str, Requirement] = {
-    _SESSION + "StartSession": _needs("session.start"),
+    _SESSION + "StartSession": _changes("session.start"),
     _SESSION + "GetSession": _needs("session.read"),
     _SESSION + "ListSessions": _needs("session.read"),
-    _SESSION + "UpdateSession": _needs("session.send"),
-    _SESSION + "DeleteSession": _needs("session.delete"),
-    _SESSION + "Send": _needs("session.send"),
-    _SESSION + "Interrupt": _needs("session.interrupt"),
-    _SESSION + "Stop": _needs("session.stop"),
-    _SESSION + "Kill": _needs("session.kill"),
-    _SESSION + "Resume": _needs("session.start"),
-    _SESSION + "Respond": _needs("session.approve"),
-    _SESSION + "ReleaseQueue": _needs("session.send"),
+    _SESSION + "UpdateSession": _changes("session.send"),
+    _SESSION + "DeleteSession": _changes("session.delete"),
+    _SESSION + "Send": _changes("session.send"),
+    _SESSION + "Interrupt": _changes("session.interrupt"),
+    _SESSION + "Stop": _changes("session.stop"),
+    _SESSION + "Kill": _changes("session.kill"),
+    _SESSION + "Resume": _changes("session.start"),
+    _SESSION + "Respond": _changes("session.approve"),
+    _SESSION + "ReleaseQueue": _changes("session.send"),
     _SESSION + "ListInputs": _needs("session.read"),
-    _SESSION + "CancelInput": _needs("session.send"),
+    _SESSION + "CancelInput": _changes("session.send"),
     _SESSION + "Watch": _needs("session.read"),
     _SESSION + "WatchSessions": _needs("session.read"),
     _SESSION + "ListEvents": _needs("session.read"),
@@ -89,17 +95,17 @@ REQUIREMENT_OF: Mapping[str, Requirement] = {
     _SESSION + "ReadArtifact": _needs("session.read"),
     _HOST + "ListHosts": _needs("host.read"),
     _HOST + "ListAgents": _needs("host.read"),
-    _HOST + "DrainHost": _needs("host.drain"),
-    _HOST + "RemoveHost": _needs("host.remove"),
-    _HOST + "CreateJoinToken": _needs("host.join"),
+    _HOST + "DrainHost": _changes("host.drain"),
+    _HOST + "RemoveHost": _changes("host.remove"),
+    _HOST + "CreateJoinToken": _changes("host.join"),
     _IDENTITY + "WhoAmI": _ANY_TOKEN,
-    _IDENTITY + "CreateToken": _needs("token.create"),
+    _IDENTITY + "CreateToken": _changes("token.create"),
     _IDENTITY + "ListTokens": _needs("token.read"),
-    _IDENTITY + "RevokeToken": _needs("token.revoke"),
-    _IDENTITY + "CreateWorkspace": _needs("workspace.create"),
+    _IDENTITY + "RevokeToken": _changes("token.revoke"),
+    _IDENTITY + "CreateWorkspace": _changes("workspace.create"),
     _IDENTITY + "ListWorkspaces": _needs("workspace.read"),
-    _LINK + "Enroll": Requirement(frozenset({CredentialKind.JOIN})),
-    _LINK + "Connect": Requirement(frozenset({CredentialKind.HOST})),
+    _LINK + "Enroll": Requirement(frozenset({CredentialKind.JOIN}), changes=True),
+    _LINK + "Connect": Requirement(frozenset({CredentialKind.HOST}), changes=True),
     "/grpc.health.v1.Health/Check": _PUBLIC,
     "/grpc.health.v1.Health/List": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,

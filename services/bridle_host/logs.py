@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
 _FIELDS = "bridle_fields"
+#: A token that got into a line all the same, such as into a fault's traceback.
+_SECRET = re.compile(r"(br[tsjh]_)[A-Za-z0-9_-]{16,}")
 
 
 def kv(**fields: object) -> dict[str, dict[str, object]]:
@@ -37,7 +40,8 @@ class LineFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        line = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        return _SECRET.sub(r"\1…", line)
 
 
 def _quoted(value: object) -> str:
