@@ -37,6 +37,7 @@ from bridle_control.tokens import hash_secret
 from tests.bridle_control.serving import RunningControl, bearer, control_server, fails, mint, opened
 
 pb: Any = identity_service_pb2
+sessions: Any = session_service_pb2
 SECRET = "brt_" + "Aa0_-" * 8 + "xyz"
 
 
@@ -112,7 +113,7 @@ async def test_a_refusal_is_told_with_its_code_its_reason_and_whom_it_was_about(
 ) -> None:
     stub: Any = session_service_pb2_grpc.SessionServiceStub(control.channel)
     weak = bearer(await mint(control.store, name="weak", rights=("session.read",)))
-    kill = session_service_pb2.KillRequest(session={"slug": "fix-auth", "workspace": "default"})
+    kill = sessions.KillRequest(session={"slug": "fix-auth", "workspace": "default"})
     await fails(stub.Kill(kill, metadata=control.metadata))
     await fails(stub.Kill(kill, metadata=weak))
     await fails(stub.Kill(kill))
@@ -147,7 +148,7 @@ async def test_who_reads_transcripts_is_told_only_where_it_is_asked_for(tmp_path
         settings = Settings(store=store, listen=Address("127.0.0.1", 0), audit_reads=reads)
         async with control_server(store, settings=settings) as control:
             stub: Any = session_service_pb2_grpc.SessionServiceStub(control.channel)
-            request = session_service_pb2.ListEventsRequest(session={"slug": "x"})
+            request = sessions.ListEventsRequest(session={"slug": "x"})
             await fails(stub.ListEvents(request, metadata=control.metadata))
         found = lines_of(store / "audit.jsonl")
         assert [line["session"] for line in found] == (["x"] if reads else [])
@@ -197,7 +198,7 @@ async def test_the_kernel_refuses_the_file_and_stop_and_kill_go_on(
     """A write that fails, and one that hangs, keep nobody waiting; and no line is lost after."""
     monkeypatch.setattr(audit_file, "RETRY_AFTER", 0.01)
     stub: Any = session_service_pb2_grpc.SessionServiceStub(control.channel)
-    kill = session_service_pb2.KillRequest(session={"slug": "x"})
+    kill = sessions.KillRequest(session={"slug": "x"})
     released = threading.Event()
     real = os.write
 
