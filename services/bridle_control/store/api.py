@@ -329,6 +329,20 @@ class LogBounds:
     head: int
 
 
+@dataclass(frozen=True, slots=True)
+class LogSize:
+    """How large a session's log is: its bounds, and the bytes of its events as they are stored."""
+
+    session_id: str
+    floor: int
+    head: int
+    bytes: int
+
+    @property
+    def events(self) -> int:
+        return self.head - self.floor + 1
+
+
 # ---------------------------------------------------------------- choosing rows
 
 
@@ -499,6 +513,25 @@ class ReadTx(Protocol):
         or is missing. A session that is not there has no events.
         """
 
+    def log_size(self, session_id: str) -> LogSize | None: ...
+    def log_sizes(
+        self, *, after: str = "", limit: int = 256, events: int = 0, size: int = 0
+    ) -> list[LogSize]:
+        """Of the sessions beyond the id `after`, by id. With `events` or `size`, only of those
+        whose log has more events or more bytes than that."""
+
+    def log_totals(self) -> tuple[int, int]:
+        """How many events all logs have, and how many bytes these take."""
+
+    def event_sizes(self, session_id: str, limit: int) -> list[int]:
+        """The bytes of the log's oldest events, from the floor on."""
+
+    def newest_of(self, session_id: str, kinds: Sequence[int]) -> int:
+        """The sequence of the newest event of one of these kinds; 0 for none."""
+
+    def oldest_open(self, session_id: str) -> int:
+        """The sequence of the oldest input that waits or approval that is open; 0 for none."""
+
     # -- inputs and approvals
     def input(self, input_id: str) -> InputRow | None: ...
     def inputs(
@@ -586,7 +619,9 @@ class Tx(ReadTx, Protocol):
         """Numbers and stores them, in order. Returns the sequence of the first."""
 
     def raise_floor(self, session_id: str, floor: int) -> None:
-        """Drops the events below `floor` (at most head + 1). The floor never falls."""
+        """Drops the events below `floor` (at most head + 1). The floor never falls.
+
+        Takes time by the number of events: raise it in steps."""
 
     # -- inputs and approvals
     def insert_input(self, row: InputRow) -> None: ...

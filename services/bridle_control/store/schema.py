@@ -132,7 +132,16 @@ def _to_version_1(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _to_version_2(connection: sqlite3.Connection) -> None:
+    """`sessions.log_bytes`: what the events of a log take, from its floor on."""
+    connection.execute("ALTER TABLE sessions ADD COLUMN log_bytes INTEGER NOT NULL DEFAULT 0")
+    connection.execute(
+        "UPDATE sessions SET log_bytes = coalesce((SELECT sum(length(data)) FROM events"
+        " WHERE events.log = sessions.log AND sequence >= floor_sequence), 0)"
+    )
+
+
 Migration = Callable[[sqlite3.Connection], None]
 
 #: `MIGRATIONS[n]` makes version n + 1 of version n; version 0 is an empty file.
-MIGRATIONS: Sequence[Migration] = (_to_version_1,)
+MIGRATIONS: Sequence[Migration] = (_to_version_1, _to_version_2)

@@ -17,6 +17,7 @@ from bridle_control.store.api import (
     Appended,
     EventSlice,
     LogBounds,
+    LogSize,
     NewEvent,
     StoreFaultError,
     Term,
@@ -36,8 +37,10 @@ from bridle_control.store.sqlite_sessions import SessionWrites
 SCAN_WINDOW = 16_384
 #: How many rows are taken from SQLite at a time, between looks at the sum of their sizes.
 _STEP = 64
-#: How many purged events one statement takes.
-_PURGE_STEP = 1000
+#: How many bytes of events one call purges, about: the writer waits for it.
+_PURGE_BYTES = 4 * 1024 * 1024
+
+_SIZES = "SELECT session_id, floor_sequence, last_sequence, log_bytes FROM sessions"
 
 # The start value of an event's checksum. A kind is a field number below 2**12 (see EventKind).
 _SEED = "sequence * 4096 + kind"
@@ -60,6 +63,62 @@ class LogReads(ReadBase):
     def bounds(self, session_id: str) -> LogBounds | None:
         found = self._log(session_id)
         return found and found[1]
+
+    def log_size(self, session_id: str) -> LogSize | None:
+        row = self._one(f"{_SIZES} WHERE session_id = ?", (session_id,))
+        return row and LogSize(*row)
+
+    def log_sizes(
+        self, *, after: str = "", limit: int = 256, events: int = 0, size: int = 0
+    ) -> list[LogSize]:
+        over = ""
+        if events or size:
+            over = (
+                f" AND (last_sequence - floor_sequence + 1 > {events or 2**62}"
+                f" OR log_bytes > {size or 2**62})"
+            )
+        rows = self._all(
+            f"{_SIZES} WHERE session_id > ?{over} ORDER BY session_id LIMIT ?", (after, limit)
+        )
+        return [LogSize(*row) for row in rows]
+
+    def log_totals(self) -> tuple[int, int]:
+        row = self._one(
+            "SELECT coalesce(sum(last_sequence - floor_sequence + 1), 0),"
+            " coalesce(sum(log_bytes), 0) FROM sessions"
+        )
+        return row[0], row[1]
+
+    def event_sizes(self, session_id: str, limit: int) -> list[int]:
+        found = self._log(session_id)
+        if found is None:
+            return []
+        rows = self._all(
+            "SELECT length(data) FROM events WHERE log = ? AND sequence >= ?"
+            " ORDER BY sequence LIMIT ?",
+            (found[0], found[1].floor, limit),
+        )
+        return [row[0] for row in rows]
+
+    def newest_of(self, session_id: str, kinds: Sequence[int]) -> int:
+        found = self._log(session_id)
+        if found is None:
+            return 0
+        row = self._one(
+            f"SELECT sequence FROM events WHERE log = ? AND sequence >= ?"
+            f" AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY sequence DESC LIMIT 1",
+            (found[0], found[1].floor, *kinds),
+        )
+        return row[0] if row else 0
+
+    def oldest_open(self, session_id: str) -> int:
+        row = self._one(
+            "SELECT min(sequence) FROM ("
+            " SELECT sequence FROM inputs WHERE session_id = ?1 AND state = 1"
+            " UNION ALL SELECT sequence FROM approvals WHERE session_id = ?1 AND decision = 0)",
+            (session_id,),
+        )
+        return row[0] or 0
 
     def events(
         self,
@@ -155,19 +214,20 @@ class LogWrites(LogReads, SessionWrites):
     """The writes."""
 
     def append_events(self, session_id: str, events: Sequence[NewEvent]) -> int:
-        row: Any = self._one(
-            "UPDATE sessions SET last_sequence = last_sequence + ? WHERE session_id = ?"
-            " RETURNING log, last_sequence",
-            (len(events), session_id),
-        )
-        if row is None:
+        found = self._log(session_id)
+        if found is None:
             raise StoreFaultError(f"sessions: no row with session_id = {session_id!r}")
-        log, last = int(row[0]), int(row[1])
-        first = last - len(events) + 1
+        log, first = found[0], found[1].head + 1
         stamp = commit_time_field(self.now)
         framed = tuple(
             frame(event.data, sequence, stamp + principal_field(event.principal))
             for sequence, event in enumerate(events, first)
+        )
+        size = sum(map(len, framed))
+        self._run(
+            "UPDATE sessions SET last_sequence = last_sequence + ?, log_bytes = log_bytes + ?"
+            " WHERE log = ?",
+            (len(events), size, log),
         )
         crash_points.reached("store.before-insert")
         self._connection.executemany(
@@ -187,7 +247,7 @@ class LogWrites(LogReads, SessionWrites):
         if events:
             kinds = tuple(event.kind for event in events)
             self.changes.appended.append(Appended(session_id, first, kinds, framed))
-            self.changes.size += sum(map(len, framed))
+            self.changes.size += size
         return first
 
     def raise_floor(self, session_id: str, floor: int) -> None:
@@ -198,24 +258,38 @@ class LogWrites(LogReads, SessionWrites):
         if floor > bounds.head + 1:
             raise StoreFaultError("events: the floor is beyond the end of the log")
         if floor > bounds.floor:
-            self._run("UPDATE sessions SET floor_sequence = ? WHERE log = ?", (floor, log))
+            self._run(
+                "UPDATE sessions SET floor_sequence = ?1, log_bytes = log_bytes -"
+                " (SELECT coalesce(sum(length(data)), 0) FROM events"
+                "  WHERE log = ?2 AND sequence >= floor_sequence AND sequence < ?1)"
+                " WHERE log = ?2",
+                (floor, log),
+            )
             self._bury(log, floor)
             self.changes.sessions.add(session_id)
 
     def purge_events(self, limit: int) -> int:
-        gone = 0
-        while gone < limit:
+        gone = room = 0
+        while gone < limit and room < _PURGE_BYTES:
             row = self._one("SELECT log, below FROM garbage LIMIT 1")
             if row is None:
                 break
-            step = min(_PURGE_STEP, limit - gone)
-            # SQLite is built without DELETE … LIMIT; the events of a log are dead from its start.
-            purged = self._run(
-                "DELETE FROM events WHERE log = ?1 AND sequence IN (SELECT sequence FROM events"
-                " WHERE log = ?1 AND sequence < ?2 ORDER BY sequence LIMIT ?3)",
-                (*row, step),
+            log, below = row
+            # From the start of the log, where all is dead; large events fewer at a time.
+            rows = self._all(
+                "SELECT sequence, length(data) FROM events WHERE log = ? AND sequence < ?"
+                " ORDER BY sequence LIMIT ?",
+                (log, below, limit - gone),
             )
-            gone += purged
-            if purged < step:
-                self._run("DELETE FROM garbage WHERE log = ?", (row[0],))
+            last = None
+            for sequence, size in rows:
+                last = sequence
+                gone += 1
+                room += size
+                if room >= _PURGE_BYTES:
+                    break
+            if last is not None:
+                self._run("DELETE FROM events WHERE log = ? AND sequence <= ?", (log, last))
+            if last is None or (last == rows[-1][0] and gone < limit):
+                self._run("DELETE FROM garbage WHERE log = ?", (log,))
         return gone

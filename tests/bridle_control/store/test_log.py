@@ -168,3 +168,78 @@ async def test_dead_events_are_purged_a_bit_at_a_time(store: Store) -> None:
     assert await store.write(lambda tx: tx.purge_events(10_000)) == 805
     assert await store.write(lambda tx: tx.purge_events(10_000)) == 0
     assert texts((await store.read(lambda tx: tx.events("s2", 0))).framed) == list("56789")
+
+
+async def test_large_dead_events_are_purged_fewer_at_a_time(store: Store) -> None:
+    await begin(store)
+    await append(store, "s1", *["x" * 1024 * 1024] * 12)
+    await store.write(lambda tx: tx.raise_floor("s1", 11))
+    gone = []
+    while went := await store.write(lambda tx: tx.purge_events(1000)):
+        gone.append(went)
+    assert gone == [4, 4, 2]
+    left = await store.read(lambda tx: tx.events("s1", 0, max_bytes=10**8))
+    assert left.sequences == (11, 12)
+
+
+async def test_the_size_of_a_log_is_that_of_its_events_whatever_happens_to_it(store: Store) -> None:
+    async def true_size(session_id: str) -> tuple[int, int]:
+        part = await store.read(lambda tx: tx.events(session_id, 0, limit=1000))
+        return len(part.framed), sum(map(len, part.framed))
+
+    await begin(store, a_session("s1"), a_session("s2"))
+    await append(store, "s1", *("x" * n for n in range(100)))
+    await append(store, "s2", "alone")
+
+    async def raise_to(floor: int) -> None:
+        await store.write(lambda tx: tx.raise_floor("s1", floor))
+
+    for floor in (1, 7, 7, 60, 3, 101):
+        await raise_to(floor)
+        sizes = await store.read(lambda tx: tx.log_sizes())
+        assert [size.session_id for size in sizes] == ["s1", "s2"]
+        for size in sizes:
+            assert (size.events, size.bytes) == await true_size(size.session_id)
+        totals = await store.read(lambda tx: tx.log_totals())
+        assert totals == (sum(s.events for s in sizes), sum(s.bytes for s in sizes))
+        assert await store.read(lambda tx: tx.log_size("s1")) == sizes[0]
+    await append(store, "s1", "more")
+    assert await store.read(lambda tx: tx.log_totals()) == (
+        2,
+        (await true_size("s1"))[1] + (await true_size("s2"))[1],
+    )
+    assert await store.read(lambda tx: tx.log_size("none")) is None
+
+
+async def test_logs_above_a_size_are_found(store: Store) -> None:
+    await begin(store, *(a_session(f"s{n}") for n in range(1, 5)))
+    for number in range(1, 5):
+        await append(store, f"s{number}", *["x" * 100] * number)
+
+    async def found(events: int = 0, size: int = 0) -> list[str]:
+        sizes = await store.read(lambda tx: tx.log_sizes(events=events, size=size))
+        return [each.session_id for each in sizes]
+
+    assert await found(events=2) == ["s3", "s4"]
+    assert await found(size=1) == ["s1", "s2", "s3", "s4"]
+    assert await found(events=3, size=10**6) == ["s4"]
+    assert await store.read(lambda tx: tx.event_sizes("s3", 2)) == [
+        len(framed) for framed in (await store.read(lambda tx: tx.events("s3", 0))).framed[:2]
+    ]
+    assert [
+        s.session_id for s in await store.read(lambda tx: tx.log_sizes(after="s2", limit=1))
+    ] == ["s3"]
+
+
+async def test_the_newest_event_of_a_kind_is_found_above_the_floor(store: Store) -> None:
+    await begin(store)
+    turn = event_pb2.Event(run=1, turn=4)
+    turn.turn_started.trigger = event_pb2.TURN_TRIGGER_INPUT
+    await store.write(
+        lambda tx: tx.append_events("s1", [event_of(turn), an_event(), event_of(turn), an_event()])
+    )
+    kinds = [event_pb2.EVENT_KIND_TURN_STARTED, event_pb2.EVENT_KIND_TURN_ENDED]
+    assert await store.read(lambda tx: tx.newest_of("s1", kinds)) == 3
+    assert await store.read(lambda tx: tx.newest_of("s1", kinds[1:])) == 0
+    await store.write(lambda tx: tx.raise_floor("s1", 4))
+    assert await store.read(lambda tx: tx.newest_of("s1", kinds)) == 0

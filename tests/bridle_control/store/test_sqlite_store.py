@@ -106,7 +106,9 @@ async def test_a_store_from_the_future_is_refused_and_left_alone(tmp_path: Path)
     directory = await made(tmp_path / "store")
     execute(directory, "PRAGMA user_version = 99")
     before = contents(directory)
-    with pytest.raises(StoreFromFutureError, match=r"version 99.*reads up to 1.*nothing was"):
+    with pytest.raises(
+        StoreFromFutureError, match=rf"version 99.*reads up to {len(MIGRATIONS)}.*nothing was"
+    ):
         await SqliteStore.open(directory)
     assert contents(directory) == before
 
@@ -135,15 +137,34 @@ async def test_a_place_where_nothing_can_be_made_is_one_clear_line(tmp_path: Pat
 async def test_an_old_store_is_brought_up_to_date_and_keeps_what_it_holds(tmp_path: Path) -> None:
     directory = await made(tmp_path / "store", "one")
 
-    def to_version_2(connection: sqlite3.Connection) -> None:
+    def to_the_next(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE later (a)")
 
-    async with open_sqlite(directory, migrations=(*MIGRATIONS, to_version_2)) as store:
+    async with open_sqlite(directory, migrations=(*MIGRATIONS, to_the_next)) as store:
         assert (await store.read(lambda tx: tx.events("s1", 0))).sequences == (1,)
-    assert execute(directory, "PRAGMA user_version") == [(2,)]
+    assert execute(directory, "PRAGMA user_version") == [(len(MIGRATIONS) + 1,)]
     assert execute(directory, "SELECT * FROM later") == []
     with pytest.raises(StoreFromFutureError):
         await SqliteStore.open(directory)
+
+
+async def test_a_store_of_version_1_learns_how_large_its_logs_are(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    async with open_sqlite(directory, migrations=MIGRATIONS[:1]) as store:
+        await begin(store, a_session("s1"), a_session("s2"))
+    for sequence, size in ((1, 100), (2, 20), (3, 3)):
+        execute(
+            directory,
+            f"INSERT INTO events SELECT log, {sequence}, 37, 1, 0, zeroblob({size})"
+            " FROM sessions WHERE session_id = 's1'",
+        )
+    execute(
+        directory,
+        "UPDATE sessions SET floor_sequence = 2, last_sequence = 3 WHERE session_id = 's1'",
+    )
+    async with open_sqlite(directory) as store:
+        sizes = await store.read(lambda tx: tx.log_sizes())
+    assert [(size.events, size.bytes) for size in sizes] == [(2, 23), (0, 0)]
 
 
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -214,7 +235,7 @@ async def test_the_last_room_is_for_what_is_urgent(tmp_path: Path) -> None:
         tmp_path / "store", free_bytes=lambda: free, reserve_bytes=1000
     ) as store:
         await begin(store)
-        free = 999
+        free = 249  # beside the reserve, a quarter of its size must be free
         with pytest.raises(BridleError) as refused:
             await append(store, "s1", "ordinary")
         assert refused.value.reason is Reason.STORE_FULL
@@ -223,7 +244,7 @@ async def test_the_last_room_is_for_what_is_urgent(tmp_path: Path) -> None:
             == 1
         )
         assert (await store.read(lambda tx: tx.events("s1", 0))).sequences == (1,)
-        free = 1000
+        free = 250
         assert await append(store, "s1", "ordinary") == 2
 
 
