@@ -65,6 +65,14 @@ class StoreInUseError(StoreOpenError):
     """Another process has the store open."""
 
 
+class Urgency(IntEnum):
+    """Which writes may use the reserve of a disk that is full (see `Store.write`)."""
+
+    ORDINARY = 0  # none of it
+    OUTPUT = 1  # the first half
+    LAST = 2  # all of it
+
+
 # ---------------------------------------------------------------- rows
 
 
@@ -672,12 +680,16 @@ class Store(Protocol):
         """Calls `listener` on the event loop after every COMMIT that changed something, in the
         order of commits, before the writes' callers resume. It must be quick and may not raise."""
 
-    async def write(self, fn: Callable[[Tx], T], *, urgent: bool = False) -> T:
+    async def write(
+        self, fn: Callable[[Tx], T], *, urgent: bool = False, output: bool = False
+    ) -> T:
         """Runs `fn` in a transaction of its own; returns once it is committed and synced.
 
-        Raises what `fn` raised, then nothing is written; STORE_FULL when there is no room (unless
-        `urgent`, already when only the reserve is left: for Interrupt, Stop, Kill and what hosts
-        report), LOG_CORRUPT when the store is damaged, SHUTTING_DOWN once `close` was called.
+        Raises what `fn` raised, then nothing is written; STORE_FULL when there is no room,
+        LOG_CORRUPT when the store is damaged, SHUTTING_DOWN once `close` was called. A disk that
+        is full has a reserve: `urgent` writes may use it (Interrupt, Stop, Kill, what they come to,
+        what frees room), with `output` (what agents say) only its first half. `fn` is run again
+        when the disk was found full half-way; nothing of its first run is left then.
         A caller that is cancelled while it waits does not know whether it was written.
         """
 

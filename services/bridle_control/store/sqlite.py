@@ -15,19 +15,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from bridle_control.store.api import Changes, ReadTx, Store, Tx
+from bridle_control import crash_points
+from bridle_control.store.api import Changes, ReadTx, Store, StoreOpenError, Tx, Urgency
 from bridle_control.store.schema import MIGRATIONS, Migration
-from bridle_control.store.sqlite_open import OpenStore, open_directory
+from bridle_control.store.sqlite_checkpoint import CHECKPOINT_BYTES, LOG_BYTES, Checkpoints
+from bridle_control.store.sqlite_open import RESERVE, OpenStore, open_directory
 from bridle_control.store.sqlite_readers import Readers
+from bridle_control.store.sqlite_room import RESERVE_BYTES, Room
 from bridle_control.store.sqlite_writer import Writer
 
 _log = logging.getLogger("bridle.control.store")
 
 T = TypeVar("T")
-
-#: Room on the disk that only urgent writes may use, in bytes: enough for the interrupts, stops and
-#: kills of thousands of sessions and what comes of them.
-RESERVE_BYTES = 32 * 1024 * 1024
 
 
 def die(reason: str) -> None:
@@ -44,19 +43,25 @@ class SqliteStore:
         opened: OpenStore,
         *,
         clock: Callable[[], int],
-        free_bytes: Callable[[], int] | None,
-        reserve_bytes: int,
+        room: Room,
+        checkpoint_bytes: int,
+        log_bytes: int,
         on_fatal: Callable[[str], None],
     ) -> None:
         self._opened = opened
         self._listeners: list[Callable[[Changes], None]] = []
         self._closed = False
-        free = free_bytes or self._free_bytes
         self._readers = Readers(opened.database, clock=clock)
         self._writer = Writer(
             opened.writer,
             clock=clock,
-            has_room=lambda: free() >= reserve_bytes,
+            room=room,
+            checkpoints=Checkpoints(
+                opened.writer,
+                self._readers.paused,
+                checkpoint_bytes=checkpoint_bytes,
+                log_bytes=log_bytes,
+            ),
             on_fatal=on_fatal,
             on_commit=self._committed,
         )
@@ -70,6 +75,8 @@ class SqliteStore:
         clock: Callable[[], int] = time.time_ns,
         free_bytes: Callable[[], int] | None = None,
         reserve_bytes: int = RESERVE_BYTES,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
+        log_bytes: int = LOG_BYTES,
         on_fatal: Callable[[str], None] = die,
         migrations: Sequence[Migration] = MIGRATIONS,
         connection_class: type[sqlite3.Connection] = sqlite3.Connection,
@@ -78,8 +85,8 @@ class SqliteStore:
 
         `clock` gives nanoseconds since the epoch, `free_bytes` the room on the disk; `on_fatal`
         is called on the writer's thread when the disk failed, and must end the process. Raises
-        StoreOpenError. Blocks for as long as SQLite takes to recover a log, so it is called before
-        anything is served.
+        StoreOpenError. Blocks for as long as SQLite takes to recover a log, and to look at the
+        tables, so it is called before anything is served.
         """
         opened = open_directory(
             directory,
@@ -88,11 +95,17 @@ class SqliteStore:
             migrations=migrations,
             connection_class=connection_class,
         )
+        try:
+            room = Room(directory / RESERVE, reserve_bytes=reserve_bytes, free_bytes=free_bytes)
+        except OSError as error:
+            opened.close()
+            raise StoreOpenError(f"{directory / RESERVE}: {error.strerror}") from error
         return cls(
             opened,
             clock=clock,
-            free_bytes=free_bytes,
-            reserve_bytes=reserve_bytes,
+            room=room,
+            checkpoint_bytes=checkpoint_bytes,
+            log_bytes=log_bytes,
             on_fatal=on_fatal,
         )
 
@@ -107,8 +120,11 @@ class SqliteStore:
     def listen(self, listener: Callable[[Changes], None]) -> None:
         self._listeners.append(listener)
 
-    async def write(self, fn: Callable[[Tx], T], *, urgent: bool = False) -> T:
-        result: T = await self._writer.submit(fn, urgent=urgent)
+    async def write(
+        self, fn: Callable[[Tx], T], *, urgent: bool = False, output: bool = False
+    ) -> T:
+        urgency = Urgency.LAST if urgent else Urgency.ORDINARY
+        result: T = await self._writer.submit(fn, Urgency.OUTPUT if output else urgency)
         return result
 
     async def read(self, fn: Callable[[ReadTx], T]) -> T:
@@ -125,6 +141,7 @@ class SqliteStore:
         self._opened.unlock()
 
     def _committed(self, changes: Changes) -> None:
+        crash_points.reached("store.before-fan-out")
         for listener in self._listeners:
             try:
                 listener(changes)
@@ -132,10 +149,6 @@ class SqliteStore:
                 # What it is told are hints. Were its fault let through, nobody who wrote in this
                 # group would ever be answered.
                 _log.exception("a listener of the store failed")
-
-    def _free_bytes(self) -> int:
-        found = os.statvfs(self._opened.database.parent)
-        return found.f_bavail * found.f_frsize
 
 
 def _check(store: SqliteStore) -> Store:

@@ -37,15 +37,20 @@ _FATAL_CODES = frozenset(
 )
 
 
+#: The readers' index (-shm) could not grow: no page of the log is concerned.
+_INDEX_FULL = 4874  # SQLITE_IOERR_SHMSIZE, which the module does not name
+
+
 def trouble(error: sqlite3.Error) -> Trouble:
-    """Reads the primary code of an error; the extended one only tells where it happened."""
+    """Reads the primary code of an error; the extended one mostly tells where it happened."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         # Raised by the module itself: an OperationalError is text that is no UTF-8, which this
         # store never writes; anything else is a wrong call.
         return Trouble.CORRUPT if isinstance(error, sqlite3.OperationalError) else Trouble.FAULT
+    full = code == _INDEX_FULL
     code &= 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    if full or code == sqlite3.SQLITE_FULL:
         return Trouble.FULL
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Trouble.CORRUPT

@@ -25,15 +25,14 @@ from bridle_control.store.api import (
     StoreOpenError,
 )
 from bridle_control.store.schema import APPLICATION_ID, MIGRATIONS, Migration
+from bridle_control.store.sqlite_checkpoint import LOG_BYTES
 
 DATABASE = "bridle.sqlite3"
 LOCK = "lock"
-_OURS = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", LOCK})
-
-#: Pages of 4 KiB in the WAL at which a COMMIT also checkpoints: 16 MiB.
-_CHECKPOINT_PAGES = 4096
-#: What is left of a WAL file that has grown beyond it.
-_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+RESERVE = "reserve"
+_OURS = frozenset(
+    {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", LOCK, RESERVE}
+)
 
 
 @dataclass(slots=True)
@@ -48,6 +47,11 @@ class OpenStore:
 
     def unlock(self) -> None:
         os.close(self.lock)
+
+    def close(self) -> None:
+        """Where nothing was begun with it."""
+        self.writer.close()
+        self.unlock()
 
 
 def open_directory(
@@ -103,6 +107,7 @@ def connect_reader(database: Path) -> sqlite3.Connection:
         cached_statements=256,
     )
     connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA busy_timeout = 5000")
     return connection
 
@@ -166,8 +171,11 @@ def _connect(database: Path, connection_class: type[sqlite3.Connection]) -> sqli
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+        # See `sqlite_checkpoint`.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        # What a statement puts aside must not fail for want of room in a place that is not ours.
+        connection.execute("PRAGMA temp_store = MEMORY")
         # Another process may still be looking (a backup); it never writes.
         connection.execute("PRAGMA busy_timeout = 5000")
     except BaseException:

@@ -7,6 +7,9 @@ next one, each write in a savepoint of its own. Nobody hears of a write before t
 holds it is on the disk, not even that it was refused: a refusal may rest on an earlier write of its
 group.
 
+A group that finds the disk full is undone, and done again with what may use the reserve (see
+`sqlite_room`); the others are refused. A failed fsync is never tried again: it ends the process.
+
 Called by SqliteStore alone. What comes back goes to the event loop by `call_soon_threadsafe`.
 """
 
@@ -20,11 +23,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from bridle_control import crash_points
-from bridle_control.store.api import Changes
+from bridle_control.store.api import Changes, Urgency
 from bridle_control.store.sqlite_base import ChangeSet
+from bridle_control.store.sqlite_checkpoint import Checkpoints
 from bridle_control.store.sqlite_errors import (
     Trouble,
     internal,
@@ -33,8 +38,11 @@ from bridle_control.store.sqlite_errors import (
     store_full,
     trouble,
 )
+from bridle_control.store.sqlite_room import Room
 from bridle_control.store.sqlite_tx import SqliteTx
 from bridle_core.errors import BridleError
+
+T = TypeVar("T")
 
 #: Writes handed in and not yet answered. Enough for every caller of a busy control to stand in one
 #: group; beyond it callers wait in line, which is the back-pressure that hosts feel.
@@ -43,6 +51,8 @@ MAX_WAITING = 1024
 #: wait for an endless stream of others.
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 4 * 1024 * 1024
+#: How often a full disk is looked at while nothing is written, in seconds.
+FULL_DELAY = 0.5
 
 
 @dataclass(slots=True)
@@ -51,7 +61,7 @@ class Job:
 
     fn: Callable[[SqliteTx], Any]
     future: asyncio.Future[Any]
-    urgent: bool
+    urgency: Urgency
     result: Any = None
     error: BaseException | None = None
 
@@ -59,10 +69,10 @@ class Job:
 class _GroupFailedError(Exception):
     """The whole group is undone; `error` makes what each of its callers gets."""
 
-    def __init__(self, error: Callable[[], BridleError], *, fatal: bool = False) -> None:
+    def __init__(self, error: Callable[[], BridleError], trouble: Trouble) -> None:
         super().__init__()
         self.error = error
-        self.fatal = fatal
+        self.trouble = trouble
 
 
 class Writer:
@@ -73,13 +83,15 @@ class Writer:
         connection: sqlite3.Connection,
         *,
         clock: Callable[[], int],
-        has_room: Callable[[], bool],
+        room: Room,
+        checkpoints: Checkpoints,
         on_fatal: Callable[[str], None],
         on_commit: Callable[[Changes], None],
     ) -> None:
         self._connection = connection
         self._clock = clock
-        self._has_room = has_room
+        self._room = room
+        self._checkpoints = checkpoints
         self._on_fatal = on_fatal
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
@@ -99,13 +111,13 @@ class Writer:
 
     # ---- on the event loop
 
-    async def submit(self, fn: Callable[[SqliteTx], Any], *, urgent: bool) -> Any:
+    async def submit(self, fn: Callable[[SqliteTx], Any], urgency: Urgency) -> Any:
         """Runs `fn` in the next group; see `Store.write`."""
         await self._slots.acquire()
         if self._closed:
             self._slots.release()
             raise shutting_down()
-        job = Job(fn, self._loop.create_future(), urgent)
+        job = Job(fn, self._loop.create_future(), urgency)
         if not self._coming:
             self._loop.call_soon(self._hand_in)
         self._coming.append(job)
@@ -143,13 +155,18 @@ class Writer:
         try:
             while (job := self._first()) is not None:
                 group = [job]
-                changes = None if self._failed else self._commit_or_die(group)
+                changes = None if self._failed else self._or_die(partial(self._commit, group))
                 if self._failed:
                     for each in group:
                         each.error = each.error or internal()
                 self._tell(self._answer, group, changes)
+                if self._checkpoints.due and not self._failed:
+                    self._or_die(self._checkpoint)
+            if not self._failed:
+                self._or_die(self._checkpoint)
         finally:
             self._connection.close()
+            self._room.close()
             self._tell(self._ended.set)
 
     def _tell(self, callback: Callable[..., object], *args: Any) -> None:
@@ -158,73 +175,96 @@ class Writer:
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _first(self) -> Job | None:
-        """Waits for the next job; None for the end."""
-        if not self._waiting:
-            jobs = self._queue.get()
+        """Waits for the next job, looking for room meanwhile where there is none; None: the end."""
+        while not self._waiting:
+            try:
+                jobs = self._queue.get(timeout=FULL_DELAY if self._room.full else None)
+            except queue.Empty:
+                self._or_die(self._room.look)
+                continue
             if jobs is None:
                 return None
             self._waiting.extend(jobs)
         return self._waiting.popleft()
 
-    def _commit_or_die(self, group: list[Job]) -> Changes | None:
-        """Commits; whatever else goes wrong on this thread is the end of the process, since all
-        who write would wait for it for ever."""
+    def _or_die(self, what: Callable[[], T]) -> T | None:
+        """Does it; whatever goes wrong on this thread unforeseen is the end of the process, since
+        all who write would wait for it for ever."""
         try:
-            return self._commit(group)
+            return what()
         except Exception as error:  # noqa: BLE001 - nobody above could tell of it
             self._undo()
-            self._failed = True
-            self._on_fatal(f"the store's writer broke: {type(error).__name__}")
+            self._die(f"the store's writer broke: {type(error).__name__}")
             return None
+
+    def _die(self, reason: str) -> None:
+        if not self._failed:
+            self._failed = True
+            self._on_fatal(reason)
+
+    def _checkpoint(self) -> None:
+        try:
+            self._checkpoints.make()
+        except sqlite3.Error as error:
+            # What was committed is safe in the log, as long as it is not known to be ill: where
+            # there is no room the log just grows, and a later checkpoint moves it.
+            if trouble(error) is not Trouble.FULL:
+                self._die(f"a checkpoint of the store failed: {error}")
 
     def _commit(self, group: list[Job]) -> Changes | None:
         """Runs the first job and all that wait behind it as one transaction."""
-        try:
-            return self._transaction(group)
-        except _GroupFailedError as failed:
-            self._undo()
-            for job in group:
-                job.error = failed.error()
-            if failed.fatal:
-                self._failed = True
-                self._on_fatal("the store failed: what is on the disk is not known any more")
-            return None
+        self._room.look()
+        while True:
+            changes = ChangeSet()
+            try:
+                self._transaction(group, changes)
+            except _GroupFailedError as failed:
+                self._undo()
+                # Without room it is done again, by those who may use a slice of the reserve.
+                if failed.trouble is Trouble.FULL and self._room.give(changes.size):
+                    continue
+                for job in group:
+                    job.error = failed.error()
+                if failed.trouble is Trouble.FATAL:
+                    self._die("the store failed: what is on the disk is not known any more")
+                return None
+            self._checkpoints.wrote(len(group), changes.size)
+            return changes.freeze()
 
-    def _transaction(self, group: list[Job]) -> Changes | None:
-        has_room = self._has_room()
-        changes = ChangeSet()
+    def _transaction(self, group: list[Job], changes: ChangeSet) -> None:
         self._execute("BEGIN IMMEDIATE")
-        job: Job | None = group[0]
         alone = True  # nothing is written yet
-        while job is not None:
-            if not job.future.cancelled():
-                if job.urgent or has_room:
-                    self._attempt(job, changes, alone=alone)
-                    alone = alone and job.error is not None
-                else:
-                    job.error = store_full()
-            job = self._next(group, changes)
+        done = 0
+        while done < len(group) or self._joined(group, changes):
+            job = group[done]
+            done += 1
+            job.result = job.error = None
+            if job.future.cancelled():
+                continue
+            if self._room.admits(job.urgency):
+                self._attempt(job, changes, alone=alone)
+                alone = alone and job.error is not None
+            else:
+                job.error = store_full()
         crash_points.reached("store.before-commit")
         self._execute("COMMIT")
         crash_points.reached("store.after-commit")
-        return changes.freeze()
 
-    def _next(self, group: list[Job], changes: ChangeSet) -> Job | None:
-        """The next job of this group, or None when the group is complete."""
+    def _joined(self, group: list[Job], changes: ChangeSet) -> bool:
+        """Whether another job came into this group; false when the group is complete."""
         if len(group) >= MAX_GROUP or changes.size >= MAX_GROUP_BYTES:
-            return None
+            return False
         if not self._waiting:
             try:
                 jobs = self._queue.get_nowait()
             except queue.Empty:
-                return None
+                return False
             if jobs is None:
                 self._queue.put(None)  # the end comes after this group
-                return None
+                return False
             self._waiting.extend(jobs)
-        job = self._waiting.popleft()
-        group.append(job)
-        return job
+        group.append(self._waiting.popleft())
+        return True
 
     def _attempt(self, job: Job, changes: ChangeSet, *, alone: bool) -> None:
         """Runs one job so that it can be undone: in a savepoint, where something stands before it
@@ -236,8 +276,7 @@ class Writer:
         try:
             job.result = job.fn(tx)
         except sqlite3.Error as error:
-            self._sort_out(error)
-            job.error = error
+            job.error = self._sort_out(error, changes, tx)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller, who gets it
             job.error = error
         if job.error is None:
@@ -250,24 +289,28 @@ class Writer:
         if not alone:
             self._execute("RELEASE job")
 
+    def _sort_out(self, error: sqlite3.Error, changes: ChangeSet, tx: SqliteTx) -> Exception:
+        """What the job's caller gets; raises where the whole group is concerned."""
+        match trouble(error):
+            case Trouble.FULL:
+                changes.size += tx.changes.size  # what room it takes
+                raise _GroupFailedError(store_full, Trouble.FULL) from error
+            case Trouble.FATAL:
+                raise _GroupFailedError(internal, Trouble.FATAL) from error
+            case Trouble.CORRUPT:
+                return log_corrupt()  # what it read or changed; the others go on
+            case Trouble.FAULT:
+                return error
+
     def _execute(self, statement: str) -> None:
         try:
             self._connection.execute(statement)
         except sqlite3.Error as error:
-            self._sort_out(error)
-            raise _GroupFailedError(internal, fatal=True) from error
-
-    def _sort_out(self, error: sqlite3.Error) -> None:
-        """Raises for the whole group, unless only the statement's caller is concerned."""
-        match trouble(error):
-            case Trouble.FULL:
-                raise _GroupFailedError(store_full) from error
-            case Trouble.CORRUPT:
-                raise _GroupFailedError(log_corrupt) from error
-            case Trouble.FATAL:
-                raise _GroupFailedError(internal, fatal=True) from error
-            case Trouble.FAULT:
-                pass
+            what = trouble(error)
+            if what is Trouble.FAULT:
+                what = Trouble.FATAL
+            errors = {Trouble.FULL: store_full, Trouble.CORRUPT: log_corrupt}
+            raise _GroupFailedError(errors.get(what, internal), what) from error
 
     def _undo(self) -> None:
         try:
@@ -275,5 +318,4 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error:
-            self._failed = True
-            self._on_fatal("the store failed: a transaction could not be rolled back")
+            self._die("the store failed: a transaction could not be rolled back")
