@@ -13,6 +13,22 @@ from collections.abc import Callable
 
 VARIABLE = "BRIDLE_CRASH_AT"
 
+#: All points, in the order in which an event of a host passes them; the last are retention's.
+POINTS = (
+    "links.before-commit",  # read from the host's stream
+    "store.before-insert",  # in a transaction, nothing of it written yet
+    "store.before-commit",  # written into the transaction
+    "store.after-commit",  # on the disk, nobody told
+    "store.before-fan-out",  # about to tell watchers and waiting calls
+    "links.after-commit",  # watchers were told, the host was not
+    "links.after-ack",  # the host was told
+    "store.before-checkpoint",
+    "store.in-checkpoint",  # moved into the file, and still in the log
+    "store.after-checkpoint",
+    "store.before-floor",  # about to raise the floor of a log
+    "store.before-purge",  # about to let go of dead events
+)
+
 
 def _armed(point: str, times: int) -> Callable[[str], None]:
     left = times

@@ -22,6 +22,7 @@ import grpc.aio
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_control.clock import Clock, wait
+from bridle_control.crash_points import reached
 from bridle_control.interceptor import Context
 from bridle_control.links.committer import Committer, LiveTextSink
 from bridle_control.links.faults import (
@@ -311,6 +312,7 @@ class HostStream:
         """Whether it was kept long enough, or stands for many entries."""
         timer, count = self._ack_timer, 0 if self._ack is None else self._ack[1]
         return timer is None or count - self._acknowledged >= _ACK_ENTRIES
+            reached("links.after-ack")
 
     async def _put(self, context: Context, message: wire.ConnectResponse) -> None:
         self._machine.send(Kind(str(message.WhichOneof("message"))))

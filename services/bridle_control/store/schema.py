@@ -18,6 +18,7 @@ APPLICATION_ID = 0x4272646C
 #   sessions.log      names a log for good: AUTOINCREMENT never gives a number again, so events of a
 #                     deleted session can wait for their purge without being taken for another's
 #   events.data       the event as it stands in an EventBatch; crc binds it to its place and kind
+#                     (see `sqlite_log`)
 #   garbage           events of `log` below `below` are dead, whether or not they are still there
 #   commands.position the order of commits
 # Literals in partial indexes: phase 1..5 is live, input state 1 waits, command state 4 is done.
@@ -141,7 +142,13 @@ def _to_version_2(connection: sqlite3.Connection) -> None:
     )
 
 
+def _to_version_3(connection: sqlite3.Connection) -> None:
+    """`events.crc` binds an event to its log and run, too, and is below 0 then. What is there stays
+    as it is: to write a long log anew would take its size once more. Older versions would take the
+    new sums for damage, hence the step."""
+
+
 Migration = Callable[[sqlite3.Connection], None]
 
 #: `MIGRATIONS[n]` makes version n + 1 of version n; version 0 is an empty file.
-MIGRATIONS: Sequence[Migration] = (_to_version_1, _to_version_2)
+MIGRATIONS: Sequence[Migration] = (_to_version_1, _to_version_2, _to_version_3)

@@ -42,12 +42,19 @@ _PURGE_BYTES = 4 * 1024 * 1024
 
 _SIZES = "SELECT session_id, floor_sequence, last_sequence, log_bytes FROM sessions"
 
-# The start value of an event's checksum. A kind is a field number below 2**12 (see EventKind).
-_SEED = "sequence * 4096 + kind"
+# The start value of an event's checksum: it binds the bytes to their place, kind and run. Such sums
+# are kept inverted, that is below 0; those of a store's first two versions are not, and bind less.
+_SEED = (
+    "CASE WHEN crc < 0 THEN log * 2246822519 + sequence * 2654435761 + kind * 3266489917"
+    " + run * 668265263 ELSE sequence * 4096 + kind END"
+)
+_SUM = "CASE WHEN crc < 0 THEN ~crc ELSE crc END"
 
 
-def _seed(sequence: int, kind: int) -> int:
-    return sequence * 4096 + kind
+def checksum(data: bytes, log: int, sequence: int, kind: int, run: int) -> int:
+    """What `crc` holds for an event."""
+    seed = log * 2246822519 + sequence * 2654435761 + kind * 3266489917 + run * 668265263
+    return ~crc32(data, seed)
 
 
 class LogReads(ReadBase):
@@ -147,7 +154,7 @@ class LogReads(ReadBase):
             return EventSlice((), (), after, more=False)
         conditions, values, turns = _where(kinds, terms)
         cursor = self._connection.execute(
-            f"SELECT sequence, crc, data, {_SEED} FROM events"
+            f"SELECT sequence, {_SUM}, data, {_SEED} FROM events"
             f" WHERE log = ? AND sequence BETWEEN ? AND ?{conditions}"
             f" ORDER BY sequence {'DESC' if descending else 'ASC'}",
             (log, low, high, *values),
@@ -238,7 +245,7 @@ class LogWrites(LogReads, SessionWrites):
                     sequence,
                     event.kind,
                     event.run,
-                    crc32(data, _seed(sequence, event.kind)),
+                    checksum(data, log, sequence, event.kind, event.run),
                     data,
                 )
                 for sequence, (event, data) in enumerate(zip(events, framed, strict=True), first)
@@ -258,6 +265,7 @@ class LogWrites(LogReads, SessionWrites):
         if floor > bounds.head + 1:
             raise StoreFaultError("events: the floor is beyond the end of the log")
         if floor > bounds.floor:
+            crash_points.reached("store.before-floor")
             self._run(
                 "UPDATE sessions SET floor_sequence = ?1, log_bytes = log_bytes -"
                 " (SELECT coalesce(sum(length(data)), 0) FROM events"
@@ -269,6 +277,7 @@ class LogWrites(LogReads, SessionWrites):
             self.changes.sessions.add(session_id)
 
     def purge_events(self, limit: int) -> int:
+        crash_points.reached("store.before-purge")
         gone = room = 0
         while gone < limit and room < _PURGE_BYTES:
             row = self._one("SELECT log, below FROM garbage LIMIT 1")
