@@ -51,15 +51,21 @@ class Item:
 class InputQueue:
     """See the module."""
 
-    def __init__(self, state: QueueState = QueueState.OPEN) -> None:
+    def __init__(self, state: QueueState = QueueState.OPEN, items: tuple[Item, ...] = ()) -> None:
+        """items: in their order, as `items` had them."""
         self.state = state
-        self._items: list[Item] = []
+        self._items = list(items)
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __contains__(self, input_id: str) -> bool:
         return any(item.input_id == input_id for item in self._items)
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """What waits, in the order in which it would run."""
+        return tuple(self._items)
 
     @property
     def input_ids(self) -> tuple[str, ...]:

@@ -40,7 +40,6 @@ from bridle_core.commands import (
     Kill,
     Release,
     Resolve,
-    RunSpec,
     Stop,
     Update,
 )
@@ -53,8 +52,6 @@ from bridle_core.effects import (
     OutcomeState,
     PhaseChanged,
     ProcessExited,
-    ReadOn,
-    RecoverAgent,
     SessionStarted,
     StartAgent,
 )
@@ -63,7 +60,6 @@ from bridle_core.observations import (
     ApprovalAsked,
     ApprovalWithdrawn,
     Checkpoint,
-    Content,
     KeepState,
     Note,
     Observation,
@@ -75,14 +71,18 @@ from bridle_core.observations import (
     TurnBegan,
     TurnOver,
 )
-from bridle_core.phases import ENDED, SYSTEM, CancelReason, EndReason, Phase, TurnTrigger
-from bridle_core.queue import Item
-from bridle_core.session_ends import End, Ends
-from bridle_core.session_inputs import Handed, Move, Timer
+from bridle_core.phases import ENDED, SYSTEM, CancelReason, EndReason, Phase
+from bridle_core.session_ends import End
+from bridle_core.session_inputs import Move, Timer
 from bridle_core.session_record import RunRecord
-from bridle_core.turn import TURN_CONTENT, Turn
+from bridle_core.session_recovery import Recovery
+from bridle_core.turn import TURN_CONTENT
 
-__all__ = ["TABLE", "Move", "RunRecord", "Session", "answer_after_end"]
+__all__ = ["PARK_SECONDS", "TABLE", "Move", "RunRecord", "Session", "answer_after_end"]
+
+#: A host without a place at control goes on for so many seconds before it stops what it runs: the
+#: network may come back, and nobody has its sessions yet.
+PARK_SECONDS = 60.0
 
 #: (phase, what moved) -> phase. What isn't in here can't happen; the machine's own code would be
 #: wrong. A turn is always closed before the run ends, so no end leads out of RUNNING or WAITING.
@@ -126,7 +126,7 @@ def answer_after_end(command: Command) -> Answer:
     return Answer(command.command_id, OutcomeState.NOT_RUN, Met.SESSION_ENDED)
 
 
-class Session(Ends):
+class Session(Recovery):
     """See the module. Call `open` first, and `settle` after each batch of observations."""
 
     # --- what it tells ---
@@ -270,80 +270,23 @@ class Session(Ends):
         self._out.append(Closed())
         return self._flush()
 
-    # --- for a host that comes back ---
-
-    def record(self) -> RunRecord:
-        """What has to be remembered to end this run properly if the host service dies now."""
-        handed = self._handed.items if self._handed is not None else ()
-        return RunRecord(
-            phase=self._phase,
-            opened=self._opened,
-            pid=self._pid if self._up else 0,
-            last_turn=self._last_turn,
-            turn=self.open_turn,
-            tools=tuple(self._turn.tools) if self._turn is not None else (),
-            approvals=tuple(self._turn.approvals) if self._turn is not None else (),
-            handed=tuple((i.input_id, i.command_id) for i in handed),
-            steering=tuple((i.input_id, i.command_id) for i in self._steering.values()),
-            interrupts=tuple(self._interrupt.commands) if self._interrupt is not None else (),
-            cancels=tuple((i, tuple(c)) for i, c in self._cancels.items()),
-            enders=tuple(self._enders),
-            killed=self._end is not None and self._end.phase is Phase.KILLED,
-        )
-
-    @classmethod
-    def restore(
-        cls,
-        spec: RunSpec,
-        record: RunRecord,
-        contents: Mapping[str, tuple[Content, ...]] | None = None,
-    ) -> Session:
-        """A machine as it was when `record` was made: it goes on as that one would.
-
-        contents: of the inputs, by their ids (`input_ids`); the record does not hold them. Without
-        them the machine is good for `host_lost` and `gone` only.
-        """
-        self = cls(spec)
-        self._phase, self._opened = record.phase, record.opened
-        self._pid, self._up = record.pid, record.pid > 0
-        self._last_turn = record.last_turn
-        if record.turn:
-            self._turn = Turn(record.turn, TurnTrigger.INPUT)
-            self._turn.reopen(record.tools, record.approvals)
-        if record.handed:
-            items = tuple(Item(i, c, (), 0) for i, c in record.handed)
-            self._handed = Handed(record.last_turn + 1, items)
-        self._steering = {i: Item(i, c, (), 0) for i, c in record.steering}
-        if record.interrupts:
-            self._restore_interrupt(record.interrupts)
-        self._cancels = {i: list(c) for i, c in record.cancels}
-        self._enders = list(record.enders)
-        if record.killed:
-            self._end = End(Phase.KILLED, EndReason.KILL_REQUESTED)
-        return self
-
-    def recovered(self, now: float) -> list[Effect]:
-        """After `restore`, with an agent whose shim is alive: what the driver has to be told.
-
-        All that it may not have been told by the earlier process, in order; what it was told, it
-        does not tell the agent twice. Nothing is written for it.
-        """
-        self._now = now
-        if self._closed:
-            return []
-        self._out += [RecoverAgent(), ReadOn()]
-        return self._flush()
-
     # --- for a host that has lost its place ---
 
     def park(self, now: float) -> list[Effect]:
         """No turn starts any more; after PARK_SECONDS the run is stopped. Idempotent."""
-        self._now = now
+        if not self._parked and not self._closed and not self._dying:
+            self._now, self._parked = now, True
+            self._set_timer(Timer.PARK, PARK_SECONDS)
         return self._flush()
 
     def unpark(self, now: float) -> list[Effect]:
-        """Go on as if nothing had been, unless the time is up. Idempotent."""
-        self._now = now
+        """Go on as if nothing had been; a stop that came of it goes on, too. Idempotent."""
+        if not self._parked or self._closed:
+            return []
+        self._now, self._parked = now, False
+        self._timers.pop(Timer.PARK, None)
+        self._rest()
+        self._settle_down()
         return self._flush()
 
     # --- phases ---
@@ -353,10 +296,6 @@ class Session(Ends):
         self._phase = after
         if after is not before and after not in ENDED:
             self._emit(PhaseChanged(before, after))
-
-    def _flush(self) -> list[Effect]:
-        out, self._out = self._out, []
-        return out
 
     # --- the rest ---
 
@@ -390,6 +329,9 @@ class Session(Ends):
             self._kill_agent()
         elif timer is Timer.KILL:
             self._wind_up()
+        elif timer is Timer.PARK:
+            # Whoever has the place now may run this session: it must not have two agents.
+            self._apply_stop(Stop(grace=0.0, reason=EndReason.HOST_STOPPED, principal=SYSTEM))
         else:
             self._apply_stop(Stop(reason=EndReason.IDLE_TIMEOUT, principal=SYSTEM))
 

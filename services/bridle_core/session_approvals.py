@@ -12,7 +12,7 @@ from bridle_core.errors import Reason
 from bridle_core.observations import ApprovalAsked, ApprovalWithdrawn, Decision
 from bridle_core.phases import SYSTEM, ApprovalPolicy, Principal
 from bridle_core.session_inputs import Inputs, Move
-from bridle_core.turn import Turn
+from bridle_core.turn import OPEN_APPROVALS, Turn
 
 
 class Approvals(Inputs):
@@ -26,6 +26,9 @@ class Approvals(Inputs):
             self._respond(approval_id, Decision.DENY, "the turn is over")
             return
         if approval_id in turn.approvals or approval_id in turn.resolved:
+            return
+        if len(turn.approvals) >= OPEN_APPROVALS:
+            self._respond(approval_id, Decision.DENY, "too many approvals are open")
             return
         timeout = self._policy.approval_timeout
         asks = self._policy.approval is ApprovalPolicy.ASK
@@ -64,7 +67,10 @@ class Approvals(Inputs):
             self._respond(approval_id, decision, message)
             self._answer(command.command_id, OutcomeState.RAN, Met.DONE, turn=turn.number)
         elif turn is not None and approval_id in turn.resolved:
-            metadata = {"approval": approval_id, "decision": turn.resolved[approval_id].value}
+            metadata = {
+                "approval": approval_id,
+                "decision": turn.resolved[approval_id].decision.value,
+            }
             message = "somebody answered first"
             self._refuse(command.command_id, Reason.APPROVAL_RESOLVED, message, metadata)
         else:

@@ -70,6 +70,8 @@ class Ends(Turns):
         self._closed = False
         #: Something happened after which the next turn may begin, or the agent be stopped.
         self._resting = False
+        #: The host has no place at control: no turn begins.
+        self._parked = False
 
     @property
     def _taking(self) -> bool:
@@ -101,6 +103,8 @@ class Ends(Turns):
             return
         if self._end is not None:
             self._stop_agent()
+        elif self._parked:
+            return
         elif items := self._queue.take(self._policy.consume):
             self._hand(items)
         elif Timer.IDLE not in self._timers:

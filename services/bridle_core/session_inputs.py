@@ -33,8 +33,9 @@ from bridle_core.queue import InputQueue, Item
 from bridle_core.turn import LastWords, Turn
 
 #: So many inputs that are over are remembered, for a CancelInput that comes too late. Control sends
-#: one only for an input that waits in its rows, so it is late by a round trip at the most.
-SETTLED = 1024
+#: one only for an input that waits in its rows, so it is late by a round trip at the most. All of
+#: them are written down with the run.
+SETTLED = 128
 
 
 class Move(StrEnum):
@@ -62,6 +63,7 @@ class Timer(StrEnum):
     END = "END"
     KILL = "KILL"
     IDLE = "IDLE"
+    PARK = "PARK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,10 @@ class Inputs(ABC):
 
     # --- small words ---
 
+    def _flush(self) -> list[Effect]:
+        out, self._out = self._out, []
+        return out
+
     def _emit(self, event: LogEvent, turn: int = 0, principal: Principal | None = None) -> None:
         self._out.append(Emit(event, turn, principal))
 
@@ -205,7 +211,11 @@ class Inputs(ABC):
             command.mode,
             self._expiry(command.time_to_live),
             command.principal,
-            into_turn=command.mode is InputMode.STEER and self._handed is not None,
+            into_turn=(
+                command.mode is InputMode.STEER
+                and Capability.STEER in self._spec.capabilities
+                and self._handed is not None
+            ),
         )
         if self._known(command.input_id):
             message = "the input is here already"

@@ -203,11 +203,6 @@ class Turns(Approvals):
                 # Held until the agent confirms that the turn began: agents lose early ones.
                 self._set_timer(Timer.INTERRUPT, interrupt.grace + INTERRUPT_WATCH)
 
-    def _restore_interrupt(self, commands: tuple[str, ...]) -> None:
-        """An interrupt of which only the commands are known."""
-        interrupt = Interrupting(StopReason.INTERRUPTED, 0.0, commands=list(commands))
-        self._interrupt = interrupt
-
     def _join(self, interrupt: Interrupting, seconds: float, include_background: bool) -> bool:
         """Let one interrupt stand for two. Whether the driver has to hear of the second."""
         left = interrupt.grace

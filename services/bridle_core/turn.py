@@ -8,9 +8,9 @@ a turn never fails for it. Called by the session machine only, which knows the p
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridle_core.effects import ApprovalResolved, Emit, Live
 from bridle_core.observations import (
@@ -32,11 +32,23 @@ from bridle_core.observations import (
 from bridle_core.phases import TurnTrigger
 from bridle_core.utf8 import clean
 
-#: What is kept of a message that is being written, in characters, for the case that it is cut off.
-#: Four bytes a character make 512 KiB at the most, which fits into every message of the host link.
+#: What is kept of the messages that are being written, in characters, for the case that they are
+#: cut off. Four bytes a character make 512 KiB at the most, which fits into every message of the
+#: host link.
 KEPT_TEXT = 128 * 1024
-#: The end of the output that a run reports as its last words, in bytes.
+#: What of its last message a run reports as its last words, in bytes of UTF-8.
 LAST_WORDS = 64 * 1024
+#: The same of a turn's output, where there are no messages. Less, because this is written down
+#: again whenever there is more of it.
+LAST_OUTPUT = 4 * 1024
+
+#: What may be open in a turn at once: all of it is written down whenever some of it changes. More
+#: than any agent works on at a time; what comes beyond is left out.
+OPEN_TOOLS = 1024
+OPEN_MESSAGES = 64
+OPEN_APPROVALS = 256
+#: How many messages and approvals that are over are remembered, for what comes late.
+REMEMBERED = 256
 
 #: The observations that belong to a turn.
 Stored = Message | Thought | ToolStarted | ToolOutput | ToolEnded | Plan | Usage
@@ -54,49 +66,56 @@ TURN_CONTENT = (
 
 
 @dataclass(slots=True)
-class _Writing:
-    """A message of which live text was seen."""
+class Writing:
+    """A message of which live text was seen: its length and what is not kept, both in bytes of
+    UTF-8; what is kept, in characters."""
 
     offset: int = 0
-    kept: int = 0
     dropped: int = 0
+    kept: int = 0
     parts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What is kept of it."""
+        return "".join(self.parts)
 
 
 class LastWords:
-    """The agent's last message, or the end of its last output where it has none."""
+    """The agent's last message, or the end of its last output where it has none.
 
-    def __init__(self) -> None:
-        self._message = ""
-        self._output: deque[bytes] = deque()
-        self._size = 0
+    message: at most 64 KiB of UTF-8; output: at most 4 KiB.
+    """
+
+    def __init__(self, message: str = "", output: bytes = b"") -> None:
+        self.message = message
+        self.output = output
 
     def note(self, content: Message | ToolOutput) -> None:
         """Remember the newest."""
         if isinstance(content, Message):
             texts = [piece.text for piece in content.content if isinstance(piece, Text)]
-            self._message = "".join(texts)
-            return
-        self._output.append(content.data)
-        self._size += len(content.data)
-        while self._size - len(self._output[0]) >= LAST_WORDS:
-            self._size -= len(self._output.popleft())
+            self.message = _end("".join(texts).encode("utf-8", "replace"), LAST_WORDS)
+        else:
+            self.output = (self.output + content.data[-LAST_OUTPUT:])[-LAST_OUTPUT:]
 
     def new_turn(self) -> None:
         """Forget the output of the turn before."""
-        self._output.clear()
-        self._size = 0
+        self.output = b""
 
     @property
     def text(self) -> str:
         """At most 64 KiB of UTF-8."""
-        data = self._message.encode("utf-8", "replace") or b"".join(self._output)
-        # Cutting may leave the rest of a character at the front, and decoding may make three bytes
-        # of a bad one.
-        text = data[-LAST_WORDS:].decode("utf-8", "replace")
-        while len(encoded := text.encode()) > LAST_WORDS:
-            text = encoded[-LAST_WORDS:].decode("utf-8", "ignore")
-        return text
+        return self.message or _end(self.output, LAST_WORDS)
+
+
+def _end(data: bytes, limit: int) -> str:
+    # Cutting may leave the rest of a character at the front, and decoding may make three bytes of a
+    # bad one.
+    text = data[-limit:].decode("utf-8", "replace")
+    while len(encoded := text.encode()) > limit:
+        text = encoded[-limit:].decode("utf-8", "ignore")
+    return text
 
 
 class Turn:
@@ -105,18 +124,15 @@ class Turn:
     def __init__(self, number: int, trigger: TurnTrigger) -> None:
         self.number = number
         self.trigger = trigger
-        self.tools: dict[str, ToolStarted] = {}
+        #: Open tool calls, in the order in which they began.
+        self.tools: dict[str, None] = {}
         #: Open approvals and when each is denied by itself.
         self.approvals: dict[str, float | None] = {}
-        #: Those of this turn that are over.
-        self.resolved: dict[str, Decision] = {}
-        self._writing: dict[str, _Writing] = {}
-        self._written: set[str] = set()
-
-    def reopen(self, tools: tuple[str, ...], approvals: tuple[str, ...]) -> None:
-        """Take over what was open when the turn was last seen."""
-        self.tools = {tool_call_id: ToolStarted(tool_call_id, "") for tool_call_id in tools}
-        self.approvals = dict.fromkeys(approvals)
+        #: The newest of this turn that are over.
+        self.resolved: dict[str, ApprovalResolved] = {}
+        #: Messages that are being written, and the newest that are written.
+        self.writing: dict[str, Writing] = {}
+        self.written: dict[str, None] = {}
 
     def take(self, content: TurnContent) -> Iterator[Emit | Live]:
         """What follows from something that the agent did in this turn."""
@@ -128,41 +144,49 @@ class Turn:
     def _fits(self, content: Stored) -> bool:
         """Whether it may stand here; keeps count of what is open."""
         if isinstance(content, Message | Thought):
-            self._writing.pop(content.message_id, None)
-            self._written.add(content.message_id)
+            self.writing.pop(content.message_id, None)
+            self.written[content.message_id] = None
+            _forget(self.written)
         elif isinstance(content, ToolStarted):
-            if content.tool_call_id in self.tools:
+            if content.tool_call_id in self.tools or len(self.tools) >= OPEN_TOOLS:
                 return False
-            self.tools[content.tool_call_id] = content
+            self.tools[content.tool_call_id] = None
         elif isinstance(content, ToolOutput):
             return content.tool_call_id in self.tools
         elif isinstance(content, ToolEnded):
-            return self.tools.pop(content.tool_call_id, None) is not None
+            if content.tool_call_id not in self.tools:
+                return False
+            del self.tools[content.tool_call_id]
         return True
 
     def _live(self, piece: MessageText) -> Iterator[Live]:
-        if piece.message_id in self._written or not piece.text:
+        name = piece.message_id
+        if name in self.written or not piece.text:
             return
-        writing = self._writing.setdefault(piece.message_id, _Writing())
+        if name not in self.writing and len(self.writing) >= OPEN_MESSAGES:
+            return
+        room = KEPT_TEXT - sum(other.kept for other in self.writing.values())
+        writing = self.writing.setdefault(name, Writing())
         text = clean(piece.text)
-        yield Live(self.number, piece.message_id, writing.offset, text)
+        yield Live(self.number, name, writing.offset, text)
         writing.offset += len(text.encode())
-        kept = text[: KEPT_TEXT - writing.kept]
-        writing.kept += len(kept)
+        kept = "" if writing.dropped else text[:room]
         writing.dropped += len(text[len(kept) :].encode())
+        writing.kept += len(kept)
         if kept:
             writing.parts.append(kept)
 
     def resolve(self, approval_id: str, decision: Decision, message: str = "") -> ApprovalResolved:
         """Close an open approval."""
         del self.approvals[approval_id]
-        self.resolved[approval_id] = decision
-        return ApprovalResolved(approval_id, decision, message)
+        resolved = self.resolved[approval_id] = ApprovalResolved(approval_id, decision, message)
+        _forget(self.resolved)
+        return resolved
 
     def close(self, reason: StopReason) -> Iterator[Emit]:
         """Close everything that is open: what was said is kept, what was asked is void."""
-        for message_id, writing in list(self._writing.items()):
-            text = Text("".join(writing.parts))
+        for message_id, writing in self.writing.items():
+            text = Text(writing.text)
             yield Emit(Message(message_id, (text,), partial=True), self.number)
             if writing.dropped:
                 yield Emit(
@@ -173,7 +197,7 @@ class Turn:
                     ),
                     self.number,
                 )
-        self._writing.clear()
+        self.writing.clear()
         for approval_id in list(self.approvals):
             yield Emit(self.resolve(approval_id, Decision.VOID, "the turn is over"), self.number)
         # The last that began is the innermost.
@@ -182,3 +206,9 @@ class Turn:
             ended = ToolEnded(tool_call_id, status, message="the turn ended before the call did")
             yield Emit(ended, self.number)
         self.tools.clear()
+
+
+def _forget(remembered: MutableMapping[str, Any]) -> None:
+    """The oldest, when there are too many."""
+    if len(remembered) > REMEMBERED:
+        del remembered[next(iter(remembered))]

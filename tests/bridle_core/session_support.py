@@ -32,6 +32,7 @@ from bridle_core.effects import (
     TurnStarted,
 )
 from bridle_core.observations import (
+    Content,
     Message,
     Note,
     Observation,
@@ -49,7 +50,7 @@ from bridle_core.observations import (
 )
 from bridle_core.ordering import EventKind, OrderChecker
 from bridle_core.phases import InputMode, Phase
-from bridle_core.session import Session
+from bridle_core.session import RunRecord, Session
 
 KINDS: dict[type, EventKind] = {
     SessionStarted: EventKind.SESSION_STARTED,
@@ -90,11 +91,45 @@ def feed(checker: OrderChecker, emit: Emit) -> None:
     checker.feed(KINDS[type(event)], turn=emit.turn, ref=ref, inputs=inputs)
 
 
+class Twins:
+    """A machine that is made again from its record before each call, and has to do the same.
+
+    The one that was never written down goes on; so what a record leaves out shows in the end.
+    """
+
+    def __init__(self, machine: Session) -> None:
+        self._machine = machine
+        #: What the inputs say, by their ids; a record does not hold it.
+        self.contents: dict[str, tuple[Content, ...]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        held = getattr(self._machine, name)
+        if not callable(held) or name in ("record", "recovered"):
+            return held
+
+        def call(*arguments: Any) -> Any:
+            machine = self._machine
+            record = RunRecord.load(machine.record().dump())
+            assert record == machine.record()
+            again = Session.restore(machine._spec, record, self.contents)
+            assert again.record() == record
+            if isinstance(arguments[0], Deliver):
+                self.contents.setdefault(arguments[0].input_id, arguments[0].content)
+            done = held(*arguments)
+            assert getattr(again, name)(*arguments) == done
+            assert again.record() == machine.record()
+            assert again.deadline == machine.deadline
+            assert again.input_ids == machine.input_ids
+            return done
+
+        return call
+
+
 class Run:
     """A machine, its clock, and everything that it ever said."""
 
     def __init__(self, spec: RunSpec | None = None) -> None:
-        self.machine = Session(spec or RunSpec("start", "fake"))
+        self.machine: Any = Twins(Session(spec or RunSpec("start", "fake")))
         self.now = 100.0
         self.said: list[Effect] = []
         self.checker = OrderChecker()
@@ -135,6 +170,14 @@ class Run:
 
     def gone(self, swept: int = 0) -> list[Effect]:
         return self.take(self.machine.gone(swept, self.now))
+
+    def succeed(self) -> list[Effect]:
+        """Let the host process end and the next one take over."""
+        record = RunRecord.load(self.machine.record().dump())
+        contents = self.machine.contents
+        self.machine = Twins(Session.restore(self.machine._spec, record, contents))
+        self.machine.contents = contents
+        return self.take(self.machine.recovered(self.now))
 
     # --- short words ---
 
@@ -191,7 +234,8 @@ class Run:
         return [effect.label for effect in self.said if isinstance(effect, SendTurn)][-1]
 
     def phase(self) -> Phase:
-        return self.machine.phase
+        phase: Phase = self.machine.phase
+        return phase
 
     # --- looking back ---
 

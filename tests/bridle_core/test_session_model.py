@@ -27,6 +27,7 @@ from bridle_core.effects import (
     Answer,
     Closed,
     Effect,
+    Emit,
     InputCancelled,
     InputConsumed,
     InterruptTurn,
@@ -259,6 +260,21 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 5.0, 40.0]))
     def wait(self, seconds: float) -> None:
         self.run.wait(seconds)
+
+    @rule()
+    def succeeded(self) -> None:
+        """Another process of the host takes over, and tells the driver what it may not know."""
+        told = self.run.succeed()
+        assert not any(isinstance(effect, Emit | Answer) for effect in told)
+        self.batch = []
+
+    @rule(seconds=st.sampled_from([0.1, 61.0]))
+    def parked(self, seconds: float) -> None:
+        self.run.take(self.run.machine.park(self.run.now))
+        begun = len(self.run.said)
+        self.run.wait(seconds)
+        assert not any(isinstance(effect, SendTurn) for effect in self.run.said[begun:])
+        self.run.take(self.run.machine.unpark(self.run.now))
 
     @rule(swept=st.integers(0, 2))
     def verified(self, swept: int) -> None:

@@ -20,7 +20,17 @@ from bridle_core.observations import (
     Usage,
 )
 from bridle_core.phases import TurnTrigger
-from bridle_core.turn import KEPT_TEXT, LAST_WORDS, LastWords, Turn, TurnContent
+from bridle_core.turn import (
+    KEPT_TEXT,
+    LAST_OUTPUT,
+    LAST_WORDS,
+    OPEN_MESSAGES,
+    OPEN_TOOLS,
+    REMEMBERED,
+    LastWords,
+    Turn,
+    TurnContent,
+)
 
 
 def turn() -> Turn:
@@ -116,13 +126,33 @@ def test_an_approval_is_remembered_when_it_is_over() -> None:
     on.approvals["a"] = None
     assert on.resolve("a", Decision.ALLOW, "go") == ApprovalResolved("a", Decision.ALLOW, "go")
     assert on.approvals == {}
-    assert on.resolved == {"a": Decision.ALLOW}
+    assert on.resolved == {"a": ApprovalResolved("a", Decision.ALLOW, "go")}
 
 
-def test_a_turn_takes_over_what_was_open_when_it_was_last_seen() -> None:
+def test_of_all_messages_that_are_being_written_only_so_much_is_kept() -> None:
     on = turn()
-    on.reopen(("t",), ("a",))
-    assert len(closed(on)) == 2
+    taken(on, MessageText("m", "a" * (KEPT_TEXT - 1)), MessageText("n", "bcd"))
+    assert sum(writing.kept for writing in on.writing.values()) == KEPT_TEXT
+    *_, message, note = closed(on)
+    assert message == Message("n", (Text("b"),), partial=True)
+    assert isinstance(note, Note)
+    assert note.bytes_dropped == 2
+
+
+def test_what_is_open_in_a_turn_is_bounded() -> None:
+    on = turn()
+    for number in range(OPEN_TOOLS + 5):
+        taken(on, ToolStarted(f"t{number}", "bash"), MessageText(f"m{number}", "x"))
+        taken(on, Message(f"w{number}", ()))
+        on.approvals[f"a{number}"] = None
+        on.resolve(f"a{number}", Decision.DENY)
+    assert len(on.tools) == OPEN_TOOLS
+    assert len(on.writing) == OPEN_MESSAGES
+    assert len(on.written) == len(on.resolved) == REMEMBERED
+    # A call that was left out does not exist.
+    assert taken(on, ToolEnded(f"t{OPEN_TOOLS}", ToolStatus.SUCCEEDED)) == []
+    taken(on, ToolEnded("t0", ToolStatus.SUCCEEDED))
+    assert taken(on, ToolStarted("another", "bash")) != []
 
 
 def test_the_last_words_are_the_last_message() -> None:
@@ -142,7 +172,14 @@ def test_without_a_message_the_last_words_are_the_end_of_the_last_turns_output()
     for _ in range(5):
         words.note(ToolOutput("t", b"x" * LAST_WORDS))
     words.note(ToolOutput("t", b"end"))
-    assert words.text == "x" * (LAST_WORDS - 3) + "end"
+    assert words.text == "x" * (LAST_OUTPUT - 3) + "end"
+
+
+def test_the_last_words_of_a_long_message_are_its_end() -> None:
+    words = LastWords()
+    words.note(Message("m", (Text("ä" * LAST_WORDS + "end"),)))
+    assert len(words.message.encode()) <= LAST_WORDS
+    assert words.text.endswith("äend")
 
 
 def test_the_last_words_of_bytes_that_are_no_text_stay_within_their_limit() -> None:
