@@ -302,6 +302,14 @@ def test_what_is_steered_before_the_turn_began_waits_for_its_begin() -> None:
     assert calls(effects) == [SteerTurn("s", (Text("hello"),))]
 
 
+def test_without_the_capability_nothing_is_steered_into_the_turn_that_begins() -> None:
+    run = run_of(frozenset())
+    run.send("x")
+    run.send("q", mode=InputMode.STEER, or_queue=True)
+    assert calls(run.confirm()) == []
+    assert run.machine.input_ids == ("q",)
+
+
 def test_what_is_steered_into_a_turn_that_is_being_interrupted_waits() -> None:
     run = run_of().begin("x")
     run.interrupt()
