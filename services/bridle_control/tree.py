@@ -9,12 +9,13 @@ from __future__ import annotations
 import posixpath
 from dataclasses import replace
 
-from bridle.v1 import session_pb2
+from bridle.v1 import session_pb2, session_service_pb2
 from bridle_control.caller import Caller
 from bridle_control.decisions import LIVE
+from bridle_control.placement import agent_of
 from bridle_control.projection import Projection
 from bridle_control.render import policy_of
-from bridle_control.store.api import ReadTx, SessionRow
+from bridle_control.store.api import HostRow, ReadTx, SessionRow
 from bridle_core.errors import BridleError, Reason
 from bridle_core.rights import CredentialKind
 
@@ -23,6 +24,8 @@ from bridle_core.rights import CredentialKind
 DEPTH_MAX = 4
 CHILDREN_MAX = 32
 
+#: The capability of agents that ask before they act.
+_APPROVALS = "APPROVALS"
 #: How much each policy lets happen.
 _LAXNESS = {
     session_pb2.APPROVAL_POLICY_DENY: 0,
@@ -80,6 +83,33 @@ def directory_for_child(parent: SessionRow, directory: str) -> str:
     return asked
 
 
+def check_agent_for_child(
+    parent: SessionRow, host: HostRow | None, request: session_service_pb2.StartSessionRequest
+) -> None:
+    """Whoever must ask before it acts starts nothing that acts without asking. Raises NOT_ALLOWED.
+
+    A parent whose approvals are asked for, or denied, could else have them by a shell, by a command
+    line of its own, or by a variable that makes another program of an agent.
+    """
+    if _LAXNESS[policy_of(parent).approval] == _LAXNESS[session_pb2.APPROVAL_POLICY_ALLOW]:
+        return
+    if not _asks(host, parent.agent):
+        return  # it can do all that a child could
+    if request.agent != parent.agent and not _asks(host, request.agent):
+        raise not_allowed("a child's agent asks for approval, as its parent's does")
+    if request.agent_command not in ("", parent.agent_command) or (
+        request.agent_command and request.agent != parent.agent
+    ):
+        raise not_allowed("a child's agent runs by its parent's command, or by the default one")
+    if request.environment:
+        raise not_allowed("a child of an agent that asks for approval has its host's environment")
+
+
+def _asks(host: HostRow | None, agent: str) -> bool:
+    told = agent_of(host, agent)
+    return told is not None and _APPROVALS in told.capabilities
+
+
 def policy_for_child(
     parent: SessionRow, policy: session_pb2.SessionPolicy
 ) -> session_pb2.SessionPolicy:
@@ -99,12 +129,18 @@ def check_approval(bound: SessionRow, policy: session_pb2.SessionPolicy) -> None
         raise not_allowed("an agent can't allow more than it is allowed itself")
 
 
-def check_agent_may_update(tx: ReadTx, caller: Caller, policy: session_pb2.SessionPolicy) -> None:
-    """An agent that changes the rules of its session or its children's stays within its own."""
-    if caller.kind is CredentialKind.SESSION:
-        own = tx.session(caller.session_id)
-        if own is not None:
-            check_approval(own, policy)
+def check_agent_may_set(
+    tx: ReadTx, caller: Caller, row: SessionRow, policy: session_pb2.SessionPolicy
+) -> None:
+    """An agent that sets the rules of its session, or of one beneath it, or opens the next run of
+    that, stays within its own rules and those of the session's parent.
+    """
+    if caller.kind is not CredentialKind.SESSION:
+        return
+    for bound in {caller.session_id, row.parent_session_id} - {""}:
+        above = tx.session(bound)
+        if above is not None:
+            check_approval(above, policy)
 
 
 def not_allowed(text: str) -> BridleError:

@@ -339,3 +339,76 @@ async def test_an_interrupt_of_a_tree_is_withdrawn_where_it_was_not_answered(
 
 async def waits_for(stack: Stack, command_id: str) -> bool:
     return outcome(await stack.command(command_id))[0] == "PENDING"
+
+
+async def set_approval(
+    stack: Stack, host: FakeHost, session: session_pb2.Session, approval: int
+) -> None:
+    """A user changes who answers the session's approvals."""
+    request = pb.UpdateSessionRequest(
+        session=ref(session),
+        update_mask={"paths": ["policy.approval"]},
+        policy={"approval": approval},
+    )
+    call = asyncio.ensure_future(stack.sessions.UpdateSession(request, metadata=stack.admin))
+    host.answer(await host.command(), RAN)
+    await call
+    assert (await stack.session(session.session_id)).policy.approval == approval
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"agent": "shell"},
+        {"agent": "absent"},
+        {"agent": "steerable", "agent_command": "sh -c 'rm -rf /'"},
+        {"agent": "steerable", "environment": {"LD_PRELOAD": "/tmp/evil.so"}},
+    ],
+)
+async def test_who_must_ask_before_it_acts_starts_nothing_that_acts_without_asking(
+    stack: Stack, asked: dict[str, Any]
+) -> None:
+    host = await stack.host()
+    root = await stack.start(host, "root", agent="steerable", policy={"approval": ASK})
+    failure = await refused_child(stack, root, **asked)
+    assert (failure.reason, failure.code) == ("NOT_ALLOWED", grpc.StatusCode.PERMISSION_DENIED)
+    made = await child(stack, host, root, "made", agent="steerable")
+    assert (made.agent, made.policy.approval) == ("steerable", 0)
+
+
+async def test_who_is_allowed_everything_starts_what_it_likes(stack: Stack) -> None:
+    host = await stack.host()
+    free = await stack.start(host, "free", agent="steerable", policy={"approval": ALLOW})
+    await child(stack, host, free, "shell", agent="shell", environment={"A": "b"})
+    shell = await stack.start(host, "root", agent="shell")
+    await child(stack, host, shell, "steerable", agent="steerable", agent_command="x")
+
+
+async def test_a_grandchild_is_allowed_no_more_than_its_own_parent(stack: Stack) -> None:
+    host = await stack.host()
+    root = await stack.start(host, "root", policy={"approval": ALLOW})
+    middle = await child(stack, host, root, "middle", policy={"approval": DENY})
+    leaf = await child(stack, host, middle, "leaf")
+    request = pb.UpdateSessionRequest(
+        session=ref(leaf), update_mask={"paths": ["policy.approval"]}, policy={"approval": ASK}
+    )
+    agent = await stack.agent(root.session_id)
+    assert (await fails(stack.sessions.UpdateSession(request, metadata=agent))).reason == (
+        "NOT_ALLOWED"
+    )
+    # People are not bound by what agents are allowed.
+    await set_approval(stack, host, leaf, ASK)
+
+
+async def test_an_agent_resumes_no_child_that_is_allowed_more_than_it_is_by_now(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    root = await stack.start(host, "root", policy={"approval": ASK})
+    made = await child(stack, host, root, "child")
+    host.over(made.session_id, made.run)
+    await host.synced()
+    await set_approval(stack, host, root, DENY)
+    agent = await stack.agent(root.session_id)
+    resume = pb.ResumeRequest(session=ref(made), request_id=stack.new_id())
+    assert (await fails(stack.sessions.Resume(resume, metadata=agent))).reason == "NOT_ALLOWED"

@@ -71,6 +71,7 @@ def start(
         own_name = parents_host.name if parents_host is not None else ""
         host_name = tree.host_for_child(parent, request.host, own_name)
         directory = tree.directory_for_child(parent, request.directory)
+        tree.check_agent_for_child(parent, parents_host, request)
         policy = tree.policy_for_child(parent, request.policy)
     host = placement.choose(tx, workspace, host_name, request.agent, reach.live)
     row = SessionRow(
@@ -202,6 +203,7 @@ def _check_child(tx: Tx, caller: Caller, row: SessionRow, wish: Wish) -> None:
     """An agent resumes its children where they were; nobody resumes beneath what is killed."""
     if caller.kind is CredentialKind.SESSION and (wish.force or wish.host not in ("", row.host_id)):
         raise tree.not_allowed("an agent can't move a session to another host")
+    tree.check_agent_may_set(tx, caller, row, policy_of(row))  # (its parent's may be stricter now)
     parent = tx.session(row.parent_session_id) if row.parent_session_id else None
     if parent is not None and parent.closing and parent.phase in LIVE:
         raise tree.ending(parent)

@@ -203,7 +203,7 @@ def _update(
     row = session_of(tx, caller, request.session)
     policy = _new_policy(row, request)
     if policy is not None:
-        tree.check_agent_may_update(tx, caller, policy)
+        tree.check_agent_may_set(tx, caller, row, policy)
     changed = _changed(row, request, policy)
     projection = Projection(tx)
     projection.put(replace(changed, update_time=tx.now))
