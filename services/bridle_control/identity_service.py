@@ -111,7 +111,7 @@ class IdentityService(identity_service_pb2_grpc.IdentityServiceServicer):
                 workspace=workspace,
                 name=request.name,
                 rights=tuple(request.rights),
-                expire_time=tx.now + ttl if ttl else 0,
+                expire_time=_expire_time(tx, caller, request, ttl),
                 created_by=key.principal,
             )
             row = _done(tx, key, receipt_pb2.VERB_CREATE_TOKEN, minted.token_id)
@@ -263,6 +263,25 @@ def _ttl(duration: Duration | None) -> int:
     if nanoseconds > _TTL_MAX_NS:
         raise invalid("time_to_live", "at most 100 years, or 0 for ever")
     return nanoseconds
+
+
+def _expire_time(
+    tx: Tx, caller: Caller, request: identity_service_pb2.CreateTokenRequest, ttl: int
+) -> int:
+    """When the new token ends, in ns since the epoch, 0: never. Raises NOT_ALLOWED.
+
+    A token that ends could else make one that does not, and whoever stole it would stay.
+    """
+    wanted = tx.now + ttl if ttl else 0
+    if not caller.expire_time or 0 < wanted <= caller.expire_time:
+        return wanted
+    if not request.HasField("time_to_live"):
+        return caller.expire_time
+    raise BridleError(
+        Reason.NOT_ALLOWED,
+        "a token can't be good for longer than yours",
+        metadata={"right": "token.create"},
+    )
 
 
 def _check_name(tx: ReadTx, workspace: str, name: str) -> None:

@@ -117,6 +117,19 @@ async def test_nobody_gives_more_than_he_has(control: RunningControl, identity: 
     assert narrower.secret
 
 
+async def test_nobody_gives_for_longer_than_he_has(control: RunningControl, identity: Any) -> None:
+    end = time.time_ns() + DAY * 10**9
+    clerk = bearer(await mint(control.store, name="clerk", expire_time=end))
+    unsaid = await identity.CreateToken(create("unsaid"), metadata=clerk)
+    assert unsaid.token.expire_time.ToNanoseconds() == end
+    shorter = create("shorter", time_to_live=Duration(seconds=3600))
+    assert (await identity.CreateToken(shorter, metadata=clerk)).secret
+    for ttl in (Duration(), Duration(seconds=2 * DAY)):
+        longer = create("longer", time_to_live=ttl)
+        found = await fails(identity.CreateToken(longer, metadata=clerk))
+        assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED")
+
+
 @given(st.lists(st.sets(st.sampled_from(sorted(GRANTABLE)), min_size=1), min_size=2, max_size=6))
 def test_over_any_chain_of_makers_no_right_appears(chain: list[set[str]]) -> None:
     """What CreateToken checks at each link holds over the whole chain."""

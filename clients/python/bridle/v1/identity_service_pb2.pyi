@@ -103,7 +103,10 @@ class CreateTokenRequest(_message.Message):
 
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
-        """How long it is good; unset means 90 days, 0 means for ever."""
+        """How long it is good; unset means 90 days, 0 means for ever. Never longer than the
+        caller's own token: where that ends sooner, unset means as long as that, and more than
+        that is NOT_ALLOWED.
+        """
 
     def __init__(
         self,
