@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +77,11 @@ class RunFiles:
     def reported(self) -> list[event_pb2.Artifact]:
         """The artifacts, by name: regular files below `artifacts`, but for what can't be read."""
         found: list[event_pb2.Artifact] = []
-        for path in _files(self.artifacts):
-            name = str(path.relative_to(self.artifacts))
+        for name, size in _files(self.artifacts):
             try:
                 if len(name.encode()) > LONGEST_NAME:
                     continue
-                size = path.lstat().st_size
-            except (OSError, UnicodeEncodeError):
+            except UnicodeEncodeError:
                 continue
             found.append(event_pb2.Artifact(name=name, size=size))
             if len(found) >= MOST_ARTIFACTS:
@@ -98,13 +97,21 @@ def every(root: Path) -> Iterator[RunFiles]:
                 yield RunFiles(root, session.name, int(run.name))
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    """Regular files below a directory; links are not followed, for they may lead anywhere."""
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            path = Path(parent, name)
-            if path.is_file() and not path.is_symlink():
-                yield path
+def _files(directory: Path) -> Iterator[tuple[str, int]]:
+    """Regular files below a directory: their names from there, their sizes in bytes.
+
+    Links are not followed, for they may lead anywhere; neither one in the place of the directory
+    itself, nor one that takes a directory's place while this looks: each is looked into by the
+    descriptor by which it was found to be one.
+    """
+    with contextlib.suppress(OSError):
+        for parent, _, names, handle in os.fwalk(directory, follow_symlinks=False):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        path = os.path.relpath(os.path.join(parent, name), directory)
+                        yield path, status.st_size
 
 
 def dump_run(spec: RunSpec, record: RunRecord) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,9 +86,15 @@ def test_an_artifact_that_is_gone_meanwhile_is_left_out(
 ) -> None:
     files = made(tmp_path)
     (files.artifacts / "a").touch()
-    monkeypatch.setattr(
-        "bridle_host.run_files._files", lambda directory: [directory / "gone", directory / "a"]
-    )
+    (files.artifacts / "gone").touch()
+    real = os.fwalk
+
+    def walk(*arguments: Any, **options: Any) -> Any:
+        for found in real(*arguments, **options):
+            (files.artifacts / "gone").unlink(missing_ok=True)
+            yield found
+
+    monkeypatch.setattr(os, "fwalk", walk)
     assert [artifact.name for artifact in files.reported()] == ["a"]
 
 
@@ -109,3 +117,23 @@ def test_what_is_kept_of_a_run_is_read_again(resume: ResumeMode | None) -> None:
 def test_what_is_no_state_of_a_run_is_found_out(state: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any of them, that is the contract
         load_run(state)
+
+
+def test_a_link_in_the_place_of_the_artifacts_leads_nowhere(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "marker").write_text("untouched")
+    files = RunFiles(tmp_path / "runs", "s", 1)
+    files.make()
+    (files.artifacts / "real").write_text("x")
+    (files.artifacts / "file").symlink_to(outside / "marker")
+    (files.artifacts / "directory").symlink_to(outside)
+    assert [artifact.name for artifact in files.reported()] == ["real"]
+    (files.artifacts / "real").unlink()
+    (files.artifacts / "file").unlink()
+    (files.artifacts / "directory").unlink()
+    files.artifacts.rmdir()
+    files.artifacts.symlink_to(outside)
+    assert files.reported() == []
+    files.remove()
+    assert (outside / "marker").read_text() == "untouched"
