@@ -71,6 +71,16 @@ def _parser() -> argparse.ArgumentParser:
         "--audit-reads", action="store_true", help="tell also who reads what agents say"
     )
     serve.add_argument(
+        "--retain-per-session",
+        metavar="LIMITS",
+        help="keep no more of a session's events than, say, 100000ev,1GiB,30d; default: all",
+    )
+    serve.add_argument(
+        "--retain-total",
+        metavar="LIMITS",
+        help="keep no more of all events than, say, 50GiB; the oldest go first; default: all",
+    )
+    serve.add_argument(
         "--ready-fd", type=int, metavar="N", help="write the ready line there, not to stdout"
     )
     serve.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")

@@ -50,6 +50,7 @@ from bridle_control.interceptor import Gate
 from bridle_control.links.registry import Links
 from bridle_control.links.service import HostLinkService
 from bridle_control.logs import kv
+from bridle_control.retention import Retention
 from bridle_control.session_service import SessionService, add_session_service
 from bridle_control.settings import Settings
 from bridle_control.store.api import Store
@@ -100,6 +101,7 @@ class Control:
         self._commands = Commands(store, self._links)
         self._sessions = SessionService(store, self._links, self._commands, hub, limit=watches)
         self._housekeeping = Housekeeping(store)
+        self._retention = Retention(store, settings.retain_per_session, settings.retain_total)
         self.server = make_server(self._gate)
         self._serve_own(store)
         self._serve_common()
@@ -110,9 +112,7 @@ class Control:
             IdentityService(store), self.server
         )
         host_service_pb2_grpc.add_HostServiceServicer_to_server(
-            HostService(
-                store, connected=self._links.is_live, twin_time=self._links.twin_time
-            ),
+            HostService(store, connected=self._links.is_live, twin_time=self._links.twin_time),
             self.server,
         )
         host_link_service_pb2_grpc.add_HostLinkServiceServicer_to_server(
@@ -149,6 +149,7 @@ class Control:
                     self._commands,
                     self._sessions,
                     self._housekeeping,
+                    self._retention,
                     self._audit,
                 )
                 running = [group.create_task(part.run()) for part in parts]

@@ -18,6 +18,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from bridle_control.retain import EVERYTHING, Limits
+
 #: Where control listens unless it is told.
 DEFAULT_LISTEN = "127.0.0.1:7420"
 
@@ -78,6 +80,9 @@ class Settings:
     #: Where it is told who did what; None: in the store's directory.
     audit_log: Path | None = None
     audit_reads: bool = False
+    #: What is kept of the logs; by default all.
+    retain_per_session: Limits = EVERYTHING
+    retain_total: Limits = EVERYTHING
     ready_fd: int | None = None
     log_level: str = "INFO"
 
@@ -121,6 +126,8 @@ def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
         hosts_ca=_path("hosts_ca", chosen["hosts_ca"]) if chosen.get("hosts_ca") else None,
         audit_log=_path("audit_log", chosen["audit_log"]) if chosen.get("audit_log") else None,
         audit_reads=_truth("audit_reads", chosen.get("audit_reads", False)),
+        retain_per_session=_limits("retain_per_session", chosen.get("retain_per_session")),
+        retain_total=_limits("retain_total", chosen.get("retain_total")),
         ready_fd=_number("ready_fd", chosen["ready_fd"]) if "ready_fd" in chosen else None,
         log_level=_text("log_level", chosen.get("log_level", "INFO")).upper(),
     )
@@ -174,6 +181,15 @@ def _path(name: str, value: object) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise SettingsError(f"{name}: {text!r}: no such user") from error
+
+
+def _limits(name: str, value: object) -> Limits:
+    if value is None:
+        return EVERYTHING
+    try:
+        return Limits.parse(_text(name, value))
+    except ValueError as error:
+        raise SettingsError(f"{name.replace('_', '-')}: {error}") from error
 
 
 def _truth(name: str, value: object) -> bool:

@@ -52,6 +52,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     is_flag=True,
     help="Listen on a public address in plaintext: anybody on the way can read the tokens.",
 )
+@click.option(
+    "--retain-per-session",
+    metavar="LIMITS",
+    help="Keep no more of a session's events than, say, 100000ev,1GiB,30d.",
+)
+@click.option(
+    "--retain-total",
+    metavar="LIMITS",
+    help="Keep no more of all events than, say, 50GiB; the oldest go first.",
+)
 async def up(
     call: Call,
     port: int,
@@ -61,6 +71,8 @@ async def up(
     tour: bool,
     temporary: bool,
     insecure_public: bool,
+    retain_per_session: str | None,
+    retain_total: str | None,
 ) -> int:
     """Start control and an agent host on this machine, until Ctrl-C."""
     address = f"[{bind}]" if ":" in bind else bind
@@ -80,7 +92,10 @@ async def up(
             port = 0
             where = places.data / "work"
             where.mkdir()
-        pair = Pair(call, places, address, port, name, where, insecure_public)
+        control = ["--insecure-public"] if insecure_public else []
+        control += ["--retain-per-session", retain_per_session] if retain_per_session else []
+        control += ["--retain-total", retain_total] if retain_total else []
+        pair = Pair(call, places, address, port, name, where, control)
         return await pair.run(tour, stay=not (tour and temporary), temporary=temporary)
 
 
@@ -129,7 +144,7 @@ class Pair:
     port: int
     name: str | None
     directory: Path
-    insecure_public: bool
+    control_arguments: list[str]
 
     def __post_init__(self) -> None:
         self.address = ""  # of control, for this machine
@@ -236,7 +251,7 @@ class Pair:
     async def _start_control(self) -> str:
         arguments = ["serve", "--store", str(self.places.store)]
         arguments += ["--listen", f"{self.bind}:{self.port}"]
-        arguments += ["--insecure-public"] if self.insecure_public else []
+        arguments += self.control_arguments
         return await self._started(Service("control", arguments, self.places.log("control")))
 
     async def _start_host(self, token: str) -> str:
