@@ -14,9 +14,13 @@ The settings, each for a reason:
   connection also keeps away from a known bug of SQLite before 3.51.3 in resetting the log, which
   needs two.
 - `synchronous=FULL`: a COMMIT that returned has been fsynced.
+- `temp_store=MEMORY`: nothing is put aside in a place that is not ours and may be full.
 - `wal_autocheckpoint=0`: SQLite throws the errors of automatic checkpoints away. A failed fsync
   must never be retried (the kernel may have dropped the pages and say yes the second time), so
   checkpoints are made here, where the error is seen.
+
+Every row has a checksum, which is looked at whenever the row is read: what control would be told of
+a damaged journal would stand in its log for ever. A damaged journal is not used at all.
 
 It knows nothing of asyncio, of protobuf or of what the entries mean. Only `bridle_host.journal`
 uses it.
@@ -26,13 +30,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
+
+from bridle_host.crash_points import reached
 
 #: The format that this code writes, in `PRAGMA user_version`.
-FORMAT = 1
+FORMAT = 2
 #: Marks the file as a Bridle journal, in `PRAGMA application_id` ("BRDJ").
 APPLICATION_ID = 0x4252444A
 #: Written since the last checkpoint, in bytes of bodies, before the next one: large enough that
@@ -41,22 +49,36 @@ CHECKPOINT_BYTES = 8 * 1024 * 1024
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE entries (
+    sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL
+);
 CREATE TABLE answers (
     number INTEGER PRIMARY KEY,
     sequence INTEGER NOT NULL,
     command_id TEXT NOT NULL,
     session_id TEXT NOT NULL,
     run INTEGER NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE runs (
     session_id TEXT NOT NULL,
     run INTEGER NOT NULL,
     state BLOB NOT NULL,
+    crc INTEGER NOT NULL,
     PRIMARY KEY (session_id, run)
 );
 """
+
+#: From format 1, which had no checksums: what is there is taken as it is.
+_TO_FORMAT_2 = (
+    "ALTER TABLE entries ADD COLUMN crc INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE answers ADD COLUMN crc INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE runs ADD COLUMN crc INTEGER NOT NULL DEFAULT 0",
+    "UPDATE entries SET crc = checksum(body, sequence, '', 0)",
+    "UPDATE answers SET crc = checksum(body, number, command_id || ' ' || session_id, run)",
+    "UPDATE runs SET crc = checksum(state, run, session_id, 0)",
+)
 
 Connect = Callable[[Path], sqlite3.Connection]
 
@@ -116,6 +138,15 @@ class Loaded:
     runs: dict[tuple[str, int], bytes]
 
 
+def checksum(data: bytes, number: int, name: str, run: int) -> int:
+    """The checksum of a row: of its bytes, bound to what they belong to.
+
+    Of entries (body, sequence, "", 0), of answers (body, number, "command_id session_id", run), of
+    runs (state, run, session_id, 0). The sequence of an answer isn't in it: `renew` moves it.
+    """
+    return crc32(data, crc32(f"{number} {name} {run}".encode()))
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """The connection that serves in production; tests put another one in its place."""
     # It is opened by one thread and then handed over to the writer for good.
@@ -164,8 +195,11 @@ class JournalFile:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA wal_autocheckpoint=0")
+        self._db.execute("PRAGMA temp_store=MEMORY")
         if not tables:
             self._create()
+        elif version < FORMAT:
+            self._upgrade()
 
     def _create(self) -> None:
         # One transaction: a cut leaves an empty file, which the next start fills.
@@ -180,32 +214,70 @@ class JournalFile:
         self._db.execute(f"PRAGMA user_version={FORMAT}")
         self._db.execute("COMMIT")
 
+    def _upgrade(self) -> None:
+        self._db.create_function("checksum", 4, checksum, deterministic=True)
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in _TO_FORMAT_2:
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version={FORMAT}")
+        self._db.execute("COMMIT")
+
     def _load(self) -> Loaded:
         problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
-            raise JournalError(f"{self._path} is damaged; move it away to start with an empty one")
+            raise JournalError(self._damaged())
         meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
         last, trimmed = int(meta["last"]), int(meta["trimmed"])
         count = int(self._db.execute("SELECT count(*) FROM entries").fetchone()[0])
         if count != last - trimmed:
             raise JournalError(f"{self._path} has gaps; move it away to start with an empty one")
-        sizes = self._db.execute(
-            "SELECT max(sequence), sum(length(body)) FROM entries "
-            "GROUP BY sequence / 1000 ORDER BY 1"
-        ).fetchall()
         answers = self._db.execute(
-            "SELECT number, sequence, command_id, session_id, run, body "
+            "SELECT number, sequence, command_id, session_id, run, body, crc "
             "FROM answers ORDER BY number"
         ).fetchall()
-        runs = self._db.execute("SELECT session_id, run, state FROM runs ORDER BY rowid").fetchall()
+        for number, _, command_id, session_id, run, body, crc in answers:
+            self._verify(body, number, f"{command_id} {session_id}", run, crc)
+        runs = self._db.execute(
+            "SELECT session_id, run, state, crc FROM runs ORDER BY rowid"
+        ).fetchall()
+        for session_id, run, state, crc in runs:
+            self._verify(state, run, session_id, 0, crc)
+        sizes = self._load_sizes()
         return Loaded(
             journal_id=str(meta["journal_id"]),
             last=last,
             trimmed=trimmed,
-            sizes=[(int(sequence), int(size)) for sequence, size in sizes],
-            answers=[AnswerRow(*row) for row in answers],
-            runs={(session_id, run): state for session_id, run, state in runs},
+            sizes=sizes,
+            answers=[AnswerRow(*row[:-1]) for row in answers],
+            runs={(session_id, run): state for session_id, run, state, _ in runs},
         )
+
+    def _load_sizes(self) -> list[tuple[int, int]]:
+        sizes: list[tuple[int, int]] = []
+        size = 0
+        # At most what the journal's cap allows, one by one.
+        for sequence, body, crc in self._db.execute(
+            "SELECT sequence, body, crc FROM entries ORDER BY sequence"
+        ):
+            self._verify(body, sequence, "", 0, crc)
+            size += len(body)
+            if sequence % 1000 == 0:
+                sizes.append((sequence, size))
+                size = 0
+        if size:
+            sizes.append((sequence, size))
+        return sizes
+
+    def _verify(self, data: bytes, number: int, name: str, run: int, crc: int) -> None:
+        try:
+            if checksum(data, number, name, run) == crc:
+                return
+        except TypeError:
+            pass  # a damaged row may say that its bytes are none
+        raise JournalError(self._damaged())
+
+    def _damaged(self) -> str:
+        return f"{self._path} is damaged; move it away to start with an empty one"
 
     def _sync_directory(self) -> None:
         descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -219,7 +291,7 @@ class JournalFile:
         if code == sqlite3.SQLITE_BUSY:
             return f"{self._path} is used by another process"
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return f"{self._path} is damaged; move it away to start with an empty one"
+            return self._damaged()
         if code == sqlite3.SQLITE_FULL:
             return f"{self._path}: no space is left on the disk"
         return f"{self._path} can't be opened ({error})"
@@ -230,9 +302,17 @@ class JournalFile:
         """Applies all or nothing; when it returns, the changes are on the disk."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            trims = False
             for change in changes:
                 self._apply(change)
+                trims = trims or bool(change.trim)
+            if trims:
+                reached("journal.before-trim")
+            reached("journal.before-commit")
             self._db.execute("COMMIT")
+            reached("journal.after-commit")
+            if trims:
+                reached("journal.after-trim")
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -242,19 +322,31 @@ class JournalFile:
     def _apply(self, change: Change) -> None:
         run = self._db.executemany
         if change.entries:
-            run("INSERT INTO entries VALUES (?, ?)", change.entries)
+            run(
+                "INSERT INTO entries VALUES (?, ?, ?)",
+                [(number, body, checksum(body, number, "", 0)) for number, body in change.entries],
+            )
             last = change.entries[-1][0]
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'last'", (last,))
         if change.answers:
             run(
-                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (a.number, a.sequence, a.command_id, a.session_id, a.run, a.body)
+                    (
+                        *(a.number, a.sequence, a.command_id, a.session_id, a.run, a.body),
+                        checksum(a.body, a.number, f"{a.command_id} {a.session_id}", a.run),
+                    )
                     for a in change.answers
                 ],
             )
         if change.put_runs:
-            run("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", change.put_runs)
+            run(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
+                [
+                    (session_id, number, state, checksum(state, number, session_id, 0))
+                    for session_id, number, state in change.put_runs
+                ],
+            )
         if change.drop_runs:
             run("DELETE FROM runs WHERE session_id = ? AND run = ?", change.drop_runs)
         if change.trim:
@@ -269,10 +361,12 @@ class JournalFile:
 
     def checkpoint(self) -> None:
         """Moves the write-ahead log into the file. Raises DiskFullError, or what is fatal."""
+        reached("journal.before-checkpoint")
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise _full(error) from error
+        reached("journal.after-checkpoint")
         self._unsaved = 0
 
     def renew(self, journal_id: str, restamp: Callable[[int, bytes], bytes]) -> int:
@@ -282,12 +376,15 @@ class JournalFile:
         """
         meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
         last, trimmed = int(meta["last"]), int(meta["trimmed"])
-        rows = self._db.execute("SELECT sequence, body FROM entries ORDER BY sequence").fetchall()
+        rows = [
+            (old - trimmed, restamp(old - trimmed, body))
+            for old, body in self.read(0, max_bytes=sys.maxsize, max_entries=sys.maxsize)
+        ]
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("DELETE FROM entries")
         self._db.executemany(
-            "INSERT INTO entries VALUES (?, ?)",
-            [(old - trimmed, restamp(old - trimmed, body)) for old, body in rows],
+            "INSERT INTO entries VALUES (?, ?, ?)",
+            [(number, body, checksum(body, number, "", 0)) for number, body in rows],
         )
         self._db.execute("UPDATE answers SET sequence = max(0, sequence - ?)", (trimmed,))
         self._db.executemany(
@@ -300,15 +397,19 @@ class JournalFile:
     # --- reading ---
 
     def read(self, after: int, max_bytes: int, max_entries: int) -> list[tuple[int, bytes]]:
-        """Entries after `after`, ascending: as many as fit, but at least one where there is one."""
+        """Entries after `after`, ascending: as many as fit, but at least one where there is one.
+
+        Raises JournalError for one that doesn't read back as it was written.
+        """
         found: list[tuple[int, bytes]] = []
         size = 0
         cursor = self._db.execute(
-            "SELECT sequence, body FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            "SELECT sequence, body, crc FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (after, max_entries),
         )
         try:
-            for sequence, body in cursor:
+            for sequence, body, crc in cursor:
+                self._verify(body, sequence, "", 0, crc)
                 size += len(body)
                 if found and size > max_bytes:
                     break

@@ -24,6 +24,7 @@ from grpc import aio
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle_core.link import Beat, Kind, LinkMachine, Side
 from bridle_host.clock import Clock
+from bridle_host.crash_points import reached
 from bridle_host.journal import Journal
 from bridle_host.live_texts import LiveTexts
 from bridle_host.logs import kv
@@ -206,6 +207,7 @@ class LinkStream:
             await self._greet()
             while not (self._goodbye is not None and self.ready):
                 await self._write_next()
+        reached("link.after-ack")
             await self._send(Kind.GOODBYE, goodbye=host_pb.Goodbye(reason=self._goodbye))
             await self._call.done_writing()
         except (aio.AioRpcError, asyncio.InvalidStateError):
@@ -260,7 +262,10 @@ class LinkStream:
         return min(
             (stop - self._cursor for stop in stops if stop > self._cursor), default=BATCH_ENTRIES
         )
+        self._sent.newest = max(self._sent.newest, entries[-1][0])
+        reached("link.before-send")
 
+        reached("link.after-send")
     async def _send(
         self,
         kind: Kind,
