@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from bridle.v1 import identity_pb2, principal_pb2
 from bridle_control.ids import uuid7
 from bridle_control.receipts import timestamp
-from bridle_control.store.api import JoinTokenRow, ReadTx, SessionRow, TokenKind, TokenRow, Tx
+from bridle_control.store.api import (
+    JoinTokenRow,
+    ReadTx,
+    SessionBlob,
+    SessionRow,
+    TokenKind,
+    TokenRow,
+    Tx,
+)
 from bridle_core.rights import CredentialKind, session_token_rights
 
 #: How long a session's own token is good, in ns: an hour. Links hand over a fresh one in time.
@@ -98,7 +106,7 @@ def mint_session_token(tx: Tx, session: SessionRow, run: int) -> Minted:
             kind=TokenKind.SESSION,
             workspace=session.workspace,
             name=session.slug,
-            rights=session_token_rights(),
+            rights=session_rights(tx, session.session_id),
             create_time=tx.now,
             expire_time=expire_time,
             created_by=principal.SerializeToString(deterministic=True),
@@ -107,6 +115,19 @@ def mint_session_token(tx: Tx, session: SessionRow, run: int) -> Minted:
         )
     )
     return Minted(secret, token_id, expire_time)
+
+
+def keep_session_rights(tx: Tx, session_id: str, starter: tuple[str, ...]) -> None:
+    """Remembers what the tokens of a new session may hold, by what its starter holds."""
+    kept = " ".join(session_token_rights(starter)) or "none"
+    tx.put_blob(session_id, SessionBlob.RIGHTS, kept.encode())
+
+
+def session_rights(tx: ReadTx, session_id: str) -> tuple[str, ...]:
+    """What the tokens of a session hold, in every run."""
+    kept = tx.blob(session_id, SessionBlob.RIGHTS)
+    # (A store of an earlier release remembers nothing.)
+    return session_token_rights(kept.decode().split()) if kept else session_token_rights()
 
 
 def session_token_is_due(tx: ReadTx, session_id: str, run: int) -> bool:

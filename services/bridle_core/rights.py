@@ -125,7 +125,7 @@ RIGHTS = frozenset(row.right for row in REQUIREMENT_OF.values() if row.right is 
 #: What a token may hold: every right, every area, everything.
 GRANTABLE = RIGHTS | {right.partition(".")[0] + ".*" for right in RIGHTS} | {"*"}
 
-#: What a session's own token holds. Never session.approve: an agent does not allow itself things.
+#: What a session's own token may hold. Never session.approve: an agent allows itself nothing.
 _SESSION_TOKEN_RIGHTS = (
     "session.read",
     "session.send",
@@ -165,6 +165,11 @@ def narrows(parent: Iterable[str], child: Iterable[str]) -> bool:
     return all(holds(grants, right) for right in child)
 
 
-def session_token_rights() -> tuple[str, ...]:
-    """What a session's own token may do, to its own session and those beneath it."""
-    return _SESSION_TOKEN_RIGHTS
+def session_token_rights(starter: Iterable[str] = ("*",)) -> tuple[str, ...]:
+    """What a session's own token may do, to its own session and those beneath it.
+
+    Nothing that the session's starter may not: who may only start sessions could else read and
+    kill by the hands of an agent.
+    """
+    grants = tuple(starter)
+    return tuple(right for right in _SESSION_TOKEN_RIGHTS if holds(grants, right))

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from bridle.v1 import receipt_pb2, session_pb2, watch_pb2
-from tests.bridle_control.serving import fails
+from tests.bridle_control.serving import bearer, fails, mint
 from tests.bridle_control.stack import Stack, outcome, pb, phase, ref, text
 from tests.fakes.host import PENDING, RAN, FakeHost
 
@@ -412,3 +412,22 @@ async def test_an_agent_resumes_no_child_that_is_allowed_more_than_it_is_by_now(
     agent = await stack.agent(root.session_id)
     resume = pb.ResumeRequest(session=ref(made), request_id=stack.new_id())
     assert (await fails(stack.sessions.Resume(resume, metadata=agent))).reason == "NOT_ALLOWED"
+
+
+async def test_a_session_and_its_children_hold_no_right_that_their_starter_lacks(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    starter = bearer(await mint(stack.store, name="s", rights=("session.start", "session.read")))
+    call = asyncio.ensure_future(
+        stack.sessions.StartSession(stack.start_request("root"), metadata=starter)
+    )
+    host.started(await host.command("start"))
+    root = (await call).session
+    await host.synced()
+    made = await child(stack, host, root, "child")
+    for session in (root, made):
+        agent = await stack.agent(session.session_id)
+        await stack.sessions.GetSession(pb.GetSessionRequest(session=ref(made)), metadata=agent)
+        kill = pb.KillRequest(session=ref(made))
+        assert (await fails(stack.sessions.Kill(kill, metadata=agent))).reason == "NOT_ALLOWED"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +85,24 @@ def test_narrowing_holds_over_every_chain(
         assert narrows(first, third)
         for right in RIGHTS:
             assert holds(first, right) or not holds(third, right)
+
+
+@given(st.lists(GRANTS, min_size=1, max_size=5))
+def test_a_session_holds_nothing_that_its_starter_lacks_however_deep_it_stands(
+    users: list[set[str]],
+) -> None:
+    """user → user → … → session → child → grandchild."""
+    held = users[0]
+    for wanted in users[1:]:
+        if narrows(held, wanted):
+            held = wanted
+    chain: list[Iterable[str]] = [held]
+    for _ in range(3):
+        chain.append(session_token_rights(chain[-1]))
+        assert narrows(chain[-2], chain[-1])
+    for right in RIGHTS:
+        assert holds(users[0], right) or not holds(chain[-1], right)
+    assert not holds(chain[-1], "session.approve")
 
 
 def test_a_session_token_never_approves_and_manages_neither_hosts_nor_tokens() -> None:

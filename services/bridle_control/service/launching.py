@@ -30,6 +30,7 @@ from bridle_control.service.queueing import (
     queue_prompt,
 )
 from bridle_control.store.api import CommandRow, HostRow, SessionBlob, SessionRow, Tx
+from bridle_control.tokens import keep_session_rights
 from bridle_core.errors import BridleError, Reason
 from bridle_core.rights import CredentialKind
 
@@ -97,6 +98,7 @@ def start(
     if first is not None:
         check_input(tx, row, first)
     tx.insert_session(row)
+    keep_session_rights(tx, row.session_id, caller.rights)
     launch = wire.StartRun(
         workspace=workspace,
         slug=row.slug,

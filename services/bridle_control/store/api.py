@@ -212,6 +212,7 @@ class SessionBlob(StrEnum):
 
     DRIVER_STATE = "driver_state"  # what the driver wants kept for a later Resume
     LAUNCH = "launch"  # a serialized StartRun: what the next run is started with
+    RIGHTS = "rights"  # what its own tokens hold at most, joined by spaces
 
 
 @dataclass(frozen=True, slots=True)
