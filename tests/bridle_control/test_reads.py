@@ -132,6 +132,39 @@ async def test_a_log_is_read_by_pages_filters_and_cursors(stack: Stack) -> None:
     assert await sequences(filter="run = 2") == []
 
 
+async def test_a_next_page_that_the_floor_overtook_is_refused_and_never_skips(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    for number in range(10):
+        host.event(session.session_id, 1, diagnostic=event_pb2.Diagnostic(message=str(number)))
+    await host.synced()
+
+    async def page(token: str = "", **fields: Any) -> Any:
+        request = pb.ListEventsRequest(
+            session=ref(session), page_token=token, page_size=4, **fields
+        )
+        return await stack.sessions.ListEvents(request, metadata=stack.admin)
+
+    async def rise(floor: int) -> None:
+        await stack.store.write(lambda tx: tx.raise_floor(session.session_id, floor))
+
+    first, down = await page(), await page(order_by="sequence desc")
+    await rise(5)
+    second = await page(first.next_page_token)
+    assert [event.sequence for event in second.events] == [5, 6, 7, 8]
+    await rise(6)
+    failure = await fails(page(first.next_page_token))
+    assert (failure.reason, failure.metadata["floor"]) == ("CURSOR_COMPACTED", "6")
+    third = await page(second.next_page_token)
+    assert third.events[0].sequence == 9
+    # Downwards the pages end at the floor.
+    rest = await page(down.next_page_token, order_by="sequence desc")
+    assert rest.events[-1].sequence == 6
+    assert not rest.next_page_token
+
+
 async def test_events_carry_what_control_adds_to_them(stack: Stack) -> None:
     host = await stack.host()
     session = await stack.start(host)

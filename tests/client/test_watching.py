@@ -137,6 +137,23 @@ async def test_a_compacted_log_begins_at_its_floor() -> None:
         assert await sequences(client.watch("x")) == [10, 11]
 
 
+async def test_a_watch_of_a_floor_that_rises_before_the_first_event_begins_at_the_new_one() -> None:
+    first: list[Step] = [compacted(10), LOST]
+    second: list[Step] = [compacted(20), compacted(22), events(22), LOST]
+    third: list[Step] = [progress(22), events(23), progress(23, ended=True)]
+    async with serving(first, second, third) as server, client_of(server) as client:
+        assert await sequences(client.watch("x")) == [22, 23]
+        assert cursors(server) == [0, 0, 22]
+
+
+async def test_a_beginning_above_the_floor_that_nobody_told_of_is_a_gap() -> None:
+    async with (
+        serving([progress(5), events(6)], [progress(0), events(1), progress(1, ended=True)]) as at,
+        client_of(at) as client,
+    ):
+        assert await sequences(client.watch("x")) == [1]
+
+
 async def test_a_tail_begins_where_control_says_and_goes_on_from_the_cursor() -> None:
     first: list[Step] = [progress(40), events(41, 42), LOST]
     second: list[Step] = [progress(42), events(43), progress(43, ended=True)]

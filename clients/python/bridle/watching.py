@@ -66,6 +66,20 @@ class Target:
     tail: int | None = None
     log_id: str = ""
     ended: bool = False
+    # It begins at the floor, wherever that is, and nothing of it was told yet.
+    _from_floor: bool = False
+
+    def __post_init__(self) -> None:
+        self._from_floor = self.cursor == 0
+
+    def advance(self, sequence: int) -> None:
+        """All up to `sequence` was told."""
+        self.cursor = max(self.cursor or 0, sequence)
+        self._from_floor = self._from_floor and not sequence
+
+    def begin_at(self, floor: int) -> None:
+        """The log begins there."""
+        self.cursor = max(self.cursor or 0, floor - 1)
 
     @property
     def session_id(self) -> str:
@@ -75,7 +89,8 @@ class Target:
     def request(self) -> watch_pb2.WatchTarget:
         message = watch_pb2.WatchTarget(session=self.ref, log_id=self.log_id)
         if self.cursor is not None:
-            message.after_sequence = self.cursor
+            # Not from behind the floor that it was told of: that may have risen since.
+            message.after_sequence = 0 if self._from_floor else self.cursor
         elif self.tail is not None:
             message.tail = self.tail
         return message
@@ -239,7 +254,7 @@ class Watch:
             yield Update(target.session_id, response.progress)
         elif kind == "compacted":
             target = self._target(response.compacted.session_id, response.compacted.log_id)
-            target.cursor = max(target.cursor or 0, response.compacted.floor_sequence - 1)
+            target.begin_at(response.compacted.floor_sequence)
             yield Update(target.session_id, response.compacted)
         elif kind == "live_text":
             yield Update(response.live_text.session_id, response.live_text)
@@ -252,14 +267,14 @@ class Watch:
                     continue  # told already, over an earlier connection
                 if event.sequence != target.cursor + 1 and not self._kinds:
                     raise GapError(f"a gap after event {target.cursor}", code=Code.DATA_LOSS)
-            target.cursor = event.sequence
+            target.advance(event.sequence)
             self._gaps = 0
             yield Update(target.session_id, event)
 
     def _take_progress(self, target: Target, progress: watch_pb2.Progress) -> None:
-        if target.cursor is None or self._kinds or (self._fresh and target.cursor == 0):
-            # Where a tail begins, where the floor is, or what `kinds` has left out.
-            target.cursor = max(target.cursor or 0, progress.sequence)
+        if target.cursor is None or self._kinds:
+            # Where a tail begins, or what `kinds` has left out.
+            target.advance(progress.sequence)
         elif progress.sequence > target.cursor:
             raise GapError(f"a gap after event {target.cursor}", code=Code.DATA_LOSS)
         target.ended = target.ended or progress.ended

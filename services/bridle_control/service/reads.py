@@ -224,11 +224,12 @@ def _cursor(
     order: Order,
 ) -> int:
     """Where the page begins. Raises CURSOR_COMPACTED."""
+    after = request.after_sequence
     if key is not None:
         if len(key) != 1 or not isinstance(key[0], int):
             raise invalid("page_token", "it is none of ours")
-        return key[0]
-    after = request.after_sequence
+        after = key[0]
+    # Of a next page too: the floor may have risen above it since the one before it.
     if not order.descending and 0 < after < row.floor_sequence - 1:
         raise cursor_compacted(row.session_id, row.floor_sequence)
     return after

@@ -58,6 +58,7 @@ class Reader:
         self._progress_every = progress_every
         self._cursor = 0
         self._opening: bytes | None = None
+        self._from_floor = False  # it began at the floor, and no event was handed out yet
         self._texts: Cursors = {}
         self.ended = False
         #: When the next Progress is due, in seconds of the clock.
@@ -72,6 +73,7 @@ class Reader:
         if target.tail is not None:
             self._cursor = max(floor - 1, head - target.tail)
         elif target.after == 0:
+            self._from_floor = True
             self._cursor = floor - 1
             if floor > 1:
                 self._opening = self._channel.framer.compacted(floor)
@@ -110,8 +112,16 @@ class Reader:
             opening, self._opening = self._opening, None
             return opening
         if self.behind:
-            frame = await self._channel.frame(self._cursor, self._wish.kinds)
+            try:
+                frame = await self._channel.frame(self._cursor, self._wish.kinds)
+            except BridleError as error:
+                if error.reason is not Reason.CURSOR_COMPACTED or not self._from_floor:
+                    raise
+                # The floor rose before its first event was read; to it any floor is right.
+                self._cursor = int(error.metadata["floor"]) - 1
+                return self._channel.framer.compacted(self._cursor + 1)
             self._cursor = frame.last
+            self._from_floor = False
             if frame.data:
                 return frame.data
         # Also when the last events before the head were left out by the filter.

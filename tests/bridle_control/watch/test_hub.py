@@ -160,6 +160,33 @@ async def test_the_floor_overtakes_a_watcher_once_its_next_event_is_gone(
         assert told.value.metadata["floor"] == "514"
 
 
+async def test_a_watch_from_0_is_told_again_when_the_floor_rises_before_its_first_event(
+    store: Store, hub: Hub
+) -> None:
+    await append(store, "s1", *"abcdefgh")
+
+    async def rise(floor: int) -> None:
+        await store.write(lambda tx: tx.raise_floor("s1", floor))
+
+    stream = hub.watch([Target("s1")], principal_key="me")
+    async with aclosing(stream):
+        first = watch_pb2.WatchResponse.FromString(await anext(stream))
+        assert first.HasField("progress")
+        for floor in (4, 6):
+            await rise(floor)
+            told = watch_pb2.WatchResponse.FromString(await anext(stream))
+            assert told.compacted.floor_sequence == floor
+        batch = watch_pb2.WatchResponse.FromString(await anext(stream)).events
+        assert [event.sequence for event in batch.events] == [6, 7, 8]
+        # From its first event on it has a place in the log, which the floor may overtake.
+        await append(store, "s1", "i", "j")
+        await rise(10)
+        hub._channels["s1"].rest()
+        with pytest.raises(BridleError) as refused:
+            await anext(stream)
+        assert refused.value.reason is Reason.CURSOR_COMPACTED
+
+
 async def test_a_cursor_of_another_log_is_refused_but_0_belongs_to_all(
     store: Store, hub: Hub
 ) -> None:

@@ -90,10 +90,10 @@ async def _show(
     """Where the events are to go, and the last event by now."""
     on_terminal = output.colour() and not call.json
     if not (on_terminal or no_follow):
-        return (JsonShow() if call.json else PlainShow(call)), 0
+        return (JsonShow(call) if call.json else PlainShow(call)), 0
     found = await client.get_session(session)
     if call.json:
-        return JsonShow(), found.last_sequence
+        return JsonShow(call), found.last_sequence
     if on_terminal and not no_follow:
         return TerminalShow(Standing(found)), found.last_sequence
     return PlainShow(call), found.last_sequence
@@ -147,8 +147,15 @@ def _until_the_reader_goes() -> Iterator[None]:
         loop.remove_reader(handle)
 
 
+def _gone(floor: int) -> str:
+    return f"events before {floor} are gone"
+
+
 class JsonShow:
-    """Events, and live text where it is asked for, as JSON."""
+    """Events, and live text where it is asked for, as JSON; what is gone is told on stderr."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
 
     def note(self, text: str) -> None:
         pass
@@ -158,6 +165,8 @@ class JsonShow:
 
         if isinstance(update.item, event_pb2.Event | watch_pb2.LiveText):
             output.json(update.item)
+        elif isinstance(update.item, watch_pb2.Compacted):
+            self._call.note(_gone(update.item.floor_sequence))
 
     def close(self) -> None:
         pass
@@ -185,7 +194,7 @@ class PlainShow:
             for line in self._renderer.lines(item):
                 output.line(line)
         elif isinstance(item, watch_pb2.Compacted):
-            self._call.note(f"events before {item.floor_sequence} are gone")
+            self._call.note(_gone(item.floor_sequence))
         elif isinstance(item, Disconnected) and not self._lost:
             self._lost = True
             self._call.note("connection lost, trying again")
@@ -232,7 +241,7 @@ class TerminalShow:
         elif isinstance(item, watch_pb2.LiveText):
             self._live.take(item)
         elif isinstance(item, watch_pb2.Compacted):
-            self._screen.print([f"events before {item.floor_sequence} are gone"])
+            self._screen.print([_gone(item.floor_sequence)])
         elif isinstance(item, Connected | Disconnected):
             self._standing.connected = isinstance(item, Connected)
             self._live.clear()
