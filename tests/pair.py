@@ -48,6 +48,7 @@ class Pair:
     token: str = ""
     control: Process | None = None
     host: Process | None = None
+    control_arguments: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self._client: Client | None = None
@@ -81,9 +82,8 @@ class Pair:
         self.token = token_file.read_text("ascii").strip()
 
     async def start_control(self) -> None:
-        self.control, ready = await self._start(
-            "control", "--store", str(self.home / "control"), "--listen", self.address
-        )
+        arguments = ["--store", str(self.home / "control"), "--listen", self.address]
+        self.control, ready = await self._start("control", *arguments, *self.control_arguments)
         self.address = ready.removeprefix("ready grpc=")
 
     async def start_host(self) -> None:
@@ -174,9 +174,11 @@ async def running_pair(
     host: bool = True,
     host_arguments: Sequence[str] = (),
     host_environment: Mapping[str, str] | None = None,
+    control_arguments: Sequence[str] = (),
 ) -> AsyncIterator[Pair]:
     """A running pair in `tmp_path`; without `host` control alone."""
     pair = Pair(tmp_path / "home", host_arguments, host_environment or {})
+    pair.control_arguments = control_arguments
     await pair.init()
     try:
         await pair.start_control()
