@@ -195,6 +195,7 @@ class LinkStream:
         self._welcomed.set()
 
     def _acknowledge(self, acknowledge: host_pb.Acknowledge) -> None:
+        reached("link.after-ack")
         if acknowledge.journal_id == self._journal.journal_id:
             if acknowledge.journal_sequence > self._journal.last_sequence:
                 raise JournalStale
@@ -207,7 +208,6 @@ class LinkStream:
             await self._greet()
             while not (self._goodbye is not None and self.ready):
                 await self._write_next()
-        reached("link.after-ack")
             await self._send(Kind.GOODBYE, goodbye=host_pb.Goodbye(reason=self._goodbye))
             await self._call.done_writing()
         except (aio.AioRpcError, asyncio.InvalidStateError):
@@ -250,7 +250,9 @@ class LinkStream:
         if not entries:
             return False
         self._machine.send(Kind.RECORDS)
+        reached("link.before-send")
         await self._call.write(encode_records(self._journal.journal_id, [e[1] for e in entries]))
+        reached("link.after-send")
         self._cursor = entries[-1][0]
         return True
 
@@ -262,10 +264,7 @@ class LinkStream:
         return min(
             (stop - self._cursor for stop in stops if stop > self._cursor), default=BATCH_ENTRIES
         )
-        self._sent.newest = max(self._sent.newest, entries[-1][0])
-        reached("link.before-send")
 
-        reached("link.after-send")
     async def _send(
         self,
         kind: Kind,

@@ -303,6 +303,7 @@ class HostStream:
             self._acknowledged = sequence
             acknowledge = wire.Acknowledge(journal_id=journal_id, journal_sequence=sequence)
             await self._put(context, wire.ConnectResponse(acknowledge=acknowledge))
+            reached("links.after-ack")
         if self.ready and self._outgoing is not None:
             await self._hand_over(context, self._outgoing)
         if self.ready and self._clock.now() >= self._tokens_due:
@@ -312,7 +313,6 @@ class HostStream:
         """Whether it was kept long enough, or stands for many entries."""
         timer, count = self._ack_timer, 0 if self._ack is None else self._ack[1]
         return timer is None or count - self._acknowledged >= _ACK_ENTRIES
-            reached("links.after-ack")
 
     async def _put(self, context: Context, message: wire.ConnectResponse) -> None:
         self._machine.send(Kind(str(message.WhichOneof("message"))))
