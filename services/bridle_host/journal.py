@@ -65,6 +65,10 @@ TAIL_BYTES = 4 * 1024 * 1024
 #: Default sizes, in bytes.
 CAP_BYTES = 256 * 1024 * 1024
 RESERVE_BYTES = 8 * 1024 * 1024
+#: While control is there, so much waits for its acknowledgement before agents are read no more, in
+#: bytes: the answer to an interrupt stands behind all of it, also where control's disk is full.
+#: Many times what one message of the link holds, so that the way to control is never empty.
+WINDOW_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Journal:
         self._runs = dict(loaded.runs)
         self._answers = Answers(loaded.answers, self._runs.keys(), loaded.trimmed)
         self._room = asyncio.Event()
+        self._linked = False
         self._renewing = False
         self._listeners: list[Callable[[], None]] = []
         writer.start(self._committed, self._room.set)
@@ -174,7 +179,13 @@ class Journal:
     @property
     def pressed(self) -> bool:
         """Whether output would have to wait: stop reading from the agent until `wait_for_room`."""
-        return self._size >= self._cap or self._writer.disk_full
+        limit = min(self._cap, WINDOW_BYTES) if self._linked else self._cap
+        return self._size >= limit or self._writer.disk_full
+
+    def linked(self, is_linked: bool) -> None:
+        """Whether control takes what is here; then agents say no more at once than it takes."""
+        self._linked = is_linked
+        self._room.set()
 
     async def wait_for_room(self) -> None:
         """Returns when `pressed` is false."""

@@ -263,6 +263,7 @@ class Link:
             key = (stale.session_id, stale.run)
             if key not in self._killing:
                 self._killing.add(key)
+            self._journal.linked(False)
                 self._group.create_task(self._kill(key))
 
     async def _kill(self, key: tuple[str, int]) -> None:
@@ -299,6 +300,8 @@ def _judge(error: Exception) -> tuple[str, Redial]:
             return f"{CREDENTIAL_REFUSED} ({describe(error)})", Redial.NEVER
         if reason is Reason.VERSION_UNSUPPORTED:
             return (
+        self._sessions.place_held()
+        self._journal.linked(True)
                 f"control and this host speak no common version ({describe(error)})",
                 Redial.NEVER,
             )

@@ -322,22 +322,24 @@ async def test_output_waits_at_the_cap_and_goes_on_when_control_acknowledges(
 async def test_output_that_is_urgent_goes_into_the_reserve(tmp_path: Path) -> None:
     async with opened(tmp_path, cap_bytes=100, reserve_bytes=1_000) as journal:
         await journal.append([output("x" * 100)])
-        assert await journal.append([output("y" * 100)], urgent=lambda: True) == 2
+        assert await journal.append([output("y" * 100)], urgent=True) == 2
 
 
-async def test_output_that_became_urgent_while_it_waited_goes_into_the_reserve(
-    tmp_path: Path,
-) -> None:
-    urgent = False
+async def test_whoever_looked_gets_a_place_at_once_or_none_at_all(tmp_path: Path) -> None:
     async with opened(tmp_path, cap_bytes=100, reserve_bytes=1_000) as journal:
-        await journal.append([output("x" * 100)])
-        async with asyncio.TaskGroup() as group:
-            late = group.create_task(journal.append([output("y")], urgent=lambda: urgent))
-            await settle()
-            assert not late.done()
-            urgent = True
-            journal.look_again()
-        assert late.result() == 2
+        begun = journal.begin([output("x" * 200)], ("session", 1, b"state"))
+        assert begun is not None
+        # It has its number, and its state, before it is durable.
+        assert (journal.assigned_sequence, journal.last_sequence) == (1, 0)
+        assert journal.runs() == [("session", 1, b"state")]
+        assert journal.pressed
+        assert journal.begin([output("y")], ("session", 1, b"later")) is None
+        assert journal.runs() == [("session", 1, b"state")]
+        urgent = journal.begin([output("y")], urgent=True)
+        assert urgent is not None
+        await begun
+        await urgent
+        assert journal.last_sequence == 2
 
 
 async def test_a_batch_with_a_lifecycle_entry_goes_as_a_whole(tmp_path: Path) -> None:
@@ -368,6 +370,27 @@ async def test_pressed_tells_when_to_stop_reading_from_an_agent(tmp_path: Path) 
             assert not waiting.done()
             journal.acknowledge(1)
         await waiting
+
+
+async def test_while_control_is_there_agents_are_read_no_faster_than_it_takes(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, cap_bytes=64 * 1024 * 1024) as journal:
+        journal.linked(True)
+        last = await journal.append([output("x" * 1_500_000), output("x" * 1_500_000)])
+        assert not journal.pressed
+        last = await journal.append([output("x" * 1_500_000)])
+        assert journal.pressed
+        # Without control they work on, up to the cap.
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(journal.wait_for_room())
+            await settle()
+            assert not waiting.done()
+            journal.linked(False)
+        journal.linked(True)
+        assert journal.pressed
+        journal.acknowledge(last)
+        await journal.wait_for_room()
 
 
 async def test_an_entry_larger_than_the_cap_goes_into_an_empty_journal(tmp_path: Path) -> None:
