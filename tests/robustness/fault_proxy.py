@@ -226,8 +226,10 @@ class FaultProxy:
         self.weather = {way: Weather() for way in BOTH}
         #: Bytes that passed in all, by direction.
         self.passed = dict.fromkeys(BOTH, 0)
-        #: How many connections were made, and how many were ended with a RST by order.
+        #: How many connections were made, how many were refused, how many were ended with a RST by
+        #: order.
         self.made = 0
+        self.refused = 0
         self.resets = 0
         self._refusing = False
         self._left: dict[Direction, int | None] = dict.fromkeys(BOTH)
@@ -332,6 +334,7 @@ class FaultProxy:
                     near, _ = await loop.sock_accept(self._listener)
                     near.setblocking(False)
                     if self._refusing:
+                        self.refused += 1
                         near.setsockopt(
                             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                         )
