@@ -1,0 +1,318 @@
+"""Retention among watchers: a floor that rises is told, and never is an event skipped in silence.
+
+In this process with a real store where the moment has to be exact; with the real pair where it is
+about what people see. Everything that a watcher was told is held against the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from bridle.v1 import event_pb2, watch_pb2
+from bridle_control.retain import EVERYTHING, Limits
+from bridle_control.retention import Retention
+from bridle_control.store.api import NewEvent, Store, Tx
+from bridle_control.store.sqlite import SqliteStore
+from bridle_control.watch.hub import PROGRESS_EVERY, Hub, Target
+from bridle_core.errors import BridleError, Reason
+from tests.support.event_log import BOOKMARK_EVERY, Checked, Log, Recorder, validate
+from tests.support.manual_clock import ManualClock
+from tests.support.stores import a_session, an_event, begin, event_of, open_sqlite, parse
+
+#: Rounds of the races: the short form, and the long one.
+ROUNDS = 2000 if os.environ.get("WATCH_STRESS") == "full" else 200
+OUTPUT = event_pb2.EVENT_KIND_TOOL_CALL_OUTPUT
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    async with open_sqlite(tmp_path / "store") as opened:
+        await begin(opened, a_session("s1"))
+        yield opened
+
+
+async def append(store: Store, *events: NewEvent) -> int:
+    return await store.write(lambda tx: tx.append_events("s1", events))
+
+
+async def open_turn(store: Store, turn: int, *events: NewEvent) -> None:
+    """A turn begins with these events; the row moves with it, as the projection has it."""
+    started = event_pb2.TurnStarted(trigger=event_pb2.TURN_TRIGGER_AGENT)
+    opening = event_of(event_pb2.Event(run=1, turn=turn, turn_started=started))
+
+    def fn(tx: Tx) -> None:
+        tx.update_session(a_session("s1", turn=turn, turn_open=True))
+        tx.append_events("s1", [opening, *events])
+
+    await store.write(fn)
+
+
+def floor_told(error: BridleError) -> int:
+    """The floor that a watch was refused with."""
+    assert error.reason is Reason.CURSOR_COMPACTED
+    return int(error.metadata["floor"])
+
+
+async def rise(store: Store, floor: int) -> None:
+    await store.write(lambda tx: tx.raise_floor("s1", floor))
+
+
+async def whole(store: Store) -> Log:
+    """The log as it is kept, however long."""
+    events: list[event_pb2.Event] = []
+    after, more = 0, True
+    while more:
+        part = await store.read(lambda tx: tx.events("s1", after, limit=1000))  # noqa: B023
+        events += map(parse, part.framed)
+        after, more = part.scanned, part.more
+    return Log.of("s1", store.log_id, events)
+
+
+# ---------------------------------------------------------------- exact moments
+
+
+async def test_resuming_from_every_cursor_gives_exactly_what_lies_behind_it(store: Store) -> None:
+    """Of a log of 1,000 events whose first 99 are gone: the floor, the end, the future."""
+    hub = Hub(store, clock=ManualClock())
+    await append(store, *[an_event(str(number)) for number in range(1000)])
+    await rise(store, 100)
+    log = await whole(store)
+    checked, refusals = Checked(), 0
+    for after in [*range(1001), 1001, 5000, 2**63 - 1]:
+        recorder = Recorder()
+        recorder.opened({"s1": after})
+        try:
+            async with aclosing(hub.watch([Target("s1", after)], principal_key="me")) as stream:
+                while True:
+                    recorder.said(watch_pb2.WatchResponse.FromString(await anext(stream)))
+                    if recorder.of("s1").cursor() >= 1000:
+                        break
+        except BridleError as error:
+            recorder.refused("s1", floor_told(error))
+            refusals += 1
+        else:
+            checked += validate(log, recorder, complete=True)
+            continue
+        validate(log, recorder)
+    assert refusals == 98  # 1 … 98: what 99 has seen is gone, but not what lies behind it
+    assert checked.events == 901 + sum(range(902))
+
+
+async def test_a_floor_that_rises_past_a_slow_reader_is_told_and_never_a_silent_gap(
+    store: Store,
+) -> None:
+    """At exactly its next event, one before, one behind, far ahead; 200 rounds of a seed, through
+    the memory of the hub and through the store, with a filter and without one."""
+    chance = random.Random(17529)
+    hub = Hub(store, clock=ManualClock())
+    recorders: list[Recorder] = []
+    told, delivered = 0, 0
+    for _ in range(ROUNDS):
+        await append(store, *[an_event("x" * chance.randrange(200))] * chance.randrange(300, 700))
+        bounds = await store.read(lambda tx: tx.bounds("s1"))
+        assert bounds is not None
+        kinds = [OUTPUT] if chance.random() < 0.3 else []
+        after = bounds.floor - 1 + chance.randrange(bounds.head - bounds.floor)
+        recorder = Recorder(kinds)
+        recorders.append(recorder)
+        recorder.opened({"s1": after})
+        history = recorder.of("s1")
+        stream = hub.watch([Target("s1", after)], principal_key="me", kinds=kinds)
+        async with aclosing(stream):
+            for _ in range(chance.randrange(1, 3)):
+                recorder.said(watch_pb2.WatchResponse.FromString(await anext(stream)))
+            # It sleeps before its next read, and meanwhile:
+            if chance.random() < 0.5:
+                await append(store, an_event("live"))
+            if chance.random() < 0.5:
+                hub._channels["s1"].rest()
+            bounds = await store.read(lambda tx: tx.bounds("s1"))
+            assert bounds is not None
+            floor = history.cursor() + 1 + chance.choice([-1, 0, 1, 1, 2, 100, 10_000])
+            await rise(store, min(floor, bounds.head))
+            try:
+                async with asyncio.timeout(20):
+                    while history.cursor() < bounds.head:
+                        recorder.said(watch_pb2.WatchResponse.FromString(await anext(stream)))
+                delivered += 1
+            except BridleError as error:
+                recorder.refused("s1", floor_told(error))
+                told += 1
+    log = await whole(store)
+    log.learn(recorders)
+    for recorder in recorders:
+        validate(log, recorder)
+    assert told > ROUNDS // 10
+    assert delivered > ROUNDS // 10
+
+
+async def test_bookmarks_come_in_time_and_never_ahead_of_an_event(store: Store) -> None:
+    """A quiet session beside a busy one, a read that takes long before it is sent (etcd#15220)."""
+    clock = ManualClock()
+    slow = SlowReads(store)
+    hub = Hub(slow, clock=clock)  # type: ignore[arg-type]
+    await begin(store, a_session("s2"))
+    chance = random.Random(15220)
+    recorder = Recorder()
+    recorder.opened({"s1": 0, "s2": 0})
+    bookmarks: dict[str, list[float]] = {"s1": [clock.now()], "s2": [clock.now()]}
+
+    async def read(stream: AsyncIterator[bytes]) -> None:
+        async for message in stream:
+            said = watch_pb2.WatchResponse.FromString(message)
+            recorder.said(said)
+            if said.HasField("progress"):
+                bookmarks[said.progress.session_id].append(clock.now())
+            elif said.HasField("events"):
+                bookmarks[said.events.session_id].append(clock.now())
+
+    async with (
+        aclosing(hub.watch([Target("s1"), Target("s2")], principal_key="me")) as stream,
+        asyncio.TaskGroup() as tasks,
+    ):
+        reading = tasks.create_task(read(stream))
+        for number in range(300):
+            slow.pauses = chance.randrange(20)
+            await append(store, an_event(str(number)))
+            if number % 40 == 39:
+                hub._channels["s1"].rest()
+            for _ in range(chance.randrange(10)):
+                await asyncio.sleep(0)
+            clock.advance(chance.choice([0.1, 0.1, 0.1, PROGRESS_EVERY / 2]))
+        async with asyncio.timeout(10):
+            while recorder.of("s1").cursor() < 300:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        for _ in range(4):
+            clock.advance(PROGRESS_EVERY)
+            heard = len(bookmarks["s2"])
+            async with asyncio.timeout(10):
+                while len(bookmarks["s2"]) == heard:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+        reading.cancel()
+    checked = validate(await whole(store), recorder, complete=True)
+    assert checked.events == 300
+    assert checked.bookmarks >= 3
+    # The quiet one's: what was told is as late as the clock was moved on, at the most.
+    gaps = [later - at for at, later in zip(bookmarks["s2"], bookmarks["s2"][1:], strict=False)]
+    assert len(gaps) >= 4
+    assert max(gaps) <= BOOKMARK_EVERY + PROGRESS_EVERY / 2
+
+
+class SlowReads:
+    """A store whose reads reach the reader only rounds of the loop after they were made."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.pauses = 0
+        self.log_id = store.log_id
+        self.listen = store.listen
+        self.write = store.write
+
+    async def read(self, fn):  # type: ignore[no-untyped-def]
+        found = await self._store.read(fn)
+        for _ in range(self.pauses):
+            await asyncio.sleep(0)
+        return found
+
+
+# ---------------------------------------------------------------- under way
+
+
+async def test_retention_under_way_breaks_no_promise_of_any_watcher(store: SqliteStore) -> None:
+    """A writer, compactions without a pause, watchers of all manners that leave and come back."""
+    chance = random.Random(18089)
+    hub = Hub(store, clock=ManualClock())
+    retention = Retention(store, Limits(events=400), EVERYTHING, clock=ManualClock())
+    over = asyncio.Event()
+    recorders = [Recorder([OUTPUT] if number % 3 == 2 else []) for number in range(8)]
+
+    async def write() -> None:
+        for turn in range(1, 121):
+            said = [an_event("x" * 100, turn=turn)] * chance.randrange(1, 150)
+            await open_turn(store, turn, *said)
+            await asyncio.sleep(0)
+        over.set()
+
+    async def compact() -> None:
+        while not over.is_set():
+            await retention.round()
+            await asyncio.sleep(0)
+
+    async def watch(number: int) -> None:
+        recorder, own = recorders[number], random.Random(number)
+        cursor = 0
+        while not over.is_set():
+            recorder.opened({"s1": cursor})
+            target = Target("s1", cursor, log_id=store.log_id)
+            stream = hub.watch([target], principal_key="me", kinds=recorder.kinds)
+            try:
+                async with aclosing(stream):
+                    for _ in range(own.randrange(1, 30)):
+                        async with asyncio.timeout(0.2):
+                            message = await anext(stream)
+                        recorder.said(watch_pb2.WatchResponse.FromString(message))
+                        for _ in range(number * own.randrange(4)):
+                            await asyncio.sleep(0)
+            except TimeoutError:
+                recorder.lost()
+                cursor = recorder.of("s1").cursor()
+            except BridleError as error:
+                recorder.refused("s1", floor_told(error))
+                cursor = 0  # as the contract says
+            else:
+                recorder.lost()
+                cursor = recorder.of("s1").cursor() if own.random() < 0.8 else 0
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(write())
+        tasks.create_task(compact())
+        for number in range(len(recorders)):
+            tasks.create_task(watch(number))
+    log = await whole(store)
+    log.learn(recorders)
+    checked = Checked()
+    for recorder in recorders:
+        checked += validate(log, recorder)
+    assert log.floor > 3000
+    assert checked.events > 5000
+    assert checked.connections > 50
+
+
+async def test_compaction_does_not_hold_up_the_writer(store: SqliteStore) -> None:
+    """While 200,000 events go, a single event's commit takes 250 ms at the most."""
+    for turn in range(1, 51):
+        await open_turn(store, turn, *[an_event("x" * 250, turn=turn)] * 4000)
+    before = await store.read(lambda tx: tx.log_size("s1"))
+    retention = Retention(store, Limits(events=100), EVERYTHING, clock=ManualClock())
+    waits: list[float] = []
+    done = asyncio.Event()
+
+    async def write() -> None:
+        while not done.is_set():
+            begun = time.perf_counter()
+            await append(store, an_event("one"))
+            waits.append(time.perf_counter() - begun)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(write())
+        begun = time.perf_counter()
+        gone = await retention.round()
+        took = time.perf_counter() - begun
+        done.set()
+    assert before is not None
+    assert gone == before.events - 4001  # the newest turn stays
+    waits.sort()
+    print(
+        f"\n  {gone} events let go of in {took:.1f} s; meanwhile {len(waits)} commits,"
+        f" p99 {waits[int(len(waits) * 0.99)] * 1e3:.1f} ms, max {waits[-1] * 1e3:.1f} ms"
+    )
+    assert len(waits) > 50
+    assert waits[-1] < 0.25
