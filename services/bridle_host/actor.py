@@ -1,8 +1,9 @@
 """The session actor: one run of one session on this host, from its command to its proven end.
 
 Admits and prepares the run, or refuses it; lets it live (`live_run`); writes its end even where our
-own code failed at it; takes its files away. Everything that happens to a run goes through its
-actor, so nothing of it needs a lock.
+own code failed at it; takes its files away. A run that an earlier process of the host began is
+taken over from its shim, or ended where nothing can be taken over. Everything that happens to a run
+goes through its actor, so nothing of it needs a lock.
 
 Made and run by `bridle_host.sessions`.
 """
@@ -26,6 +27,8 @@ from bridle_host.journal import Journal
 from bridle_host.launch import Prepared
 from bridle_host.live_run import LiveRun, LiveText
 from bridle_host.run_files import RunFiles
+from bridle_host.run_processes import sweep_until_gone
+from bridle_host.run_state import RunState
 
 log = logging.getLogger("bridle.host.actor")
 
@@ -35,25 +38,30 @@ _STARTING = session_pb2.PHASE_STARTING
 class SessionActor:
     """See the module. `prepare` gives what the run is made from, or raises BridleError.
 
-    `on_end` is called once, in the moment in which the run's end is durable.
+    `on_end` is called once, in the moment in which the run's end is durable, or in which it was
+    left to the next process of the host. `left` is what is kept of a run of an earlier one; then
+    `prepare` gives None for a run that is to be ended.
     """
 
     def __init__(
         self,
-        command: host_pb.Command,
+        spec: RunSpec,
         files: RunFiles,
         *,
         journal: Journal,
         live_text: LiveText,
-        prepare: Callable[[], Awaitable[Prepared]],
+        prepare: Callable[[], Awaitable[Prepared | None]],
         on_end: Callable[[SessionActor], None],
         output_cap: int = 0,
+        left: RunState | None = None,
     ) -> None:
-        self.session_id = command.session_id
-        self.run_number = command.run
-        self._start_command = command.command_id
-        self._agent = command.start.agent
+        self.session_id = files.session_id
+        self.run_number = files.run
+        self._spec = spec
         self._files = files
+        self._left = left
+        #: What an earlier process's run looked like, until it is taken over.
+        self._before = Session.restore(left.spec, left.record) if left is not None else None
         self._journal = journal
         self._live_text = live_text
         self._prepare = prepare
@@ -62,7 +70,10 @@ class SessionActor:
         self._inbox = Inbox()
         self._live: LiveRun | None = None
         self._muted = False
+        self._detached = False
         self._refusing = False
+        #: It was left to the next process of the host.
+        self.goes_on = False
         self._over = asyncio.Event()
 
     # --- for the manager ---
@@ -70,8 +81,8 @@ class SessionActor:
     def live_session(self) -> host_pb.LiveSession:
         """What the inventory says of it."""
         live = host_pb.LiveSession(session_id=self.session_id, run=self.run_number, phase=_STARTING)
-        if self._live is not None:
-            machine = self._live.machine
+        machine = self._live.machine if self._live is not None else self._before
+        if machine is not None:
             live.phase = session_pb2.Phase.Value(f"PHASE_{machine.phase}")
             live.open_turn = machine.open_turn
             live.input_ids.extend(machine.input_ids)
@@ -88,7 +99,7 @@ class SessionActor:
 
     def has(self, command_id: str) -> bool:
         """Whether it has a command that the journal may not know yet."""
-        return command_id == self._start_command or self._inbox.has(command_id)
+        return command_id == self._spec.start_command or self._inbox.has(command_id)
 
     def withdraw(self, command_id: str) -> bool:
         """Whether the command was here, and not begun."""
@@ -123,6 +134,12 @@ class SessionActor:
             self._live.muted = True
         self._inbox.wake.set()
 
+    def detach(self) -> None:
+        """Leave the run to the next process of the host; `ended` then says that it is left."""
+        self._detached = True
+        if self._live is not None:
+            self._live.detach()
+
     async def ended(self) -> None:
         """Returns when all of it is over."""
         await self._over.wait()
@@ -130,7 +147,8 @@ class SessionActor:
     # --- its life ---
 
     async def run(self) -> None:
-        """Returns when the run has ended, and that is durable. Raises what the journal raises."""
+        """Returns when the run has ended, and that is durable; or when it was left to the next
+        process of the host. Raises what the journal raises."""
         try:
             await self._run()
         finally:
@@ -148,25 +166,68 @@ class SessionActor:
             log.exception("a run can't be prepared")
             await self._refuse(BridleError(Reason.INTERNAL, "the host failed at this start"))
             return
-        if self._muted:
+        if self._detached:
+            # A start that was not answered is given again; a run that was not taken over waits.
+            self.goes_on = self._left is not None
+            if not self.goes_on:
+                await asyncio.to_thread(self._files.remove)
+            return
+        if self._muted and self._left is None:
             await asyncio.to_thread(self._files.remove)
             return
+        if prepared is None:
+            assert self._left is not None
+            await self._end_left(self._left)
+        else:
+            live = await self._live_on(prepared)
+            if live.detached and not live.machine.closed:
+                self.goes_on = True
+                return
+        await self._leave()
+        await self._journal.drop_run(self.session_id, self.run_number)
+        await asyncio.to_thread(self._files.remove)
+
+    async def _live_on(self, prepared: Prepared) -> LiveRun:
+        inputs = None
+        if prepared.left is not None:
+            inputs = await asyncio.to_thread(self._files.read_inputs)
         live = self._live = LiveRun(
-            prepared, self._inbox, self._files, self._journal, self._live_text, self._output_cap
+            prepared,
+            self._inbox,
+            self._files,
+            self._journal,
+            self._live_text,
+            self._output_cap,
+            inputs,
         )
+        live.muted, live.detached = self._muted, self._detached
         try:
             await live.run()
         except Exception:
             # A fault of ours in one run; the others go on, and this one is ended in order.
             log.exception("the host failed at a run")
             await self._give_up(live, prepared)
-        await self._leave()
-        await self._journal.drop_run(self.session_id, self.run_number)
-        await asyncio.to_thread(self._files.remove)
+            live.detached = False
+        return live
+
+    async def _end_left(self, left: RunState) -> None:
+        """End a run of an earlier process of which nothing can be taken over."""
+        swept = await sweep_until_gone(self._files.process)
+        log.warning(
+            "ended a run of an earlier host process: session=%s run=%d swept=%d",
+            self.session_id,
+            self.run_number,
+            swept,
+        )
+        # One that never opened and was no Resume left no trace: control gives its start again.
+        if left.opened and self._before is not None and not self._muted:
+            message = "the host service ended and took the run with it"
+            scribe = Scribe(left.spec, self.session_id, self.run_number)
+            await end_lost_run(self._journal, scribe, self._before, message, swept)
 
     async def _refuse(self, error: BridleError) -> None:
         answer = Answer(
-            self._start_command,
+            self._spec.start_command,
             OutcomeState.NOT_RUN,
             Met.REFUSED,
             message=error.message,
@@ -201,7 +262,7 @@ class SessionActor:
         )
 
     def _scribe(self, prepared: Prepared | None = None) -> Scribe:
-        spec = prepared.spec if prepared is not None else RunSpec(self._start_command, self._agent)
+        spec = prepared.spec if prepared is not None else self._spec
         return Scribe(spec, self.session_id, self.run_number)
 
 
@@ -212,5 +273,5 @@ async def end_lost_run(
     if machine.closed:
         return
     effects = machine.host_lost(0.0, message) + machine.gone(swept, 0.0)
-    # At the host's start nobody is there who could make room; and it is a handful.
+    # Whatever room there is: control takes them only once it has heard of them.
     await journal.append(scribe.entries(effects), always=True)

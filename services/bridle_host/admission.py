@@ -44,6 +44,10 @@ class Admission:
                 metadata={"host": self._host_id, "limit": str(self._limit)},
             )
 
+    def factory(self, agent: str) -> DriverFactory | None:
+        """The driver of an agent; None where this host knows none."""
+        return self._drivers.get(agent)
+
     async def agent(self, start: host_pb.StartRun) -> tuple[DriverFactory, Installation]:
         """The agent's driver. Raises AGENT_NOT_INSTALLED, START_FAILED."""
         factory = self._drivers.get(start.agent)

@@ -21,6 +21,7 @@ from bridle_core.effects import (
     KillAgent,
     ReadOn,
     RecoverAgent,
+    ReplaceAgent,
     RespondApproval,
     SendTurn,
     StartAgent,
@@ -62,6 +63,7 @@ class Calls:
         self._waiting: deque[Call] = deque()
         self._arrived = asyncio.Event()
         self._current: asyncio.Task[None] | None = None
+        self._recovering = False
 
     @property
     def many(self) -> bool:
@@ -72,10 +74,10 @@ class Calls:
         """Make these calls after those before them."""
         for call in calls:
             if isinstance(call, KillAgent | VerifyGone):
-                first = [call for call in self._waiting if isinstance(call, RecoverAgent)]
+                first = [call for call in self._waiting if isinstance(call, RecoverAgent | ReadOn)]
                 self._waiting.clear()
                 self._waiting.extend(first if isinstance(call, KillAgent) else ())
-                if self._current is not None:
+                if self._current is not None and not self._recovering:
                     self._current.cancel()
             self._waiting.append(call)
         self._arrived.set()
@@ -88,6 +90,7 @@ class Calls:
                     self._arrived.clear()
                     await self._arrived.wait()
                 call = self._waiting.popleft()
+                self._recovering = isinstance(call, RecoverAgent | ReadOn)
                 self._current = group.create_task(self._make(call))
                 await asyncio.wait({self._current})
                 self._current = None
@@ -109,6 +112,8 @@ class Calls:
             await driver.recover(self._checkpoint, self._resume)
         elif isinstance(call, ReadOn):
             await driver.read_on()
+        elif isinstance(call, ReplaceAgent):
+            await driver.replace()
         elif isinstance(call, SendTurn):
             await driver.send(call.label, call.content)
         elif isinstance(call, SteerTurn):

@@ -14,6 +14,7 @@ from bridle_core.commands import RunSpec
 from bridle_core.effects import Answer, Emit, Keep, Live
 from bridle_host.events import EventCoder
 from bridle_host.journal import Entry
+from bridle_host.output_events import OutputCoder
 from bridle_host.translate import answer_to
 
 
@@ -24,6 +25,11 @@ class Scribe:
         self._session_id = session_id
         self._run = run
         self._coder = EventCoder(spec, run, output_cap=output_cap)
+
+    @property
+    def output(self) -> OutputCoder:
+        """What makes output into events, and so remembers between them."""
+        return self._coder.output
 
     def entries(
         self, effects: Iterable[object], artifacts: Sequence[event_pb2.Artifact] = ()

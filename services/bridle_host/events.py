@@ -67,7 +67,8 @@ class EventCoder:
     ) -> None:
         self._spec = spec
         self._run = run
-        self._output = OutputCoder(output_cap)
+        #: Goes on over the host's processes, see `RunState.output`.
+        self.output = OutputCoder(output_cap)
         self._clock = clock
         #: What was left out of the event that is being made.
         self._cut = 0
@@ -87,7 +88,7 @@ class EventCoder:
                 while index < len(emits) and _continues(emit, emits[index]):
                     chunks.append(emits[index].event.data)  # type: ignore[union-attr]
                     index += 1
-                events = self._output.write(emit.event, b"".join(chunks))
+                events = self.output.write(emit.event, b"".join(chunks))
             else:
                 events = self._events(emit, artifacts)
             for event in events:
@@ -105,12 +106,12 @@ class EventCoder:
     ) -> Iterator[event_pb2.Event]:
         payload = emit.event
         if isinstance(payload, core.TurnStarted):
-            self._output.begin_turn()
+            self.output.begin_turn()
         elif isinstance(payload, seen.ToolEnded):
-            yield from self._output.end_call(payload.tool_call_id)
-        elif isinstance(payload, core.TurnEnded) and self._output.dropped:
-            text = f"output of this turn beyond {self._output.cap} bytes was left out"
-            yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self._output.dropped)
+            yield from self.output.end_call(payload.tool_call_id)
+        elif isinstance(payload, core.TurnEnded) and self.output.dropped:
+            text = f"output of this turn beyond {self.output.cap} bytes was left out"
+            yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self.output.dropped)
         self._cut = 0
         event = self._event(payload, artifacts)
         if emit.principal is not None:

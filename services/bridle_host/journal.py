@@ -34,7 +34,7 @@ import asyncio
 import itertools
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -199,15 +199,15 @@ class Journal:
         entries: Sequence[Entry],
         run: Callable[[], tuple[str, int, bytes] | None] | None = None,
         *,
-        urgent: Callable[[], bool] = lambda: False,
+        urgent: bool = False,
         always: bool = False,
     ) -> int:
         """Appends all of them or none, durably; returns the sequence of the last.
 
         What `run` gives, (session_id, run, state) as in `put_run`, is kept in the same commit; it
-        is asked when there is room, so that no older state follows a newer one. `urgent` tells
-        whether output may use the reserve (what stands before the end of a turn that somebody
-        wants to end); `look_again` has it asked anew. `always` goes beyond cap and reserve.
+        is asked when there is room, so that no older state follows a newer one. With `urgent`
+        output may use the reserve (what stands before the end of a turn that somebody wants to
+        end). `always` goes beyond cap and reserve.
 
         Waits while there is no room. A call that is cancelled after it got its place is
         carried out all the same. Raises ValueError for an entry above MAX_ENTRY_BYTES.
@@ -217,18 +217,39 @@ class Journal:
         bodies = [_body(entry) for entry in entries]
         size = sum(map(len, bodies))
         bulk = all(entry.is_bulk for entry in entries)
-        while not self._admits(size, bulk and not urgent(), always=always):
+        while not self._admits(size, bulk and not urgent, always=always):
             await self._wait_for_change()
         # Until it is submitted nothing waits: the numbers follow the order of the calls.
-        change = self._place(entries, bodies)
-        put = run() if run is not None else None
-        if put is not None:
-            self._runs[put[0], put[1]] = put[2]
-            change.put_runs = [put]
+        change = self._place(entries, bodies, run() if run is not None else None)
         await self._writer.submit(change)
         return change.entries[-1][0]
 
-    def _place(self, entries: Sequence[Entry], bodies: Sequence[bytes]) -> Change:
+    def begin(
+        self,
+        entries: Sequence[Entry],
+        run: tuple[str, int, bytes] | None = None,
+        *,
+        urgent: bool = False,
+    ) -> Awaitable[None] | None:
+        """As `append`, but with its place given now, before anything else can have one.
+
+        None, and nothing was done, where the entries have to wait for room. What is returned is to
+        be awaited: it is done when all is durable. Output has room while the journal isn't
+        `pressed`, whatever its size, so that whoever has looked never waits.
+        """
+        bodies = [_body(entry) for entry in entries]
+        bulk = all(entry.is_bulk for entry in entries) and not urgent
+        admitted = bulk and not self.pressed and not self._renewing
+        if not admitted and not self._admits(sum(map(len, bodies)), bulk, always=False):
+            return None
+        return self._writer.put(self._place(entries, bodies, run))
+
+    def _place(
+        self,
+        entries: Sequence[Entry],
+        bodies: Sequence[bytes],
+        run: tuple[str, int, bytes] | None,
+    ) -> Change:
         """Gives the entries their numbers."""
         size = sum(map(len, bodies))
         numbers = range(self._assigned + 1, self._assigned + len(bodies) + 1)
@@ -241,11 +262,11 @@ class Journal:
             for number, entry in zip(numbers, entries, strict=True)
             if entry.command is not None
         ]
-        return Change(entries=rows, answers=answers, size=size)
-
-    def look_again(self) -> None:
-        """Has every append that waits for room look whether it may go on."""
-        self._room.set()
+        change = Change(entries=rows, answers=answers, size=size)
+        if run is not None:
+            self._runs[run[0], run[1]] = run[2]
+            change.put_runs = [run]
+        return change
 
     def _admits(self, size: int, bulk: bool, *, always: bool) -> bool:
         if self._renewing or (bulk and self._writer.disk_full):

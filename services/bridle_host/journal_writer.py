@@ -106,14 +106,21 @@ class JournalWriter:
         result: T = await self._submit(_Job(call=function))
         return result
 
+    def put(self, change: Change) -> asyncio.Future[None]:
+        """Carries the change out after all that was submitted before; done when it is durable."""
+        return self._put(_Job(change=change))
+
     async def _submit(self, job: _Job) -> Any:
+        return await self._put(job)
+
+    def _put(self, job: _Job) -> asyncio.Future[Any]:
         self.check()
         self._loop = asyncio.get_running_loop()
         job.future = self._loop.create_future()
         self._waiting.add(job.future)
         job.future.add_done_callback(self._waiting.discard)
         self._jobs.put(job)
-        return await job.future
+        return job.future
 
     def close(self) -> None:
         """Carries out what was submitted, then closes the file. Blocks until the thread is gone.

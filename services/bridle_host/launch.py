@@ -1,7 +1,8 @@
 """What a run is made from: admitted, with its directories, its environment and its driver.
 
 `Launcher.prepare` turns StartRun into a `Prepared` run, or raises the BridleError with which the
-start is refused; then the actor removes what was made. Called by the session actor, first of all.
+start is refused; then the actor removes what was made. `Launcher.restore` does the same for a run
+that an earlier process of the host began. Called by the session actor, first of all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
@@ -22,7 +23,6 @@ from bridle_host.drivers.base import (
     Driver,
     DriverContext,
     DriverFactory,
-    Installation,
     ResumeFrom,
 )
 from bridle_host.identity import (
@@ -33,6 +33,7 @@ from bridle_host.identity import (
 )
 from bridle_host.run_files import RunFiles
 from bridle_host.run_processes import RunProcesses
+from bridle_host.run_state import RunState
 from bridle_host.translate import policy_of, principal_of, queue_state_of, resume_of
 
 log = logging.getLogger("bridle.host.launch")
@@ -46,6 +47,8 @@ class Prepared:
     driver: Driver
     processes: RunProcesses
     resume: ResumeFrom | None
+    #: Of a run that an earlier process of the host began.
+    left: RunState | None = None
 
 
 class Launcher:
@@ -84,26 +87,40 @@ class Launcher:
         directory = await self._admission.directory(start)
         files = self.files(command.session_id, command.run)
         try:
-            await asyncio.to_thread(_make, files, start.token.token)
+            await asyncio.to_thread(_make, files, command, str(directory))
         except OSError as error:
             log.exception("the files of a run can't be made")
             metadata = {"agent": start.agent}
             message = f"the host can't make the run's files: {error.strerror}"
             raise BridleError(Reason.START_FAILED, message, metadata=metadata) from None
         try:
-            return self._prepared(command, factory, installation, directory, files)
+            return self._prepared(command, factory, installation.version, directory, files)
         except ValueError as error:
             # By the driver's contract the text is a line for people.
             metadata = {"agent": start.agent}
             raise BridleError(Reason.START_FAILED, str(error), metadata=metadata) from None
 
+    def restore(self, command: host_pb.Command, left: RunState) -> Prepared:
+        """A run that an earlier process began by this command. Raises ValueError.
+
+        It was admitted then; nothing is looked at again.
+        """
+        factory = self._admission.factory(command.start.agent)
+        if factory is None:
+            raise ValueError(f"this host knows no agent {command.start.agent} any more")
+        files = self.files(command.session_id, command.run)
+        directory = Path(command.start.directory)
+        made = self._prepared(command, factory, "", directory, files, left.acknowledge)
+        return replace(made, spec=left.completed(made.spec), left=left)
+
     def _prepared(
         self,
         command: host_pb.Command,
         factory: DriverFactory,
-        installation: Installation,
+        version: str,
         directory: Path,
         files: RunFiles,
+        acknowledged: int = 0,
     ) -> Prepared:
         start = command.start
         identity = SessionIdentity(
@@ -119,7 +136,12 @@ class Launcher:
             self._inherited, start.environment, identity, self._command_directory
         )
         processes = RunProcesses(
-            command.session_id, command.run, files.process, environment, self._containment
+            command.session_id,
+            command.run,
+            files.process,
+            environment,
+            self._containment,
+            acknowledged,
         )
         context = DriverContext(
             session_id=command.session_id,
@@ -139,7 +161,7 @@ class Launcher:
         spec = RunSpec(
             start_command=command.command_id,
             agent=start.agent,
-            agent_version=installation.version,
+            agent_version=version,
             host_id=self._host_id,
             directory=str(directory),
             containment=self._containment.name,
@@ -153,6 +175,7 @@ class Launcher:
         return Prepared(spec, factory.create(context), processes, resume)
 
 
-def _make(files: RunFiles, token: str) -> None:
+def _make(files: RunFiles, command: host_pb.Command, directory: str) -> None:
     files.make()
-    write_token(files.token, token)
+    files.write_start(command, directory)
+    write_token(files.token, command.start.token.token)

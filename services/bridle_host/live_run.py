@@ -9,15 +9,21 @@ doesn't know the command.
     driver  ───┼─► Inbox ─► machine ─► effects ────────┼─► live text
     time    ───┘                                       └─► Calls ─► driver, one call at a time
 
-While output alone is being written, or waits for room in the journal, commands and the time are
-still served: nothing that they write has its place behind that output.
+While output alone is being written, commands and the time are still served; while the journal has
+no room for output, none is taken.
+
+With everything that is written goes what the next process of the host needs to go on from exactly
+there (`RunState`): the machine's record, and the Checkpoint of the last group that the machine has
+seen. So a group is in the journal with its checkpoint or not at all, and what the agent said since
+is read again. When it is durable, the shim hears that it may forget. Plain files, which are written
+first, hold the rest: what the inputs say, and a copy for the case that the journal is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
@@ -36,7 +42,7 @@ from bridle_core.effects import (
     OutcomeState,
     TurnEnded,
 )
-from bridle_core.observations import Message, Note, NoteKind
+from bridle_core.observations import Checkpoint, Content, Message, Note, NoteKind
 from bridle_core.phases import CancelReason
 from bridle_core.session import RunRecord, Session
 from bridle_host.calls import Calls
@@ -44,21 +50,33 @@ from bridle_host.entries import Scribe
 from bridle_host.inbox import Broken, Gone, Inbox, Queued
 from bridle_host.journal import Entry, Journal
 from bridle_host.launch import Prepared
-from bridle_host.run_files import RunFiles, dump_run
+from bridle_host.run_files import RunFiles
+from bridle_host.run_state import RunState
 
 log = logging.getLogger("bridle.host.live_run")
 
 #: The largest state of a driver that is kept, in bytes.
 DRIVER_STATE = 256 * 1024
 
+#: Bytes of an agent's output that are used up and were not written, from which on that is written
+#: by itself: well below what its shim keeps for us.
+OWED = 64 * 1024
+
 #: Seconds for which an agent was not read, from which on the log tells of it.
 TOLD_PRESSURE = 1.0
+
+#: Where a driver stands that has told nothing.
+NOWHERE = Checkpoint(b"", 0)
 
 LiveText = Callable[[host_pb.LiveTextPiece], None]
 
 
 class LiveRun:
-    """See the module. `run` returns when the run's end is durable, or when it was muted."""
+    """See the module.
+
+    `run` returns when the run's end is durable, or when it was muted, or detached. `inputs` is what
+    the inputs of an earlier process's run say, by their ids.
+    """
 
     def __init__(
         self,
@@ -68,6 +86,7 @@ class LiveRun:
         journal: Journal,
         live_text: LiveText,
         output_cap: int,
+        inputs: Mapping[str, tuple[Content, ...]] | None = None,
     ) -> None:
         self._spec = prepared.spec
         self._driver = prepared.driver
@@ -77,14 +96,28 @@ class LiveRun:
         self._journal = journal
         self._live_text = live_text
         self._scribe = Scribe(prepared.spec, files.session_id, files.run, output_cap)
-        self.machine = Session(prepared.spec)
         #: What the journal has of the machine; None before the first append.
         self.record: RunRecord | None = None
         self.muted = False
+        self.detached = False
+        left = self._left = prepared.left
+        self._checkpoint = NOWHERE
+        if left is None:
+            self.machine = Session(prepared.spec)
+        else:
+            self.machine = Session.restore(prepared.spec, left.record, inputs or {})
+            self.record = left.record
+            self._checkpoint = Checkpoint(left.driver, left.acknowledge)
+            self._scribe.output.restore(left.output)
+        #: The checkpoint that the journal has, and the inputs that are in files.
+        self._kept = self._checkpoint
+        self._filed = frozenset(inputs or ())
+        self._told: tuple[object, ...] = ()
         self._parked = False
         self._calls = Calls(
             prepared.driver,
             prepared.resume,
+            checkpoint=self._checkpoint.state,
             verify=self._verify,
             failed=self._failed,
             called=inbox.wake.set,
@@ -107,10 +140,13 @@ class LiveRun:
                     group.create_task(self._calls.run()),
                 ]
                 try:
-                    await self._perform(self.machine.open(self._loop.time()))
-                    while not self.machine.closed and not self.muted:
+                    await self._perform(self._opening())
+                    while not (self.machine.closed or self.muted or self.detached):
                         await self._step()
                 finally:
+                    if self.detached:
+                        # Before the driver is ended, which else would end its agent.
+                        await self._detach()
                     for helper in (*helpers, self._output, self._room):
                         if helper is not None:
                             helper.cancel()
@@ -118,11 +154,27 @@ class LiveRun:
             # The helpers catch what is the driver's; what is left is one fault of ours.
             raise group_error.exceptions[0] from group_error
         finally:
-            await self._processes.end()
+            if not self.detached:
+                await self._processes.end()
+
+    def _opening(self) -> list[Effect]:
+        now = self._loop.time()
+        return self.machine.open(now) if self._left is None else self.machine.recovered(now)
+
+    async def _detach(self) -> None:
+        if self._output is not None:
+            await asyncio.wait({self._output})
+        self._processes.detach()
+
+    def detach(self) -> None:
+        """Leave the agent to the next process of the host; what was not written is read again."""
+        self.detached = True
+        self._inbox.wake.set()
 
     def park(self) -> None:
         """The host has no place at control: the agent is read no more. Idempotent."""
         self._parked = True
+        self._inbox.wake.set()
 
     def unpark(self) -> None:
         """The agent is read again. Idempotent."""
@@ -167,15 +219,18 @@ class LiveRun:
         now = self._loop.time()
         machine, inbox = self.machine, self._inbox
         effects: list[Effect] = []
+        effects += machine.park(now) if self._parked else machine.unpark(now)
+        delivered: dict[str, tuple[Content, ...]] = {}
         for queued in inbox.commands():
             effects += self._apply(queued, now)
-        if machine.hurried and self._output is not None:
-            # What the turn put out before somebody wanted its end need not wait any more.
-            self._journal.look_again()
+            if isinstance(queued.command, Deliver):
+                delivered[queued.command.input_id] = queued.command.content
         if self._may_read():
             for group in inbox.groups(bulk=self._has_room()):
                 for observation in group:
                     effects += machine.observe(observation, now)
+                    if isinstance(observation, Checkpoint):
+                        self._checkpoint = observation
             match inbox.news():
                 case Gone(swept):
                     effects += machine.gone(swept, now)
@@ -186,7 +241,7 @@ class LiveRun:
             effects += machine.settle(now)
         if machine.deadline is not None and machine.deadline <= now:
             effects += machine.tick(now)
-        await self._perform(effects)
+        await self._perform(effects, delivered)
 
     async def _wait(self) -> None:
         """Returns when there is something to do."""
@@ -204,6 +259,7 @@ class LiveRun:
     def _may_read(self) -> bool:
         """Whether the driver's observations can be taken: what they cause can be written."""
         if self._parked and not self.machine.hurried:
+            # Nobody but us could ask for what it says; its shim keeps it, and then lets it wait.
             return False
         return (self._output is None or self._output.done()) and not self._calls.many
 
@@ -236,41 +292,93 @@ class LiveRun:
 
     # --- effects ---
 
-    async def _perform(self, effects: Sequence[Effect]) -> None:
-        if not effects:
+    async def _perform(
+        self,
+        effects: Sequence[Effect],
+        delivered: Mapping[str, tuple[Content, ...]] | None = None,
+    ) -> None:
+        if not effects and not self._owes():
             return
         entries = await self._entries(effects)
         calls = [effect for effect in effects if isinstance(effect, Call)]
         pieces = self._pieces(effects)
+        record = self.machine.record()
+        over = await self._file(record, delivered or {})
+        state = self._state(record) if entries or calls or self._owes() else None
+        urgent = self.machine.hurried
         if entries and not calls and all(entry.is_bulk for entry in entries):
-            self._output = self._group.create_task(self._append_output(entries, pieces))
-            return
+            pending = self._journal.begin(entries, state, urgent=urgent)
+            if pending is not None:
+                self._output = self._group.create_task(self._put_out(pending, pieces))
+                return
         if entries:
-            await self._journal.append(entries, self._state, urgent=self._hurried)
-        elif (state := self._state()) is not None:
+            await self._journal.append(entries, lambda: state, urgent=urgent)
+        elif state is not None:
             await self._journal.put_run(*state)
+        if state is not None:
+            self._processes.acknowledge(self._kept.acknowledge)
         for piece in pieces:
             self._live_text(piece)
         self._calls.put(calls)
+        if over:
+            await asyncio.to_thread(self._files.remove_inputs, over)
 
-    async def _append_output(
-        self, entries: Sequence[Entry], pieces: Sequence[host_pb.LiveTextPiece]
+    async def _put_out(
+        self, pending: Awaitable[None], pieces: Sequence[host_pb.LiveTextPiece]
     ) -> None:
-        await self._journal.append(entries, self._state, urgent=self._hurried)
+        acknowledge = self._kept.acknowledge
+        await pending
+        self._processes.acknowledge(acknowledge)
         for piece in pieces:
             self._live_text(piece)
         self._inbox.wake.set()
 
-    def _hurried(self) -> bool:
-        return self.machine.hurried
+    # --- what is kept ---
 
-    def _state(self) -> tuple[str, int, bytes] | None:
+    def _owes(self) -> bool:
+        """Whether so much of the output is used up that it should be written by itself."""
+        return self._checkpoint.acknowledge - self._kept.acknowledge >= OWED
+
+    def _state(self, record: RunRecord) -> tuple[str, int, bytes] | None:
         """What is to be kept of the run, when it isn't what the journal has."""
-        record = self.machine.record()
-        if record == self.record:
+        if record == self.record and self._checkpoint is self._kept:
             return None
-        self.record = record
-        return self._files.session_id, self._files.run, dump_run(self._spec, record)
+        self.record, self._kept = record, self._checkpoint
+        return self._files.session_id, self._files.run, self._dump(record)
+
+    def _dump(self, record: RunRecord) -> bytes:
+        driver, acknowledge = self._checkpoint.state, self._checkpoint.acknowledge
+        output = self._scribe.output.kept()
+        return RunState(self._spec, record, driver, acknowledge, output).dump()
+
+    async def _file(
+        self, record: RunRecord, delivered: Mapping[str, tuple[Content, ...]]
+    ) -> frozenset[str]:
+        """Puts into files what has to be there before the journal is written.
+
+        Returns the inputs whose files are no longer needed after that.
+        """
+        inputs = frozenset(self.machine.input_ids)
+        new = [(i, delivered[i]) for i in inputs - self._filed if i in delivered]
+        over = self._filed - inputs
+        told = (record.phase, record.turn, record.last_turn, record.pid)
+        state = self._dump(record) if told != self._told else None
+        if new or state is not None:
+            await asyncio.to_thread(self._write_files, new, state)
+        self._filed, self._told = inputs, told
+        return over
+
+    def _write_files(
+        self, inputs: Sequence[tuple[str, tuple[Content, ...]]], state: bytes | None
+    ) -> None:
+        try:
+            for input_id, content in inputs:
+                self._files.write_input(input_id, content)
+            if state is not None:
+                self._files.write_state(state)
+        except OSError:
+            # The run goes on; only the next process of the host would miss them.
+            log.exception("a run's files can't be written")
 
     async def _entries(self, effects: Sequence[Effect]) -> list[Entry]:
         kept: list[Emit | Answer | Keep] = []

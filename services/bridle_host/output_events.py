@@ -10,7 +10,8 @@ Called by `bridle_host.events` only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from bridle.v1 import event_pb2
 from bridle_core.observations import OutputStream, ToolOutput
@@ -34,6 +35,19 @@ class OutputCoder:
         self._written = 0
         #: Unfinished characters, by tool call and stream: at most three bytes each.
         self._tails: dict[tuple[str, OutputStream], bytes] = {}
+
+    def kept(self) -> dict[str, Any]:
+        """What another coder needs to go on from here, as JSON values; empty for nothing."""
+        if not (self._written or self.dropped or self._tails):
+            return {}
+        tails = [[*key, tail.hex()] for key, tail in self._tails.items()]
+        return {"written": self._written, "dropped": self.dropped, "tails": tails}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what another coder kept. Raises ValueError, TypeError, KeyError."""
+        self._written, self.dropped = int(kept.get("written", 0)), int(kept.get("dropped", 0))
+        for call, stream, tail in kept.get("tails", ()):
+            self._tails[str(call), OutputStream(stream)] = bytes.fromhex(tail)
 
     def begin_turn(self) -> None:
         """The count of the cap begins anew."""

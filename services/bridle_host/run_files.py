@@ -1,9 +1,15 @@
-"""The files of one run on its host, and what is kept of it for the next host process.
+"""The files of one run on its host.
 
     SESSION/RUN/process/     the shim's
     SESSION/RUN/driver/      the driver's own
     SESSION/RUN/token        the session's token (0600)
+    SESSION/RUN/start        the command that started it, without its token (0600)
+    SESSION/RUN/state        a copy of what the journal keeps of it (0600), see `run_state`
+    SESSION/RUN/inputs/ID    what the inputs say that no turn has consumed (0600)
     SESSION/RUN/artifacts/   what the agent leaves behind; the only thing that stays, if it has any
+
+`start`, `state` and `inputs` are for the host process that comes after this one, as long as the
+agent lives. They are not synced: what takes unwritten pages away takes the agent away, too.
 
 Called by the session actors and their manager. Blocks for as long as the file system does.
 """
@@ -11,23 +17,28 @@ Called by the session actors and their manager. Blocks for as long as the file s
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote
 
+from google.protobuf.message import DecodeError
+
+from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2
-from bridle_core.commands import RunSpec
-from bridle_core.observations import ResumeMode
-from bridle_core.session import RunRecord
+from bridle_core.observations import Content
+from bridle_host.translate import content_of, content_to
 
 #: Artifacts that are told at most; an agent that leaves a whole tree behind is not asked to count.
 MOST_ARTIFACTS = 1000
 #: The longest name that is told, in bytes: that of ReadArtifact.
 LONGEST_NAME = 1024
+
+_INPUT = "input-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +69,89 @@ class RunFiles:
     def artifacts(self) -> Path:
         return self.directory / "artifacts"
 
+    @property
+    def start(self) -> Path:
+        return self.directory / "start"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state"
+
+    @property
+    def inputs(self) -> Path:
+        return self.directory / "inputs"
+
     def make(self) -> None:
         """Makes the directories, each of mode 0700. Raises OSError."""
-        for path in (self.directory.parent, self.directory, self.driver, self.artifacts):
+        made = (self.driver, self.inputs, self.artifacts)
+        for path in (self.directory.parent, self.directory, *made):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def remove(self) -> None:
         """Removes everything but artifacts that are there. Raises nothing."""
-        shutil.rmtree(self.process, ignore_errors=True)
-        shutil.rmtree(self.driver, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.token.unlink(missing_ok=True)
+        for directory in (self.process, self.driver, self.inputs):
+            shutil.rmtree(directory, ignore_errors=True)
+        for file in (self.token, self.start, self.state):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
         for path in (self.artifacts, self.directory, self.directory.parent):
             # Those that hold something stay.
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+    # --- for the next host process ---
+
+    def write_start(self, command: host_pb.Command, directory: str) -> None:
+        """Keeps the command that started the run, and where it works. Raises OSError."""
+        kept = host_pb.Command()
+        kept.CopyFrom(command)
+        kept.start.ClearField("token")
+        kept.start.directory = directory
+        _write(self.start, kept.SerializeToString())
+
+    def read_start(self) -> host_pb.Command | None:
+        """The command that started the run; None where it isn't there, or is none."""
+        try:
+            command = host_pb.Command.FromString(self.start.read_bytes())
+        except (OSError, DecodeError):
+            return None
+        mine = (command.session_id, command.run) == (self.session_id, self.run)
+        return command if mine and command.HasField("start") else None
+
+    def write_state(self, state: bytes) -> None:
+        """Keeps a copy of the run's state. Raises OSError."""
+        _write(self.state, state)
+
+    def read_state(self) -> bytes | None:
+        """The copy of the run's state; None for none."""
+        try:
+            return self.state.read_bytes()
+        except OSError:
+            return None
+
+    def write_input(self, input_id: str, content: Sequence[Content]) -> None:
+        """Keeps what an input says. Raises OSError."""
+        kept = host_pb.DeliverInput(content=map(content_to, content))
+        _write(self.inputs / _name(input_id), kept.SerializeToString())
+
+    def remove_inputs(self, input_ids: Iterable[str]) -> None:
+        """Forgets inputs that are over. Raises nothing."""
+        for input_id in input_ids:
+            with contextlib.suppress(OSError):
+                (self.inputs / _name(input_id)).unlink(missing_ok=True)
+
+    def read_inputs(self) -> dict[str, tuple[Content, ...]]:
+        """What the inputs say that were kept, by their ids."""
+        found: dict[str, tuple[Content, ...]] = {}
+        for path in self.inputs.iterdir() if self.inputs.is_dir() else ():
+            if not path.name.startswith(_INPUT):
+                continue  # a draft of a process that died
+            with contextlib.suppress(OSError, DecodeError):
+                kept = host_pb.DeliverInput.FromString(path.read_bytes())
+                found[unquote(path.name.removeprefix(_INPUT))] = content_of(kept.content)
+        return found
+
+    # --- what the agent leaves behind ---
 
     def reported(self) -> list[event_pb2.Artifact]:
         """The artifacts, by name: regular files below `artifacts`, but for what can't be read."""
@@ -114,28 +193,19 @@ def _files(directory: Path) -> Iterator[tuple[str, int]]:
                         yield path, status.st_size
 
 
-def dump_run(spec: RunSpec, record: RunRecord) -> bytes:
-    """What the journal keeps of a live run."""
-    kept = {
-        "start_command": spec.start_command,
-        "agent": spec.agent,
-        "last_turn": spec.last_turn,
-        "resume": spec.resume,
-        "record": record.dump(),
-    }
-    return json.dumps(kept, separators=(",", ":")).encode()
+def _name(input_id: str) -> str:
+    """The name of an input's file, whatever control takes for an id."""
+    return _INPUT + quote(input_id, safe="")
 
 
-def load_run(state: bytes) -> tuple[RunSpec, RunRecord]:
-    """Of `dump_run`. Raises ValueError."""
+def _write(path: Path, data: bytes) -> None:
+    """Puts a file into its place, whole or not at all, mode 0600. Raises OSError."""
+    draft = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}")
     try:
-        kept = json.loads(state)
-        spec = RunSpec(
-            start_command=str(kept["start_command"]),
-            agent=str(kept["agent"]),
-            last_turn=int(kept["last_turn"]),
-            resume=ResumeMode(kept["resume"]) if kept["resume"] is not None else None,
-        )
-        return spec, RunRecord.load(kept["record"])
-    except (KeyError, TypeError) as error:
-        raise ValueError("not the state of a run") from error
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        with open(os.open(draft, flags, 0o600), "wb") as file:
+            file.write(data)
+        draft.rename(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

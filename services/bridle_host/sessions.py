@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
@@ -19,8 +19,8 @@ from bridle_core.commands import Kill, RunSpec, Stop
 from bridle_core.effects import Answer, Met, OutcomeState
 from bridle_core.errors import Reason
 from bridle_core.phases import ENDED, EndReason
-from bridle_core.session import Session, answer_after_end
-from bridle_host.actor import SessionActor, end_lost_run
+from bridle_core.session import answer_after_end
+from bridle_host.actor import SessionActor
 from bridle_host.admission import Admission
 from bridle_host.containment import Containment
 from bridle_host.drivers.base import DriverFactory
@@ -29,8 +29,10 @@ from bridle_host.inbox import Queued
 from bridle_host.journal import Entry, Journal
 from bridle_host.launch import Launcher, Prepared
 from bridle_host.live_run import LiveText
-from bridle_host.run_files import RunFiles, every, load_run
+from bridle_host.run_files import RunFiles, every
 from bridle_host.run_processes import sweep_until_gone
+from bridle_host.run_state import RunState
+from bridle_host.sweep import read_state, shim_alive
 from bridle_host.translate import command_of, time_to_live
 
 log = logging.getLogger("bridle.host.sessions")
@@ -89,11 +91,18 @@ class Sessions:
         self._running = asyncio.Event()
         self._ending = False
         self._placed = True
+        #: Of an earlier host process: runs to go on with, and what belongs to no run.
+        self._recovered: list[SessionActor] = []
+        self._strays: list[RunFiles] = []
 
     async def run(self) -> None:
         """Lets the actors live; ends by being cancelled. Then what is still there is killed."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            for actor in self._recovered:
+                group.create_task(actor.run())
+            for files in self._strays:
+                group.create_task(self._clear(files))
             self._running.set()
             # For ever: the end comes from outside.
             await asyncio.Event().wait()
@@ -158,18 +167,31 @@ class Sessions:
                 await other.ended()
             return await self._launcher.prepare(command, live=len(self._actors) - 1)
 
+        spec = RunSpec(command.command_id, command.start.agent)
+        files = self._launcher.files(command.session_id, command.run)
+        actor = self._actor(spec, files, prepare)
+        assert self._group is not None
+        self._group.create_task(actor.run())
+
+    def _actor(
+        self,
+        spec: RunSpec,
+        files: RunFiles,
+        prepare: Callable[[], Awaitable[Prepared | None]],
+        left: RunState | None = None,
+    ) -> SessionActor:
         actor = SessionActor(
-            command,
-            self._launcher.files(command.session_id, command.run),
+            spec,
+            files,
             journal=self._journal,
             live_text=self._live_text,
             prepare=prepare,
             on_end=self._forget,
             output_cap=self._output_cap,
+            left=left,
         )
-        self._actors[command.session_id, command.run] = actor
-        assert self._group is not None
-        self._group.create_task(actor.run())
+        self._actors[files.session_id, files.run] = actor
+        return actor
 
     def _forget(self, actor: SessionActor) -> None:
         key = (actor.session_id, actor.run_number)
@@ -252,42 +274,66 @@ class Sessions:
                 actor.tell(Kill(reason=why))
             await _all_ended(actors)
 
-    async def recover(self) -> None:
-        """Ends what an earlier host process left: sweeps its processes, writes its runs' ends.
+    async def detach_all(self) -> list[str]:
+        """Leaves every session to the next process of the host; returns their ids.
 
-        Before `run`, and before anything is said to control.
+        When it returns, all that was written is durable, and no shim is held any more. No run
+        starts any more.
         """
-        kept = self._journal.runs()
-        for session_id, run, state in kept:
-            files = RunFiles(self._runs, session_id, run)
-            await self._end_left(files, state)
-        for files in await asyncio.to_thread(lambda: list(every(self._runs))):
-            await sweep_until_gone(files.process)
-            await asyncio.to_thread(files.remove)
+        self._ending = True
+        actors = list(self._actors.values())
+        for actor in actors:
+            actor.detach()
+        await _all_ended(actors)
+        return [actor.session_id for actor in actors if actor.goes_on]
 
-    async def _end_left(self, files: RunFiles, state: bytes) -> None:
-        swept = await sweep_until_gone(files.process)
-        log.warning(
-            "ended a run of an earlier host process: session=%s run=%d swept=%d",
-            files.session_id,
-            files.run,
-            swept,
-        )
-        try:
-            spec, record = load_run(state)
-        except ValueError:
-            log.exception("what is kept of a run can't be read")
-        else:
-            # Its end may be written already. One that never opened and was no Resume left no trace:
-            # control gives its start again.
-            opened = record.opened or spec.resume is not None
-            if opened and record.phase not in ENDED:
-                message = "the host service ended and took the run with it"
-                scribe = Scribe(spec, files.session_id, files.run)
-                machine = Session.restore(spec, record)
-                await end_lost_run(self._journal, scribe, machine, message, swept)
+    async def recover(self) -> None:
+        """Takes in what an earlier host process left: from here on the inventory tells of it.
+
+        Before `run`, which carries it on, and before anything is said to control. Nothing is ended
+        in here, and nothing is swept: what belongs to nobody is, once `run` is on.
+        """
+        for session_id, run, state in self._journal.runs():
+            files = RunFiles(self._runs, session_id, run)
+            try:
+                left = RunState.load(state)
+            except ValueError:
+                log.exception("what is kept of a run can't be read")
+                self._strays.append(files)
+                continue
+            if left.record.phase in ENDED:
+                self._strays.append(files)
+                continue
+            await self._take_in(files, left)
+        known = {(files.session_id, files.run) for files in self._strays} | self._actors.keys()
+        for files in await asyncio.to_thread(lambda: list(every(self._runs))):
+            if (files.session_id, files.run) not in known:
+                self._strays.append(files)
+
+    async def _take_in(self, files: RunFiles, left: RunState) -> None:
+        async def prepare() -> Prepared | None:
+            command = await asyncio.to_thread(files.read_start)
+            if command is None or not await asyncio.to_thread(_held, files):
+                return None
+            try:
+                return self._launcher.restore(command, left)
+            except ValueError:
+                log.exception("a run of an earlier host process can't be taken over")
+                return None
+
+        self._recovered.append(self._actor(left.spec, files, prepare, left))
+
+    async def _clear(self, files: RunFiles) -> None:
+        """End what belongs to no run any more, and take its files away."""
+        await sweep_until_gone(files.process)
         await self._journal.drop_run(files.session_id, files.run)
         await asyncio.to_thread(files.remove)
+
+
+def _held(files: RunFiles) -> bool:
+    """Whether a shim holds the run's process."""
+    state = read_state(files.process)
+    return state is not None and shim_alive(state)
 
 
 async def _all_ended(actors: Iterable[SessionActor]) -> None:

@@ -74,6 +74,17 @@ def content_of(pieces: Iterable[content_pb2.Content]) -> tuple[Content, ...]:
     return tuple(found)
 
 
+def content_to(piece: Content) -> content_pb2.Content:
+    """The message of a piece."""
+    if isinstance(piece, Text):
+        return content_pb2.Content(text=piece.text)
+    if isinstance(piece, Image):
+        image = content_pb2.Image(data=piece.data, media_type=piece.media_type)
+        return content_pb2.Content(image=image)
+    resource = content_pb2.Resource(uri=piece.uri, title=piece.title, media_type=piece.media_type)
+    return content_pb2.Content(resource=resource)
+
+
 def policy_of(policy: session_pb2.SessionPolicy) -> Policy:
     """The rules with the defaults filled in."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -280,20 +282,23 @@ async def test_what_control_could_not_hear_at_the_end_is_told_by_the_next_proces
         assert kinds(control).count(event_pb2.EVENT_KIND_SESSION_ENDED) == 1
 
 
-async def test_a_host_that_was_killed_ends_its_runs_as_lost_at_the_next_start(
+async def test_a_run_whose_shim_died_with_its_host_is_told_as_lost_by_the_next(
     joined: Path,
 ) -> None:
     async with FakeControl() as control:
         async with host(joined, *serve(control.address, *JOIN)) as process:
             await process.line()
             pid = await busy(control)
+            shim = json.loads((joined / "state/runs/s1/1/process/shim.json").read_text())
             await process.end(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(shim["pid"], signal.SIGKILL)
         async with host(joined, *serve(control.address)) as process:
             await process.line()
-            # It was ended and swept before the first Hello.
-            assert gone(pid)
-            assert control.streams[1].inventory == []
+            # It lives until its end is told: nobody is to take it for lost before that.
+            assert [live.session_id for live in control.streams[1].inventory] == ["s1"]
             await control.until(partial(has, control, event_pb2.EVENT_KIND_SESSION_ENDED))
+            assert gone(pid)
             # The start was answered, so its repeat is not run again.
             control.command(start())
             control.command(start("c-again"))

@@ -1,4 +1,4 @@
-"""The files of a run, and what the journal keeps of it."""
+"""The files of a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from bridle_core.commands import RunSpec
-from bridle_core.observations import ResumeMode
-from bridle_core.session import Session
-from bridle_host.run_files import MOST_ARTIFACTS, RunFiles, dump_run, every, load_run
+from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle_core.observations import Image, Resource, Text
+from bridle_host.run_files import MOST_ARTIFACTS, RunFiles, every
 
 
 def made(tmp_path: Path) -> RunFiles:
@@ -24,7 +23,8 @@ def made(tmp_path: Path) -> RunFiles:
 def test_the_directories_are_for_their_owner_only(tmp_path: Path) -> None:
     files = made(tmp_path)
     files.make()
-    for path in (files.directory.parent, files.directory, files.driver, files.artifacts):
+    made_here = (files.driver, files.inputs, files.artifacts)
+    for path in (files.directory.parent, files.directory, *made_here):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
@@ -106,17 +106,63 @@ def test_the_runs_of_which_there_are_files_are_found(tmp_path: Path) -> None:
     assert list(every(tmp_path)) == [RunFiles(tmp_path, "session", 2)]
 
 
-@pytest.mark.parametrize("resume", [None, ResumeMode.AUTO])
-def test_what_is_kept_of_a_run_is_read_again(resume: ResumeMode | None) -> None:
-    spec = RunSpec("start", "shell", last_turn=4, resume=resume)
-    record = Session(spec).record()
-    assert load_run(dump_run(spec, record)) == (spec, record)
+def command(**start: object) -> host_pb.Command:
+    return host_pb.Command(
+        command_id="c",
+        session_id="session",
+        run=2,
+        start=host_pb.StartRun(agent="shell", token=host_pb.SessionToken(token="brs_x"), **start),  # type: ignore[arg-type]
+    )
 
 
-@pytest.mark.parametrize("state", [b"", b"{}", b"[]", b'{"start_command": "s", "agent": "a"}'])
-def test_what_is_no_state_of_a_run_is_found_out(state: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - any of them, that is the contract
-        load_run(state)
+def test_the_start_is_kept_for_the_next_process_without_its_token(tmp_path: Path) -> None:
+    files = made(tmp_path)
+    files.write_start(command(slug="fix"), "/work")
+    kept = files.read_start()
+    assert kept is not None
+    assert (kept.start.slug, kept.start.directory) == ("fix", "/work")
+    assert b"brs_x" not in files.start.read_bytes()
+    assert stat.S_IMODE(files.start.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", command().SerializeToString()[:-1]])
+def test_a_start_that_cannot_be_read_is_none(tmp_path: Path, data: bytes) -> None:
+    files = made(tmp_path)
+    assert files.read_start() is None
+    files.start.write_bytes(data)
+    assert files.read_start() is None
+
+
+def test_the_start_of_another_run_is_none(tmp_path: Path) -> None:
+    files = made(tmp_path)
+    other = command()
+    other.run = 3
+    files.write_start(other, "/work")
+    assert files.read_start() is None
+
+
+def test_what_inputs_say_is_kept_until_they_are_over(tmp_path: Path) -> None:
+    files = made(tmp_path)
+    said = (Text("hello"), Image(b"\x89", "image/png"), Resource("file:///a", "a", "text/plain"))
+    for input_id in ("a", "../../b", ".", ""):
+        files.write_input(input_id, said)
+    # The draft of a process that died while it wrote.
+    (files.inputs / ".input-c.12").write_bytes(b"x")
+    assert files.read_inputs() == dict.fromkeys(("a", "../../b", ".", ""), said)
+    assert {path.parent for path in tmp_path.rglob("*b*")} == {files.inputs}
+    files.remove_inputs(["a", ".", "never"])
+    assert sorted(files.read_inputs()) == ["", "../../b"]
+
+
+def test_the_state_is_put_in_its_place_whole(tmp_path: Path) -> None:
+    files = made(tmp_path)
+    assert files.read_state() is None
+    files.write_state(b"one")
+    files.write_state(b"two")
+    assert files.read_state() == b"two"
+    assert [path.name for path in files.directory.iterdir() if path.is_file()] == ["state"]
+    files.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_in_the_place_of_the_artifacts_leads_nowhere(tmp_path: Path) -> None:

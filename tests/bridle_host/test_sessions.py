@@ -542,6 +542,7 @@ async def test_an_agent_is_told_who_it_is_and_gets_fresh_tokens(tmp_path: Path) 
     async with hosting(tmp_path, {FAKE: factory}, environment=environment) as host:
         await host.start(environment={"MINE": "1", "BRIDLE_SESSION": "forged"})
         driver = await factory.driver()
+        await driver.called("start")
         given = driver.context.environment
         assert given["BRIDLE_ADDRESS"] == "127.0.0.1:1"
         assert (given["BRIDLE_WORKSPACE"], given["BRIDLE_SESSION"]) == ("default", "fix-auth")
@@ -555,7 +556,9 @@ async def test_an_agent_is_told_who_it_is_and_gets_fresh_tokens(tmp_path: Path) 
         host.sessions.set_token(fresh)
         host.sessions.set_token(host_pb.SessionToken(session_id=SESSION, run=9, token="brs_no"))
         assert content_of(token) == "brs_second\n"
-        assert sorted(os.listdir(os.path.dirname(token))) == ["artifacts", "driver", "token"]
+        assert sorted(os.listdir(os.path.dirname(token))) == [
+            *("artifacts", "driver", "inputs", "start", "state", "token")
+        ]
 
 
 async def test_a_token_that_cannot_be_written_ends_nothing(
@@ -679,14 +682,14 @@ async def test_the_next_host_process_ends_what_the_last_one_left(tmp_path: Path)
     # The host is gone without a word: its actors were cancelled, and nothing more was written.
     (tmp_path / "runs" / "nobody's" / "1" / "process").mkdir(parents=True)
     async with hosting(tmp_path, {FAKE: factory}) as host:
+        ended = await host.event("session_ended")
         checker = await host.in_order()
         checker.finish()
-        ended = await host.event("session_ended")
         assert ended.phase == session_pb2.PHASE_FAILED
         assert ended.reason == session_pb2.END_REASON_HOST_STOPPED
         assert ended.verified
-        assert host.journal.runs() == []
-        assert not list((tmp_path / "runs").glob("*"))
+        await until(lambda: host.sessions.inventory() == [] and host.journal.runs() == [])
+        await until(lambda: not list((tmp_path / "runs").glob("*")))
         (await host.in_order("resumed")).finish()
 
 
@@ -706,7 +709,7 @@ async def test_what_is_kept_of_a_run_and_cannot_be_read_is_dropped(tmp_path: Pat
         await journal.put_run("a", 1, b"{}")
         await journal.put_run("b", 1, b"no json")
     async with hosting(tmp_path, {FAKE: FakeFactory()}) as host:
-        assert host.journal.runs() == []
+        await until(lambda: host.journal.runs() == [])
         assert await host.records("a") == []
 
 
@@ -717,6 +720,7 @@ async def test_a_pending_command_of_a_run_that_is_gone_is_over(tmp_path: Path) -
         await host.command(command_id="d", deliver=host_pb.DeliverInput(input_id="i"))
         await host.answer("d")
     async with hosting(tmp_path, {FAKE: factory}) as host:
+        await until(lambda: host.sessions.inventory() == [])
         await host.command(command_id="d", deliver=host_pb.DeliverInput(input_id="i"))
         assert await host.outcome("d") == ("NOT_RUN", "SESSION_ENDED")
 
