@@ -44,6 +44,7 @@ class Pair:
     home: Path
     host_arguments: Sequence[str] = ()
     host_environment: Mapping[str, str] = field(default_factory=dict)
+    control_environment: Mapping[str, str] = field(default_factory=dict)
     address: str = "127.0.0.1:0"
     token: str = ""
     control: Process | None = None
@@ -96,6 +97,7 @@ class Pair:
         self.host, _ = await self._start("host", *arguments)
 
     async def _start(self, service: str, *arguments: str) -> tuple[Process, str]:
+        more = self.host_environment if service == "host" else self.control_environment
         with self.log(service).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 program(f"bridle-{service}"),
@@ -104,7 +106,7 @@ class Pair:
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=log,
-                env={**os.environ, **(self.host_environment if service == "host" else {})},
+                env={**os.environ, **more},
                 # As a service manager would: Ctrl-C of the test run is not theirs.
                 start_new_session=True,
             )
