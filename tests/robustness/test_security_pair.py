@@ -1,5 +1,5 @@
-"""Security on the real pair: streams end with their token, agents neither do nor forge what they may
-not, and no secret stands where it does not belong.
+"""Security on the real pair: streams end with their token, agents neither do nor forge what they
+may not, and no secret stands where it does not belong.
 """
 
 from __future__ import annotations
