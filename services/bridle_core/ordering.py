@@ -102,6 +102,10 @@ TABLE: Mapping[tuple[Place, EventKind], Place] = {
     (Place.EXITED, EventKind.SESSION_ENDED): Place.CLOSED,
 }
 
+#: Where a run may be given up: its SessionEnded is not verified, and no ProcessExited need stand
+#: before it. Its turn is closed first, as ever.
+GIVEN_UP = frozenset({Place.DOWN, Place.UP, Place.REPORTED, Place.EXITED})
+
 
 class OrderChecker:
     """See the module."""
@@ -128,14 +132,19 @@ class OrderChecker:
         turn: int = 0,
         ref: str = "",
         inputs: Iterable[str] = (),
+        verified: bool = True,
     ) -> None:
         """Take the next event.
 
         `run` and `turn` as the event has them (run 0: not looked at); `ref` is the id of the tool
-        call, the approval or the input that it is about; `inputs` those of a TurnStarted. Raises
-        OrderViolation.
+        call, the approval or the input that it is about; `inputs` those of a TurnStarted;
+        `verified` that of a SessionEnded. Raises OrderViolation.
         """
         self._check_run(kind, run)
+        if kind is EventKind.SESSION_ENDED and not verified and self.place in GIVEN_UP:
+            # Nobody knows what has become of the process.
+            self.place = Place.CLOSED
+            return
         if kind in INSIDE:
             self._inside(kind, turn, ref)
         elif kind is EventKind.INPUT_CANCELLED:

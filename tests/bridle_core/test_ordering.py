@@ -60,6 +60,17 @@ def test_a_whole_run_that_was_stopped_is_in_order() -> None:
     checker.finish()
 
 
+def test_a_run_that_was_given_up_may_lack_the_exit_of_its_process() -> None:
+    checker = fed(*UP)
+    with pytest.raises(OrderViolation):
+        checker.feed(K.SESSION_ENDED)
+    checker.feed(K.SESSION_ENDED, verified=False)
+    checker.feed(K.SESSION_RESUMED)
+    within = in_turn()
+    with pytest.raises(OrderViolation):
+        within.feed(K.SESSION_ENDED, verified=False)
+
+
 def test_runs_follow_each_other_by_resume() -> None:
     checker = OrderChecker()
     for run, kind in ((1, K.SESSION_STARTED), (2, K.SESSION_RESUMED)):

@@ -15,18 +15,26 @@ def check_order(events: Iterable[event_pb2.Event]) -> OrderChecker:
     """Feed a session's events, from the first; raises OrderViolation at one out of place."""
     checker = OrderChecker()
     for event in events:
-        name = event.WhichOneof("kind")
-        assert name is not None
-        payload = getattr(event, name)
-        kind = EventKind(event_pb2.EventKind.Name(_number(event, name)).removeprefix("EVENT_KIND_"))
-        fields = {field.name for field in payload.DESCRIPTOR.fields}
-        ref = next((getattr(payload, field) for field in _REFS if field in fields), "")
-        inputs = payload.input_ids if "input_ids" in fields else ()
-        try:
-            checker.feed(kind, run=event.run, turn=event.turn, ref=ref, inputs=inputs)
-        except AssertionError as violation:
-            raise AssertionError(f"event {event.sequence}, {name}: {violation}") from None
+        feed_event(checker, event)
     return checker
+
+
+def feed_event(checker: OrderChecker, event: event_pb2.Event) -> None:
+    """Feed the next event; raises OrderViolation if it is out of place."""
+    name = event.WhichOneof("kind")
+    assert name is not None
+    payload = getattr(event, name)
+    kind = EventKind(event_pb2.EventKind.Name(_number(event, name)).removeprefix("EVENT_KIND_"))
+    fields = {field.name for field in payload.DESCRIPTOR.fields}
+    ref = next((getattr(payload, field) for field in _REFS if field in fields), "")
+    inputs = payload.input_ids if "input_ids" in fields else ()
+    verified = name != "session_ended" or event.session_ended.verified
+    try:
+        checker.feed(
+            kind, run=event.run, turn=event.turn, ref=ref, inputs=inputs, verified=verified
+        )
+    except AssertionError as violation:
+        raise AssertionError(f"event {event.sequence}, {name}: {violation}") from None
 
 
 def _number(event: event_pb2.Event, name: str) -> event_pb2.EventKind.ValueType:

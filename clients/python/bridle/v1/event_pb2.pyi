@@ -22,7 +22,8 @@ ApprovalRequested < ApprovalResolved; every open tool call and every open
 approval closes before TurnEnded. InputConsumed follows the TurnStarted of the
 turn that took the input. After TurnEnded{INTERRUPTED} nothing of that turn
 follows. Between a ProcessExited and the next ProcessStarted no turn is open.
-A run whose agent never came up has no ProcessStarted and no ProcessExited.
+A run whose agent never came up has no ProcessStarted and no ProcessExited. One that
+was given up (`verified` is false) may lack its ProcessExited.
 
 May stand anywhere: InputQueued, InputCancelled, QueueHeld, QueueReleased,
 HostLost, HostReturned (written by control or on its order), PhaseChanged,
