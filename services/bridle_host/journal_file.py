@@ -28,6 +28,7 @@ uses it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -46,6 +47,9 @@ APPLICATION_ID = 0x4252444A
 #: Written since the last checkpoint, in bytes of bodies, before the next one: large enough that
 #: most entries are acknowledged and gone by then, small enough that a start replays it at once.
 CHECKPOINT_BYTES = 8 * 1024 * 1024
+#: What is asked for, in bytes, to see whether a quota leaves any.
+_SAMPLE_BYTES = 64 * 1024
+_WRITE_FAILED = 778  # SQLITE_IOERR_WRITE, which the module does not name
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -316,7 +320,7 @@ class JournalFile:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise _full(error) from error
+            raise self._full(error) from error
         self._unsaved += sum(change.size for change in changes)
 
     def _apply(self, change: Change) -> None:
@@ -365,7 +369,7 @@ class JournalFile:
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
-            raise _full(error) from error
+            raise self._full(error) from error
         reached("journal.after-checkpoint")
         self._unsaved = 0
 
@@ -422,8 +426,26 @@ class JournalFile:
         """Closes the file; what was committed stays."""
         self._db.close()
 
+    def _full(self, error: sqlite3.Error) -> Exception:
+        """DiskFullError where the error is that; the error itself where it isn't."""
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF == sqlite3.SQLITE_FULL:
+            return DiskFullError()
+        # SQLite takes a used-up quota for a failed write.
+        if code == _WRITE_FAILED and self._is_quota_used_up():
+            return DiskFullError()
+        return error
 
-def _full(error: sqlite3.Error) -> Exception:
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-        return DiskFullError()
-    return error
+    def _is_quota_used_up(self) -> bool:
+        sample = self._path.with_name(f"{self._path.name}.sample")
+        try:
+            descriptor = os.open(sample, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _SAMPLE_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return error.errno == errno.EDQUOT
+        finally:
+            sample.unlink(missing_ok=True)
+        return False

@@ -230,7 +230,7 @@ class JournalWriter:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             self._ballast.unlink(missing_ok=True)
             return False

@@ -37,8 +37,9 @@ _FATAL_CODES = frozenset(
 )
 
 
+_WRITE_FAILED = 778  # SQLITE_IOERR_WRITE
 #: The readers' index (-shm) could not grow: no page of the log is concerned.
-_INDEX_FULL = 4874  # SQLITE_IOERR_SHMSIZE, which the module does not name
+_INDEX_FULL = 4874  # SQLITE_IOERR_SHMSIZE (the module names neither)
 
 
 def trouble(error: sqlite3.Error) -> Trouble:
@@ -59,6 +60,11 @@ def trouble(error: sqlite3.Error) -> Trouble:
 
 def is_io_error(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
+def is_write_error(error: sqlite3.Error) -> bool:
+    """Whether bytes were not taken; none that were are concerned."""
+    return getattr(error, "sqlite_errorcode", 0) == _WRITE_FAILED
 
 
 def store_full() -> BridleError:

@@ -31,6 +31,10 @@ RESERVE_BYTES = 32 * 1024 * 1024
 _PART_OF_DISK = 8
 #: Slices in which the reserve is given up.
 _SLICES = 16
+#: What a disk without room says, and one whose owner may have no more of it.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: What is asked for, in bytes, to see whether there is any.
+_SAMPLE = 64 * 1024
 
 
 class Room:
@@ -83,6 +87,17 @@ class Room:
         os.ftruncate(self._file, self._held)
         return True
 
+    def exhausted(self) -> bool:
+        """Whether nothing more can be had: SQLite takes a used-up quota for a failed write."""
+        try:
+            os.posix_fallocate(self._file, 0, self._held + _SAMPLE)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                return True
+            raise
+        os.ftruncate(self._file, self._held)
+        return False
+
     def close(self) -> None:
         """The reserve keeps its place: the next process finds it."""
         os.close(self._file)
@@ -93,7 +108,7 @@ class Room:
                 os.posix_fallocate(self._file, 0, self._size)
             os.ftruncate(self._file, self._size)  # (an older reserve may have been larger)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in _NO_ROOM:
                 raise
             os.ftruncate(self._file, self._held)
             return False

@@ -33,6 +33,7 @@ from bridle_control.store.sqlite_checkpoint import Checkpoints
 from bridle_control.store.sqlite_errors import (
     Trouble,
     internal,
+    is_write_error,
     log_corrupt,
     shutting_down,
     store_full,
@@ -208,7 +209,7 @@ class Writer:
         except sqlite3.Error as error:
             # What was committed is safe in the log, as long as it is not known to be ill: where
             # there is no room the log just grows, and a later checkpoint moves it.
-            if trouble(error) is not Trouble.FULL:
+            if self._trouble(error) is not Trouble.FULL:
                 self._die(f"a checkpoint of the store failed: {error}")
 
     def _commit(self, group: list[Job]) -> Changes | None:
@@ -291,7 +292,7 @@ class Writer:
 
     def _sort_out(self, error: sqlite3.Error, changes: ChangeSet, tx: SqliteTx) -> Exception:
         """What the job's caller gets; raises where the whole group is concerned."""
-        match trouble(error):
+        match self._trouble(error):
             case Trouble.FULL:
                 changes.size += tx.changes.size  # what room it takes
                 raise _GroupFailedError(store_full, Trouble.FULL) from error
@@ -306,11 +307,16 @@ class Writer:
         try:
             self._connection.execute(statement)
         except sqlite3.Error as error:
-            what = trouble(error)
+            what = self._trouble(error)
             if what is Trouble.FAULT:
                 what = Trouble.FATAL
             errors = {Trouble.FULL: store_full, Trouble.CORRUPT: log_corrupt}
             raise _GroupFailedError(errors.get(what, internal), what) from error
+
+    def _trouble(self, error: sqlite3.Error) -> Trouble:
+        if is_write_error(error) and self._room.exhausted():
+            return Trouble.FULL
+        return trouble(error)
 
     def _undo(self) -> None:
         try:
