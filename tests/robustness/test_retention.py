@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import bridle
 from bridle.v1 import event_pb2, watch_pb2
 from bridle_control.retain import EVERYTHING, Limits
 from bridle_control.retention import Retention
@@ -23,7 +26,9 @@ from bridle_control.store.api import NewEvent, Store, Tx
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.watch.hub import PROGRESS_EVERY, Hub, Target
 from bridle_core.errors import BridleError, Reason
-from tests.support.event_log import BOOKMARK_EVERY, Checked, Log, Recorder, validate
+from tests.pair import Pair, running_pair, until
+from tests.scenarios.support import NEVER, turn_ends
+from tests.support.event_log import BOOKMARK_EVERY, Checked, Log, Recorder, check_log, validate
 from tests.support.manual_clock import ManualClock
 from tests.support.stores import a_session, an_event, begin, event_of, open_sqlite, parse
 
@@ -316,3 +321,129 @@ async def test_compaction_does_not_hold_up_the_writer(store: SqliteStore) -> Non
     )
     assert len(waits) > 50
     assert waits[-1] < 0.25
+
+
+# ---------------------------------------------------------------- what people see
+
+
+async def test_people_see_where_a_log_begins_and_go_on_over_a_killed_control(
+    tmp_path: Path,
+) -> None:
+    """The real pair, with --retain-per-session: a watcher that keeps up sees all, over a kill -9 of
+    control; one that comes late is told of the floor, by the SDK and on the terminal."""
+    retain = ("--retain-per-session", "60ev")
+    async with running_pair(tmp_path, control_arguments=retain) as pair:
+        client = pair.client
+        await client.start_session("long", agent="shell")
+        recorder = Recorder()
+        seen: list[event_pb2.Event] = []
+
+        async def keep_up() -> None:
+            async for update in client.watch("long", until=NEVER).updates():
+                recorder.update(update)
+                if isinstance(update.item, event_pb2.Event):
+                    seen.append(update.item)
+
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(keep_up())
+            for turn in range(1, 13):
+                await client.send("long", f"echo {turn}")
+                await turn_ends(pair, "long", turn)
+            floor = await floor_of(pair, above=1)
+            await pair.restart_control(signal.SIGKILL)
+            assert await floor_of(pair, above=floor - 1) >= floor
+            waiting = await blocked(pair, 13)
+            higher = await floor_of(pair, above=floor)
+            await client.interrupt("long")
+            head = (await client.get_session("long")).last_sequence
+
+            async def caught_up() -> bool:
+                return seen[-1].sequence >= head
+
+            await until(caught_up, "the watcher has all")
+            watching.cancel()
+        session = await client.get_session("long")
+        events = [event async for event in client.list_events("long")]
+        log = Log.of(session.session_id, session.log_id, events)
+        assert log.floor == session.floor_sequence == higher
+        log.learn([recorder])
+        assert validate(log, recorder).events == len(seen)
+        assert [event.sequence for event in seen] == list(range(1, len(seen) + 1))
+        check_log(Log.of(session.session_id, session.log_id, [*seen[: log.floor - 1], *events]))
+        assert waiting >= log.floor
+        await what_the_sdk_says(pair, log)
+        await what_the_terminal_shows(pair, log)
+
+
+async def floor_of(pair: Pair, *, above: int) -> int:
+    """The session's floor, once it is above a sequence."""
+    found = 0
+
+    async def rose() -> bool:
+        nonlocal found
+        found = (await pair.client.get_session("long")).floor_sequence
+        return found > above
+
+    await until(rose, f"the floor is above {above}")
+    return found
+
+
+async def blocked(pair: Pair, turn: int) -> int:
+    """A turn that stays open and says much, and an input that waits behind it; the sequence of
+    the older one's InputQueued."""
+    sent = await pair.client.send("long", "seq 1 3; sleep 60")
+    waits = await pair.client.send("long", "echo waits")
+    async for event in pair.client.watch("long", until=NEVER):
+        if event.WhichOneof("kind") == "tool_call_output" and event.turn == turn:
+            break
+    assert waits.receipt.sequence > sent.receipt.sequence
+    return sent.receipt.sequence
+
+
+async def what_the_sdk_says(pair: Pair, log: Log) -> None:
+    client = pair.client
+    async with client.watch("long", until=NEVER) as watch:
+        told = [await anext(watch.updates()) for _ in range(3)]
+        assert isinstance(told[1].item, watch_pb2.Compacted)
+        assert told[1].item.floor_sequence == log.floor
+        assert isinstance(told[2].item, event_pb2.Event)
+        assert told[2].item.sequence == log.floor
+    async with client.watch("long", after_sequence=log.floor - 2, until=NEVER) as watch:
+        with pytest.raises(bridle.CursorCompactedError) as refused:
+            await anext(watch.updates())
+        assert refused.value.metadata["floor"] == str(log.floor)
+    for watch in (
+        client.watch("long", after_sequence=log.floor - 1, until=NEVER),
+        client.watch("long", tail=1000, until=NEVER),
+    ):
+        async with watch:
+            assert (await anext(aiter(watch))).sequence == log.floor
+
+
+async def what_the_terminal_shows(pair: Pair, log: Log) -> None:
+    gone = f"events before {log.floor} are gone"
+    late = await pair.cli("session", "watch", "long", "--from", "2", "--no-follow")
+    assert late.code == 1
+    assert re.search(rf"OUT_OF_RANGE: [^\n]*begins at {log.floor}\n", late.err)
+    assert "hint: `--from 0`" in late.err
+    assert late.out == ""
+    for words in ((), ("--from", "0"), ("--json",)):
+        shown = await pair.cli("session", "watch", "long", "--no-follow", *words)
+        assert shown.code == 0, shown.err
+        assert gone in shown.err
+        assert "echo 1\n" not in shown.out
+    at = await pair.cli("session", "watch", "long", "--no-follow", "--from", str(log.floor))
+    assert (at.code, at.err) == (0, "")
+    transcript = await pair.cli("session", "transcript", "long")
+    assert transcript.code == 0
+    assert gone in transcript.err
+    turns = await pair.cli("session", "turns", "long")
+    assert turns.code == 0
+    assert gone in turns.err
+
+
+async def test_a_limit_that_is_none_is_told_before_anything_starts(tmp_path: Path) -> None:
+    async with running_pair(tmp_path, host=False) as pair:
+        wrong = await pair.cli("up", "--port", "0", "--temporary", "--retain-total", "plenty")
+        assert wrong.code == 1
+        assert "retain-total: 'plenty' is no limit: write 100000ev, 1GiB or 30d" in wrong.err

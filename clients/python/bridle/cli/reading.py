@@ -43,7 +43,7 @@ async def turns(call: Call, slug: str | None) -> None:
     rows: dict[int, list[str]] = {}
     started: dict[int, float] = {}
     async with call.client() as client:
-        async for event in client.list_events(call.session(slug)):
+        async for event in _listed(call, client, call.session(slug)):
             kind = event.WhichOneof("kind")
             when = event.time.seconds + event.time.nanos / 1e9
             if kind == "input_queued":
@@ -74,7 +74,7 @@ async def transcript(call: Call, slug: str | None, turn: int | None) -> None:
 
     renderer = Renderer(colour=output.colour(), phases=False, gutter=False)
     async with call.client() as client:
-        async for event in _conversation(client, call.session(slug)):
+        async for event in _conversation(_listed(call, client, call.session(slug))):
             if turn is not None and event.turn != turn:
                 continue
             if call.json:
@@ -86,12 +86,22 @@ async def transcript(call: Call, slug: str | None, turn: int | None) -> None:
         output.line(line)
 
 
-async def _conversation(
-    client: Client, session: str | session_pb2.SessionRef
+async def _listed(
+    call: Call, client: Client, session: str | session_pb2.SessionRef
 ) -> AsyncIterator[event_pb2.Event]:
+    """The session's log; where its beginning is gone, that is told."""
+    first = True
+    async for event in client.list_events(session):
+        if first and event.sequence > 1:
+            call.note(f"events before {event.sequence} are gone")
+        first = False
+        yield event
+
+
+async def _conversation(events: AsyncIterator[event_pb2.Event]) -> AsyncIterator[event_pb2.Event]:
     """The events of the conversation, each input where a turn took it, not where it was queued."""
     queued: dict[str, event_pb2.Event] = {}
-    async for event in client.list_events(session):
+    async for event in events:
         kind = event.WhichOneof("kind")
         if kind not in _TRANSCRIPT:
             continue
