@@ -14,7 +14,7 @@ from dataclasses import replace
 from bridle.v1 import input_pb2, receipt_pb2
 from bridle_control import outcomes
 from bridle_control.projection import Projection
-from bridle_control.store.api import CommandRow, CommandState, SessionRow
+from bridle_control.store.api import CommandRow, CommandState, SessionBlob, SessionRow
 from bridle_core.errors import Reason
 
 _STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
@@ -47,6 +47,10 @@ def answer(
     if outcome.state != outcomes.PENDING and not outcome.HasField("decide_time"):
         outcome.decide_time.FromNanoseconds(tx.now)
     if command.verb in _STARTS and outcome.state == outcomes.NOT_RUN:
+        if not outcome.error_reason:
+            # (It came too late: see `handing.START_TTL_NS`.)
+            outcome.error_reason = Reason.HOST_UNREACHABLE
+            outcome.message = outcome.message or "the start reached the session's host too late"
         settled = outcomes.settle(command, outcome, metadata=metadata)
         if command.state < CommandState.DONE:
             refuse(projection, row, settled)
@@ -102,6 +106,7 @@ def refuse(projection: Projection, row: SessionRow, command: CommandRow) -> None
         tx.delete_commands_of_session(row.session_id, keep=command.command_id)
         tx.delete_session(row.session_id, tombstone=False)
         return
+    tx.put_blob(row.session_id, SessionBlob.LAST_RUN, str(command.run).encode())
     for other in tx.open_commands(row.session_id):
         if other.command_id == command.command_id or other.run != row.run:
             continue

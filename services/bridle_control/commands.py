@@ -184,6 +184,9 @@ class Commands:
             await wait(asyncio.Event(), self._clock, self._clock.now() + _SWEEP_EVERY)
 
     async def _expire(self) -> None:
+        now = self._wall_clock()
+        if await self._store.read(lambda tx: tx.inputs_left_expired(now, 1)):
+            await self._store.write(expire_left, urgent=True)
         soonest = await self._store.read(lambda tx: tx.next_command_expiry())
         if 0 < soonest <= self._wall_clock():
             for row in await self._store.write(expire, urgent=True):
@@ -223,6 +226,17 @@ def expire(tx: Tx) -> list[CommandRow]:
             _expired(tx, after)
     projection.flush()
     return gone
+
+
+def expire_left(tx: Tx) -> None:
+    """Cancels the inputs that a failed run left waiting and whose time is over: no host has them,
+    so none would."""
+    projection = Projection(tx)
+    for left in tx.inputs_left_expired(tx.now):
+        session = projection.session(left.session_id)
+        if session is not None:
+            projection.cancel_input(session, left.input_id, input_pb2.CANCEL_REASON_EXPIRED)
+    projection.flush()
 
 
 def _expired(tx: Tx, row: CommandRow) -> CommandRow:

@@ -73,10 +73,18 @@ _AGENT_FIELDS: Fields = {"agent": Kind.TEXT, "installed": Kind.BOOLEAN}
 class HostService(host_service_pb2_grpc.HostServiceServicer):
     """See the module."""
 
-    def __init__(self, store: Store, *, connected: Callable[[str], bool]) -> None:
-        """`connected` tells whether this control has a live link to a host, by its id."""
+    def __init__(
+        self,
+        store: Store,
+        *,
+        connected: Callable[[str], bool],
+        twin_time: Callable[[str], int] = lambda _: 0,
+    ) -> None:
+        """`connected` tells whether this control has a live link to a host, by its id; `twin_time`
+        when a twin of it was turned away, in ns since the epoch, 0 for never of late."""
         self._store = store
         self._connected = connected
+        self._twin_time = twin_time
 
     async def ListHosts(
         self, request: host_service_pb2.ListHostsRequest, context: Context
@@ -196,7 +204,11 @@ class HostService(host_service_pb2_grpc.HostServiceServicer):
         )
 
     def _host(self, row: HostRow) -> host_pb2.Host:
-        return to_host(row, connected=self._connected(row.host_id))
+        return to_host(
+            row,
+            connected=self._connected(row.host_id),
+            twin_time=self._twin_time(row.host_id),
+        )
 
     async def _rows(
         self, caller: Caller, workspace: str, host: str = ""

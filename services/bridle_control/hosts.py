@@ -17,8 +17,8 @@ def agents_of(row: HostRow) -> list[host_pb2.Agent]:
     return list(told.agents)
 
 
-def to_host(row: HostRow, *, connected: bool) -> host_pb2.Host:
-    """A host as ListHosts tells it."""
+def to_host(row: HostRow, *, connected: bool, twin_time: int = 0) -> host_pb2.Host:
+    """A host as ListHosts tells it. `twin_time`: in ns since the epoch; 0: none came."""
     return host_pb2.Host(
         host_id=row.host_id,
         workspace=row.workspace,
@@ -33,6 +33,7 @@ def to_host(row: HostRow, *, connected: bool) -> host_pb2.Host:
         create_time=timestamp(row.create_time),
         last_seen_time=timestamp(row.last_seen_time),
         draining=row.draining,
+        twin_time=timestamp(twin_time),
     )
 
 

@@ -15,9 +15,10 @@ so it is the same for every transport. Times are seconds of any monotonic clock 
     HEARTBEAT, GOODBYE → ←  HEARTBEAT, GOODBYE
 
 Beside the machine stand the parts that a link needs and that have rules worth a test of their own:
-`Backoff` and `redial_after` (when a host dials again), `negotiate` (the version), `CommandWindow`
-(which commands control still has to hand over on this stream) and `CommandLedger` (which commands
-a host has already seen). Nothing here may read a clock, draw a random number or touch a socket.
+`Backoff` and `redial_after` (when a host dials again), `negotiate` (the version), `Standstill` (how
+long what is read now may have waited), `Door` (which of several processes with one identity has
+the place), and `CommandWindow` (which commands control still has to hand over on this stream).
+Nothing here may read a clock, draw a random number or touch a socket.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 #: Seconds between two heartbeats of one side.
 HEARTBEAT_EVERY = 5.0
-#: Seconds without any message after which a side ends the stream.
-SILENCE_LIMIT = 15.0
+#: Seconds without any message after which a side ends the stream: two heartbeats and a little. With
+#: what it takes to act on it, a side that stands still is noticed within 15 s.
+SILENCE_LIMIT = 12.0
 
 
 class Side(Enum):
@@ -252,9 +254,12 @@ def negotiate(
 
 
 class Backoff:
-    """The pauses between a host's dials: doubled from `first` to `limit` seconds, ± `jitter`."""
+    """The pauses between a host's dials: doubled from `first` to `limit` seconds, ± `jitter`.
 
-    def __init__(self, first: float = 0.2, limit: float = 10.0, jitter: float = 0.2) -> None:
+    The limit is what a host may be late by when control, or the way to it, is back.
+    """
+
+    def __init__(self, first: float = 0.2, limit: float = 4.0, jitter: float = 0.2) -> None:
         self._first = first
         self._limit = limit
         self._jitter = jitter
@@ -276,7 +281,8 @@ class Redial(Enum):
 
     #: Dial again after the next pause of the Backoff.
     SOON = "soon"
-    #: Another process has this identity: dial again after TWIN_PAUSE seconds.
+    #: Another process has this identity: dial again after TWIN_PAUSE seconds. Until it is welcomed
+    #: again, this one has no place.
     LATER = "later"
     #: Dialling again can't help: say why and end.
     NEVER = "never"
@@ -292,14 +298,103 @@ _REDIAL = {
     Reason.TOKEN_REVOKED: Redial.NEVER,
     Reason.VERSION_UNSUPPORTED: Redial.NEVER,
     Reason.HOST_TWIN: Redial.LATER,
-    # One host service has one stream: a newer one was opened by another process.
     Reason.EPOCH_FENCED: Redial.LATER,
 }
 
 
-def redial_after(reason: Reason | None) -> Redial:
-    """What to do after a stream that ended with this reason (None: without one)."""
-    return _REDIAL.get(reason, Redial.SOON) if reason is not None else Redial.SOON
+def redial_after(reason: Reason | None, *, by_itself: bool = False) -> Redial:
+    """What to do after a stream that ended with this reason (None: without one).
+
+    `by_itself`: it was fenced by a stream of this very process, which has the place then: an older
+    attempt came late, or this stream ended unseen.
+    """
+    if reason is None or (by_itself and reason is Reason.EPOCH_FENCED):
+        return Redial.SOON
+    return _REDIAL.get(reason, Redial.SOON)
+
+
+class Standstill:
+    """How long what is read now may have waited, as this process stood still.
+
+    A process that was stopped, or whose event loop was blocked, reads afterwards what came in the
+    meantime, with times to live that were counted from when it was sent. `beat` is called every
+    EVERY seconds; what is late is how long nothing was done.
+    """
+
+    EVERY = 1.0
+    #: What lay in the buffers is read within so many seconds after a standstill.
+    GRACE = 0.5
+
+    def __init__(self, now: float) -> None:
+        self._beaten = now
+        self._lasted = 0.0
+        self._over = now
+
+    def beat(self, now: float) -> None:
+        """The event loop is at work."""
+        late = now - self._beaten - self.EVERY
+        if late >= self.EVERY:
+            self._lasted, self._over = late + self.EVERY, now
+        self._beaten = now
+
+    def behind(self, now: float) -> float:
+        """Seconds that a message which is read now may be old; 0 where nothing stood still."""
+        still = now - self._beaten
+        if still >= 2 * self.EVERY:
+            return still  # the beat comes after this, in the same turn of the loop
+        return self._lasted if now < self._over + self.GRACE else 0.0
+
+
+class Knock(Enum):
+    """What becomes of one who comes to a host's door."""
+
+    #: Nobody has the place, or it is his own.
+    ENTER = "enter"
+    #: Another one has it: enter if that one does not answer.
+    PROBE = "probe"
+    #: Another one took it a moment ago: the place does not change again so soon.
+    DAMPED = "damped"
+    #: He has entered since by a newer attempt: this one was long on its way.
+    STALE = "stale"
+
+
+#: Seconds in which the place of a host changes at most once between processes that both live.
+TAKEOVER_EVERY = 10.0
+
+
+class Door:
+    """Who of several processes with one identity has the place of a host. One for each host.
+
+    Control asks `knock` for each Hello, and tells of what came of it by `entered` and `left`.
+    Without the damping two processes that stand still in turns would take the place from each
+    other for ever, and each change costs their sessions a reconciliation.
+    """
+
+    def __init__(self) -> None:
+        self._holder: tuple[str, int] | None = None
+        self._taken_at: float | None = None
+
+    def knock(self, incarnation: str, attempt: int, now: float) -> Knock:
+        """What to do with an incarnation that has come. `attempt` 0 is not told."""
+        if self._holder is None:
+            return Knock.ENTER
+        holder, newest = self._holder
+        if holder == incarnation:
+            return Knock.STALE if 0 < attempt < newest else Knock.ENTER
+        if self._taken_at is not None and now < self._taken_at + TAKEOVER_EVERY:
+            return Knock.DAMPED
+        return Knock.PROBE
+
+    def entered(self, incarnation: str, attempt: int, now: float) -> None:
+        """He has the place now."""
+        if self._holder is not None and self._holder[0] != incarnation:
+            self._taken_at = now
+        self._holder = (incarnation, attempt)
+
+    def left(self, incarnation: str, attempt: int) -> None:
+        """His stream has ended; nobody has the place, unless a newer one is there."""
+        if self._holder == (incarnation, attempt):
+            self._holder = None
 
 
 class CommandWindow:
@@ -340,62 +435,3 @@ class CommandWindow:
             return False
         self._out.remove(command_id)
         return True
-
-
-class Admission(Enum):
-    """What a host does with a command that came."""
-
-    #: Never seen: apply it.
-    APPLY = "apply"
-    #: Seen, and its answer is still to come: nothing to do.
-    WAIT = "wait"
-    #: Seen and answered: say the answer that is in the journal again, and do not act.
-    REPEAT = "repeat"
-
-
-class _Known(Enum):
-    HELD = "held"
-    BEGUN = "begun"
-    ANSWERED = "answered"
-
-
-class CommandLedger:
-    """A host's memory of commands: each is applied at most once, whatever comes how often.
-
-    Life of an id: `receive` (HELD) → `begin`, once the id is journaled and before anything is done
-    → `answered`, once the first answer is journaled → `forget`, once control has acknowledged the
-    last answer. `withdraw` hits only what is HELD.
-    """
-
-    def __init__(self, answered: Iterable[str] = (), begun: Iterable[str] = ()) -> None:
-        self._known = dict.fromkeys(begun, _Known.BEGUN) | dict.fromkeys(answered, _Known.ANSWERED)
-
-    def receive(self, command_id: str) -> Admission:
-        """A command came; the first time it is to be applied."""
-        known = self._known.get(command_id)
-        if known is None:
-            self._known[command_id] = _Known.HELD
-            return Admission.APPLY
-        return Admission.REPEAT if known is _Known.ANSWERED else Admission.WAIT
-
-    def begin(self, command_id: str) -> bool:
-        """Its turn has come. False when it was withdrawn or begun before: leave it alone."""
-        if self._known.get(command_id) is not _Known.HELD:
-            return False
-        self._known[command_id] = _Known.BEGUN
-        return True
-
-    def withdraw(self, command_id: str) -> bool:
-        """True when it had not begun: it counts as answered now; journal NOT_RUN, EXPIRED."""
-        if self._known.get(command_id) is not _Known.HELD:
-            return False
-        self._known[command_id] = _Known.ANSWERED
-        return True
-
-    def answered(self, command_id: str) -> None:
-        """Its first answer is in the journal."""
-        self._known[command_id] = _Known.ANSWERED
-
-    def forget(self, command_id: str) -> None:
-        """Control has committed its last answer, so it will never come again."""
-        self._known.pop(command_id, None)

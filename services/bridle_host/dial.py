@@ -26,7 +26,7 @@ OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_send_message_length", 4 * 1024 * 1024),
     # For connecting the channel, where grpc makes the pauses: those of the link, ± 20 % as well.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 4_000),
     ("grpc.min_reconnect_backoff_ms", 5_000),  # despite its name: how long a connect may take
 )
 

@@ -1,11 +1,15 @@
 """The host's link to control: dials, connects, and dials again, for as long as the host lives.
 
-One channel for the whole life of the service, and one stream at a time on it. A stream is only
+One channel, and one stream at a time on it. A stream is only
 begun on a channel that is connected: calls that are made again and again on a channel whose server
 is away pile up in grpc. When a stream has ended, the reason in its status decides
 (`redial_after`): dial again after a pause that grows and has jitter, wait because a twin is
 connected, or give up. A pause begins anew only after a stream that lived for a while, so a control
-that takes every stream and drops it isn't hammered.
+that takes every stream and drops it isn't hammered. After a silence the channel is made anew: what
+stands behind it may be a connection of which nobody says that it is dead.
+
+A process that is told that another one has its identity's place tells its sessions so, and when it
+has the place again; a stream that merely ended, or a control that is away, takes no place.
 
 It may not know what the commands or the entries mean. `bridle_host.app` runs it; the sessions call
 `live_text` only.
@@ -16,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -32,6 +37,7 @@ from bridle_core.link import (
     ProtocolViolation,
     Redial,
     Silence,
+    Standstill,
     redial_after,
 )
 from bridle_host.clock import Clock
@@ -43,11 +49,12 @@ from bridle_host.link_stream import (
     JournalStale,
     LinkOverrun,
     LinkStream,
+    Sent,
     VersionRefused,
 )
 from bridle_host.live_texts import LiveTexts
 from bridle_host.logs import kv
-from bridle_host.statuses import describe, reason_of
+from bridle_host.statuses import describe, metadata_of, reason_of
 
 log = logging.getLogger("bridle.host.link")
 
@@ -83,6 +90,12 @@ class LinkSessions(Protocol):
     def set_token(self, token: host_pb.SessionToken) -> None:
         """Takes a fresh token for a session."""
 
+    def place_lost(self) -> None:
+        """Another process has this host's place: begin nothing, and end before long. Idempotent."""
+
+    def place_held(self) -> None:
+        """This process has the place. Idempotent."""
+
 
 class Link:
     """See the module. `hello` holds what doesn't change from stream to stream.
@@ -109,6 +122,11 @@ class Link:
         self._clock = clock
         self._chance = chance
         self._backoff = Backoff()
+        # Before anything is appended by this process: what was found in the journal.
+        self._sent = Sent(journal.last_sequence)
+        self._attempt = 0
+        # By the machine's own clock: it is about this process, not about what is waited for.
+        self._standstill = Standstill(time.monotonic())
         self._live_texts = LiveTexts()
         self._stream: LinkStream | None = None
         self._incoming: asyncio.Queue[Incoming] = asyncio.Queue(INCOMING)
@@ -143,13 +161,16 @@ class Link:
     async def run(self) -> str | None:
         """Keeps the link up. Returns None after `end`, or why dialling again can't help, as one
         line for people."""
-        async with self._control.channel() as channel:
-            async with self._group:
-                self._keeper = self._group.create_task(self._keep_up(channel))
-                worker = self._group.create_task(self._hand_over())
-                await asyncio.wait({self._keeper})
+        async with self._group:
+            self._keeper = self._group.create_task(self._keep_up())
+            workers = [
+                self._group.create_task(self._hand_over()),
+                self._group.create_task(self._beat()),
+            ]
+            await asyncio.wait({self._keeper})
+            for worker in workers:
                 worker.cancel()
-            return None if self._keeper.cancelled() else self._keeper.result()
+        return None if self._keeper.cancelled() else self._keeper.result()
 
     async def end(self, reason: str) -> None:
         """Says goodbye, where there is a stream, and ends `run`."""
@@ -163,22 +184,49 @@ class Link:
 
     # --- connecting, again and again ---
 
-    async def _keep_up(self, channel: aio.Channel) -> str | None:
+    async def _keep_up(self) -> str | None:
         while not self._ending:
+            async with self._control.channel() as channel:
+                final = await self._keep_up_on(channel)
+            if final is not None:
+                return final
+        return None
+
+    async def _keep_up_on(self, channel: aio.Channel) -> str | None:
+        """Returns why no dialling helps, or None when a new channel is wanted, or the end is."""
+        while not self._ending:
+            dead = False
             try:
                 await self._reach(channel)
                 await self._serve(channel)
                 why, redial = "control ended the stream", Redial.SOON
             except JournalStale:
-                await self._journal.renew()
+                await self._renew_journal()
                 why, redial = "the journal is an old copy; it has a new id now", Redial.SOON
             except (aio.AioRpcError, *_ENDED_HERE) as error:
-                why, redial = _judge(error)
+                why, redial = _judge(error, self._profile.incarnation)
+                dead = isinstance(error, Silence)
             if redial is Redial.NEVER:
                 return why
+            if redial is Redial.LATER:
+                self._sessions.place_lost()
             if not self._ending:
                 await self._pause(why, redial)
+            if dead:
+                return None
         return None
+
+    async def _renew_journal(self) -> None:
+        """The journal is an old copy of itself. What this process found in it, or sent of it,
+        control had before; only what was appended since is news."""
+        self._journal.acknowledge(min(self._sent.newest, self._journal.last_sequence))
+        await self._journal.renew()
+        self._sent = Sent(0)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(Standstill.EVERY)
+            self._standstill.beat(time.monotonic())
 
     async def _reach(self, channel: aio.Channel) -> None:
         """Returns when the channel is connected, which grpc tries again and again by itself."""
@@ -209,11 +257,13 @@ class Link:
             live_texts=self._live_texts,
             hand_over=self,
             clock=self._clock,
+            sent=self._sent,
         )
         try:
             await self._stream.run()
         finally:
             self._stream = None
+            self._journal.linked(False)
             self._live_texts.clear()
             if self._clock.now() - self._opened_at >= STEADY:
                 self._backoff.reset()
@@ -225,6 +275,9 @@ class Link:
         hello.journal_id = self._journal.journal_id
         hello.journal_sequence = self._journal.last_sequence
         hello.journal_floor = self._journal.floor
+        hello.journal_known = min(self._sent.newest, self._journal.last_sequence)
+        self._attempt += 1
+        hello.attempt = self._attempt
         return hello
 
     async def _pause(self, why: str, redial: Redial) -> None:
@@ -247,11 +300,15 @@ class Link:
         """The handshake of the stream is over."""
         self._opened_at = self._clock.now()
         self._told = None
+        self._sessions.place_held()
+        self._journal.linked(True)
         log.info("link is up", extra=kv(control=self._control.address))
         self.ready.set()
 
     def put(self, item: Incoming) -> None:
         """Takes a command, a withdrawal or a token for the sessions, without waiting."""
+        if isinstance(item, host_pb.Command) and item.HasField("time_to_live"):
+            _shorten(item, self._standstill.behind(time.monotonic()))
         try:
             self._incoming.put_nowait(item)
         except asyncio.QueueFull:
@@ -263,7 +320,6 @@ class Link:
             key = (stale.session_id, stale.run)
             if key not in self._killing:
                 self._killing.add(key)
-            self._journal.linked(False)
                 self._group.create_task(self._kill(key))
 
     async def _kill(self, key: tuple[str, int]) -> None:
@@ -290,22 +346,30 @@ class Link:
 _ENDED_HERE = (Silence, ProtocolViolation, LinkOverrun, VersionRefused)
 
 
-def _judge(error: Exception) -> tuple[str, Redial]:
+def _shorten(command: host_pb.Command, seconds: float) -> None:
+    """Takes from a command's time to live what it may have waited to be read."""
+    if seconds > 0.0:
+        for life in (command.time_to_live, command.deliver.time_to_live):
+            if life.ByteSize():
+                life.FromNanoseconds(max(1, life.ToNanoseconds() - int(seconds * 1e9)))
+
+
+def _judge(error: Exception, incarnation: str) -> tuple[str, Redial]:
     """Why a stream ended, as a line for people, and what is to be done."""
     if isinstance(error, aio.AioRpcError):
         reason = reason_of(error)
-        if reason is Reason.HOST_TWIN:
-            return "another process is connected as this host", Redial.LATER
+        by_itself = metadata_of(error).get("incarnation") == incarnation
+        redial = redial_after(reason, by_itself=by_itself)
+        if redial is Redial.LATER:
+            return "another process is connected as this host", redial
         if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return f"{CREDENTIAL_REFUSED} ({describe(error)})", Redial.NEVER
         if reason is Reason.VERSION_UNSUPPORTED:
             return (
-        self._sessions.place_held()
-        self._journal.linked(True)
                 f"control and this host speak no common version ({describe(error)})",
                 Redial.NEVER,
             )
-        return describe(error), redial_after(reason)
+        return describe(error), redial
     if isinstance(error, VersionRefused):
         return "control and this host speak no common version", Redial.NEVER
     if isinstance(error, Silence):

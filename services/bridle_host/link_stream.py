@@ -70,6 +70,16 @@ class VersionRefused(Exception):  # noqa: N818
     """Control speaks a version that this host doesn't."""
 
 
+class Sent:
+    """How far this process knows that control may have its journal: what it found in it when it
+    began, and what it has sent since, on any stream."""
+
+    __slots__ = ("newest",)
+
+    def __init__(self, newest: int) -> None:
+        self.newest = newest
+
+
 class LinkStream:
     """See the module. `run` is called once."""
 
@@ -83,8 +93,10 @@ class LinkStream:
         live_texts: LiveTexts,
         hand_over: HandOver,
         clock: Clock,
+        sent: Sent,
     ) -> None:
         self._call = call
+        self._sent = sent
         self._hello = hello
         self._inventory = inventory
         self._journal = journal
@@ -180,7 +192,7 @@ class LinkStream:
         if not self._hello.protocol_min <= welcome.protocol <= self._hello.protocol_max:
             raise VersionRefused
         mark = welcome.journal_sequence
-        if mark > self._journal.last_sequence:
+        if mark > self._hello.journal_known:
             raise JournalStale
         if welcome.journal_lost:
             log.warning("control lost this journal", extra=kv(journal=self._journal.journal_id))
@@ -250,6 +262,7 @@ class LinkStream:
         if not entries:
             return False
         self._machine.send(Kind.RECORDS)
+        self._sent.newest = max(self._sent.newest, entries[-1][0])
         reached("link.before-send")
         await self._call.write(encode_records(self._journal.journal_id, [e[1] for e in entries]))
         reached("link.after-send")

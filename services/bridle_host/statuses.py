@@ -5,6 +5,8 @@ Called by the link and by the enrolment. Clients branch on the reason, never on 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
@@ -19,6 +21,17 @@ _DETAILS = "grpc-status-details-bin"
 
 def reason_of(error: aio.AioRpcError) -> Reason | None:
     """The reason in a failed call's ErrorInfo; None where there is none that this version knows."""
+    info = _info_of(error)
+    return None if info is None else Reason.__members__.get(info.reason)
+
+
+def metadata_of(error: aio.AioRpcError) -> Mapping[str, str]:
+    """What a failed call's ErrorInfo tells beside its reason."""
+    info = _info_of(error)
+    return {} if info is None else dict(info.metadata)
+
+
+def _info_of(error: aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
     for key, value in error.trailing_metadata() or ():
         if key != _DETAILS or isinstance(value, str):
             continue
@@ -30,7 +43,7 @@ def reason_of(error: aio.AioRpcError) -> Reason | None:
         for detail in status.details:
             info = error_details_pb2.ErrorInfo()
             if detail.Unpack(info) and info.domain == DOMAIN:
-                return Reason.__members__.get(info.reason)
+                return info
     return None
 
 

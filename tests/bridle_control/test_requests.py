@@ -339,11 +339,11 @@ async def test_a_refused_resume_leaves_the_session_as_it_was(stack: Stack) -> No
     assert (now.run, now.phase, now.end_reason) == (1, session.phase, session.end_reason)
     assert (now.inputs_waiting, now.containment) == (0, session.containment)
     await host.command("deliver")
-    # The run's number is taken again by the next one.
+    # The run's number is never given out again: what is on its way of it would be taken for new.
     other = pb.ResumeRequest(session=ref(session))
     again = asyncio.ensure_future(stack.sessions.Resume(other, metadata=stack.admin))
     start = await host.command("start")
-    assert start.run == 2
+    assert start.run == 3
     host.started(start)
     await again
 

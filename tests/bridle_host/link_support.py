@@ -68,6 +68,8 @@ class ListeningSessions:
     def __init__(self) -> None:
         self.told: list[object] = []
         self.killed: list[tuple[str, int]] = []
+        #: What was told of the place, in order.
+        self.places: list[str] = []
         self.live: list[host_pb.LiveSession] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -85,6 +87,12 @@ class ListeningSessions:
     async def kill_stale(self, session_id: str, run: int) -> None:
         await self.open.wait()
         self.killed.append((session_id, run))
+
+    def place_lost(self) -> None:
+        self.places.append("lost")
+
+    def place_held(self) -> None:
+        self.places.append("held")
 
     def set_token(self, token: host_pb.SessionToken) -> None:
         self.told.append(("token", token.session_id))

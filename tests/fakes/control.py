@@ -82,6 +82,7 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
         self.marks: dict[str, int] = {}
         self.port = 0
         self._epoch = 0
+        self._farewell: tuple[Reason | None, dict[str, str]] = (None, {})
         self._outbox: asyncio.Queue[host_pb.ConnectResponse | None] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._server: aio.Server | None = None
@@ -126,8 +127,9 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
         """Hands commands to the host, in one message."""
         self.say(commands=host_pb.Commands(commands=commands))
 
-    def hang_up(self) -> None:
-        """Ends the newest stream with OK."""
+    def hang_up(self, reason: Reason | None = None, **metadata: str) -> None:
+        """Ends the newest stream with OK, or with a status that says why."""
+        self._farewell = (reason, metadata)
         self._outbox.put_nowait(None)
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -174,6 +176,9 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
             if connection.stream is not None:
                 connection.stream.over = True
             self.changed()
+        (reason, metadata), self._farewell = self._farewell, (None, {})
+        if reason is not None:
+            await refuse(context, reason, **metadata)
         if connection.cut:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 
@@ -302,10 +307,10 @@ def bearer(context: aio.ServicerContext[Any, Any]) -> str:
     return str(metadata.get("authorization", "")).removeprefix("Bearer ")
 
 
-async def refuse(context: aio.ServicerContext[Any, Any], reason: Reason) -> None:
+async def refuse(context: aio.ServicerContext[Any, Any], reason: Reason, **metadata: str) -> None:
     """Ends the call as control's interceptor does."""
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     code = CODE_OF[reason]
     status = status_pb2.Status(code=code, message=f"refused: {reason}", details=[detail])
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))

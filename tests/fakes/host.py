@@ -91,6 +91,9 @@ class FakeHost:
         self.incarnation = incarnation or str(uuid.uuid4())
         self.journal = journal or FakeJournal()
         self.protocol = (1, 1)
+        #: What its next Hello says of the connection, and of what it knows of its journal.
+        self.attempt = 0
+        self.journal_known: int | None = None
         #: What the next inventory says.
         self.inventory: dict[str, wire.LiveSession] = {}
         #: False: entries are journaled and not sent until `flush`.
@@ -175,6 +178,8 @@ class FakeHost:
             containment=["SUBREAPER"],
             session_limit=self.session_limit,
             version="0.0.1",
+            journal_known=self.journal_known,
+            attempt=self.attempt,
         )
 
     def list(self) -> None:

@@ -16,12 +16,15 @@ from bridle_control.links.faults import OverError, out_of_place
 from bridle_control.links.records import Batch, JournalGapError, commit, prepare
 from bridle_control.links.welcome import Accepted, end_missing
 from bridle_control.store.api import Store
+from bridle_core.errors import BridleError, Reason
 
 #: Messages that were read and not yet committed. Each has at most 1 MiB, and a host that sends
 #: faster than the disk takes is stopped by HTTP/2's flow control behind this queue.
 _INBOX = 8
 #: Messages that one transaction takes; more would make other writes wait for it.
 _BATCH_MESSAGES = 8
+#: How often a batch is tried again that the store has no room for, in seconds.
+_FULL_DELAY = 0.25
 
 
 class LiveTextSink(Protocol):
@@ -56,7 +59,8 @@ class Committer:
         self._high_water = 0
         # The host has an older copy of its journal: it must begin another one.
         self._stale = False
-        # The runs that are this host's, as far as its inventory and its records told.
+        # The live runs that are this host's, as far as its inventory and its records told; as many
+        # as it has sessions at once.
         self._runs: dict[str, int] = {}
         self._missing: Mapping[str, int] = {}
 
@@ -68,7 +72,8 @@ class Committer:
         self._journal_id = hello.journal_id
         self._journal_end = hello.journal_sequence
         self._high_water = accepted.high_water
-        self._stale = accepted.journal_lost and accepted.high_water > hello.journal_sequence
+        known = hello.journal_known if hello.HasField("journal_known") else hello.journal_sequence
+        self._stale = accepted.journal_lost and accepted.high_water > known
 
     async def reconciled(self, runs: Mapping[str, int], missing: Mapping[str, int]) -> None:
         """The inventory was compared: the runs that the host has, and those that it lacks."""
@@ -117,16 +122,35 @@ class Committer:
             batch = prepare(self._journal_id, self._high_water, messages)
             if batch.last >= batch.first:
                 reached("links.before-commit")
-                runs = await self._store.write(
-                    lambda tx: commit(tx, self._host_id, accepted.epoch, batch), urgent=True
-                )
+                self._note(await self._write(accepted, batch))
                 reached("links.after-commit")
-                self._runs.update(runs)
         except JournalGapError as gap:
             raise out_of_place(str(gap)) from gap
         self._high_water = batch.last
         self._told(batch)
         await self._end_missing()
+
+    async def _write(self, accepted: Accepted, batch: Batch) -> dict[str, int]:
+        """Commits a batch. Where there is no room it waits for some: the stream is not read, and
+        the host keeps what it has to tell; to end the stream would only have it told again."""
+        while True:
+            try:
+                return await self._store.write(
+                    lambda tx: commit(tx, self._host_id, accepted.epoch, batch),
+                    urgent=True,
+                    output=batch.output,
+                )
+            except BridleError as error:
+                if error.reason is not Reason.STORE_FULL:
+                    raise
+            await asyncio.sleep(_FULL_DELAY)
+
+    def _note(self, runs: Mapping[str, int]) -> None:
+        for session_id, run in runs.items():
+            if run:
+                self._runs[session_id] = run
+            else:
+                self._runs.pop(session_id, None)
 
     async def _end_missing(self) -> None:
         """Once all that the host had journaled by its Hello is here, what it forgot is over."""

@@ -6,7 +6,7 @@ import logging
 
 from bridle_control.logs import kv
 from bridle_core.errors import BridleError, Reason
-from bridle_core.link import PROTOCOL_MAX, PROTOCOL_MIN
+from bridle_core.link import PROTOCOL_MAX, PROTOCOL_MIN, SILENCE_LIMIT, TWIN_PAUSE
 
 _log = logging.getLogger("bridle.control.links")
 
@@ -38,7 +38,23 @@ def no_common_version() -> BridleError:
 
 def silent() -> BridleError:
     """The host said nothing for so long that it counts as lost."""
-    return BridleError(Reason.HOST_UNREACHABLE, "nothing was heard from the host for 15 s")
+    text = f"nothing was heard from the host for {SILENCE_LIMIT:.0f} s"
+    return BridleError(Reason.HOST_UNREACHABLE, text)
+
+
+def reconsidered() -> BridleError:
+    """The host has to come again, and be told which of its runs were given up meanwhile."""
+    return BridleError(Reason.HOST_UNREACHABLE, "a run of this host was given up; connect again")
+
+
+def twin(host_id: str) -> BridleError:
+    """Another live process has the host's place, or took it a moment ago."""
+    return BridleError(
+        Reason.HOST_TWIN,
+        "another live process is connected as this host",
+        metadata={"host": host_id},
+        retry_after=TWIN_PAUSE,
+    )
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -25,6 +25,10 @@ _BATCH_BYTES = 1024 * 1024
 #: Rows that were told of and are not out; beyond it they are read again, a page at a time.
 _TOLD_MAX = 1024
 
+#: How long after its accept a start may still be begun, in ns. Whoever asked was told that it is
+#: pending; an agent that starts hours later, when a host comes back, surprises everybody.
+START_TTL_NS = 60 * 10**9
+
 _STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
 
 
@@ -63,6 +67,9 @@ class Outgoing:
         self._position = 0
         self._told: deque[CommandRow] = deque()
         self._reading = True  # the store has (or may have) rows that were not told
+        # What was withdrawn while `take` read or wrote: its rows may be of before.
+        self._withdrawn: set[str] = set()
+        self._taking = False
 
     @property
     def pending(self) -> bool:
@@ -85,9 +92,20 @@ class Outgoing:
     def withdraw(self, command_id: str) -> None:
         """This one is not to be written any more."""
         self._told = deque(row for row in self._told if row.command_id != command_id)
+        if self._taking:
+            self._withdrawn.add(command_id)
 
     async def take(self, limit: int, now_ns: int) -> list[wire.Command]:
         """The next commands, at most so many, ready to be written; they count as written."""
+        self._taking = True
+        try:
+            taken = await self._take(limit, now_ns)
+            return [each for each in taken if each.command_id not in self._withdrawn]
+        finally:
+            self._taking = False
+            self._withdrawn.clear()
+
+    async def _take(self, limit: int, now_ns: int) -> list[wire.Command]:
         rows = await self._next(limit)
         if not rows:
             return []
@@ -194,6 +212,11 @@ def _to_command(row: CommandRow, token: wire.SessionToken | None, now_ns: int) -
         command.time_to_live.FromNanoseconds(left)
         if command.HasField("deliver"):
             command.deliver.time_to_live.FromNanoseconds(left)
+    if row.verb in _STARTS:
+        # It goes out however late it is: its host may have had it before, and alone can say so. One
+        # that has not answers that it is out of time, and the start is taken back.
+        left = max(1, row.accept_time + START_TTL_NS - now_ns)
+        command.time_to_live.FromNanoseconds(left)
     if token is not None:
         command.start.token.CopyFrom(token)
     return command

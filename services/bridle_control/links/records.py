@@ -1,10 +1,11 @@
 """Records of a host's journal: prepared on the event loop, committed in one transaction.
 
 `prepare` does what needs no rows: it checks the numbering, and that every event is one that its
-readers can read; those of the few kinds that move rows stay read, all others stay bytes. `commit`
-runs inside the write transaction and holds the fences: the epoch for the whole batch, (host, run)
-for each session. Called by the committer of one stream of the host link. Neither may wait for
-anything.
+readers can read; those of the few kinds that move rows stay read, and those that name a principal;
+all others stay bytes. `commit` runs inside the write transaction and holds the fences: the epoch
+for the whole batch, (host, run) for each session; and it lets no host say that somebody did
+something who asked for nothing. Called by the committer of one stream of the host link. Neither may
+wait for anything.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 
 from bridle.host.v1 import host_link_service_pb2 as wire
-from bridle.v1 import event_pb2
+from bridle.v1 import event_pb2, principal_pb2
 from bridle_control.answers import answer
 from bridle_control.decisions import ENDED, LIVE
 from bridle_control.links.welcome import fence
@@ -29,6 +30,12 @@ _log = logging.getLogger("bridle.control.links")
 #: The largest event, in bytes: with what stands around it, it must fit into a watcher's message.
 EVENT_MAX = 4 * 1024 * 1024 - 64 * 1024
 
+_SYSTEM = principal_pb2.Principal(kind=principal_pb2.PRINCIPAL_KIND_SYSTEM).SerializeToString(
+    deterministic=True
+)
+#: So many bytes of what agents say don't make a batch output: answers stand beside them.
+OUTPUT_BYTES = 64 * 1024
+
 _KINDS = event_pb2.Event.DESCRIPTOR.oneofs_by_name["kind"]
 _KIND_NAMES = {each.number: each.name for each in _KINDS.fields}
 
@@ -39,7 +46,7 @@ class JournalGapError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """An event that moves rows, read, and as it came."""
+    """An event that moves rows or names a principal, read, and as it came."""
 
     event: event_pb2.Event
     data: bytes
@@ -67,6 +74,13 @@ class Batch:
     segments: list[Segment] = field(default_factory=list)
     #: The commands that are answered in it.
     answered: list[str] = field(default_factory=list)
+    #: Bytes of the events that move nothing: what agents say, which they can do without end.
+    said: int = 0
+
+    @property
+    def output(self) -> bool:
+        """Whether it is mostly what agents say, which a full disk has less room for."""
+        return self.said > OUTPUT_BYTES
 
 
 def prepare(journal_id: str, high_water: int, messages: Iterable[wire.Records]) -> Batch:
@@ -97,7 +111,7 @@ def prepare(journal_id: str, high_water: int, messages: Iterable[wire.Records]) 
                 event = _read(record)
                 if event is None:
                     continue
-                if entry.kind in MOVING:
+                if entry.kind in MOVING or event.HasField("principal"):
                     plain = None
                     segment.steps.append(Moving(event, entry.event))
                     continue
@@ -105,6 +119,7 @@ def prepare(journal_id: str, high_water: int, messages: Iterable[wire.Records]) 
                     plain = []
                     segment.steps.append(plain)
                 plain.append(NewEvent(entry.kind, record.run, entry.event))
+                batch.said += len(entry.event)
                 continue
             plain = None
             if kind == "command":
@@ -125,7 +140,7 @@ def _read(record: wire.Record) -> event_pb2.Event | None:
     entry = record.event
     try:
         event = event_pb2.Event.FromString(entry.event)
-        why = _fault(entry, event)
+        why = _fault(entry, event, record.run)
         if not why:
             return event
     except DecodeError:
@@ -135,9 +150,11 @@ def _read(record: wire.Record) -> event_pb2.Event | None:
     return None
 
 
-def _fault(entry: wire.EventEntry, event: event_pb2.Event) -> str:
+def _fault(entry: wire.EventEntry, event: event_pb2.Event, run: int) -> str:
     """Why an event may not come into a log; "" where it may."""
     known = _KIND_NAMES.get(entry.kind)
+    if event.run not in (0, run):
+        return "it is of another run"
     if event.WhichOneof("kind") != known:  # (None: a kind of a newer host, which is kept)
         return "it is of another kind"
     if known == "session_ended" and event.session_ended.phase not in ENDED:
@@ -148,7 +165,7 @@ def _fault(entry: wire.EventEntry, event: event_pb2.Event) -> str:
 def commit(tx: Tx, host_id: str, epoch: int, batch: Batch) -> dict[str, int]:
     """Stores a batch and moves the journal's mark. Raises EPOCH_FENCED, JournalGapError.
 
-    Returns the current runs of the sessions in it that are this host's.
+    Returns the current runs of the sessions in it that are this host's; 0 for one that is over.
     """
     fence(tx, host_id, epoch)
     known = tx.journal(host_id, batch.journal_id)
@@ -164,8 +181,10 @@ def commit(tx: Tx, host_id: str, epoch: int, batch: Batch) -> dict[str, int]:
             row = projection.session(segment.session_id)
             if row is None or row.host_id != host_id or row.run != segment.run:
                 break  # a run that is no longer the current one: acknowledged, and dropped
-            runs[row.session_id] = row.run
             _take(projection, row, step)
+            after = projection.session(segment.session_id)
+            alive = after is not None and after.phase in LIVE
+            runs[segment.session_id] = segment.run if alive else 0
     projection.flush()
     tx.set_journal(host_id, batch.journal_id, batch.last)
     return runs
@@ -174,12 +193,31 @@ def commit(tx: Tx, host_id: str, epoch: int, batch: Batch) -> dict[str, int]:
 def _take(projection: Projection, row: SessionRow, step: Step) -> None:
     if isinstance(step, wire.CommandEntry):
         answer(projection, row, step.command_id, step.outcome, step.error_metadata)
-    elif isinstance(step, wire.DriverStateEntry):
-        projection.tx.put_blob(row.session_id, SessionBlob.DRIVER_STATE, step.state)
     elif row.phase not in LIVE:
         # Control ended this run itself; what its host still says of it comes too late.
         return
+    elif isinstance(step, wire.DriverStateEntry):
+        projection.tx.put_blob(row.session_id, SessionBlob.DRIVER_STATE, step.state)
     elif isinstance(step, Moving):
-        projection.happen(row, step.event, data=step.data)
+        event, data = _vouched(projection.tx, row, step)
+        projection.happen(row, event, data=data)
     else:
         projection.extend(row, step)
+
+
+def _vouched(tx: Tx, row: SessionRow, step: Moving) -> tuple[event_pb2.Event, bytes]:
+    """The event and its bytes, without a principal that control did not name to the host.
+
+    A host writes down who asked for what it did, as control told it with the command or the input;
+    and what Bridle did by itself. Nobody else can have asked for anything.
+    """
+    event = step.event
+    if not event.HasField("principal"):
+        return event, step.data
+    named = event.principal.SerializeToString(deterministic=True)
+    if named in (_SYSTEM, row.started_by) or tx.knows_principal(row.session_id, named):
+        return event, step.data
+    fields = kv(session=row.session_id, run=row.run, host=row.host_id)
+    _log.error("a host named a principal who asked for nothing here; it was left out", extra=fields)
+    event.ClearField("principal")
+    return event, event.SerializeToString(deterministic=True)

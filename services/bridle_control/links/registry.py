@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,21 +17,41 @@ from contextlib import suppress
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_control.clock import Clock, SystemClock, wait
 from bridle_control.links.committer import LiveTextSink
+from bridle_control.links.faults import reconsidered, twin
 from bridle_control.links.handing import is_to_send
 from bridle_control.links.stream import HostStream
 from bridle_control.links.welcome import Accepted, accept, fenced, mark_lost, note_last_seen
 from bridle_control.logs import kv
 from bridle_control.status import shutting_down
 from bridle_control.store.api import Changes, ReadTx, Store
-from bridle_core.errors import BridleError, Reason
+from bridle_core.errors import BridleError
+from bridle_core.link import Door, Knock
 
 _log = logging.getLogger("bridle.control.links")
 
 #: How long after its link's end a host counts as lost, in seconds.
 LOST_AFTER = 10.0
+#: How long a twin that was turned away is told of, in ns: it comes again every 30 s while it lives.
+TWIN_TOLD_NS = 300 * 10**9
+#: How often a twin is logged, in seconds.
+_TWIN_LOGGED = 60.0
 #: How long the old connection of a host may take to show that it lives, in seconds, when another
 #: process comes with the same identity. A host that lives answers from its event loop at once.
 PROBE = 2.0
+
+
+class _Place:
+    """Who of the processes with a host's identity has its place, and who wanted it."""
+
+    __slots__ = ("door", "lock", "logged_at", "twin_time")
+
+    def __init__(self) -> None:
+        #: One newcomer at a time.
+        self.lock = asyncio.Lock()
+        self.door = Door()
+        #: When a twin was turned away, in ns since the epoch; 0: never.
+        self.twin_time = 0
+        self.logged_at = -math.inf
 
 
 class Links:
@@ -50,8 +71,8 @@ class Links:
         self._clock = clock or SystemClock()
         self._wall_clock = wall_clock
         self._streams: dict[str, HostStream] = {}
-        # One newcomer of a host at a time; bounded by the number of hosts.
-        self._doors: dict[str, asyncio.Lock] = {}
+        # Bounded by the number of hosts that ever came.
+        self._places: dict[str, _Place] = {}
         # When each host whose link is down counts as lost.
         self._lost_at: dict[str, float] = {}
         # Hosts whose link has ended, and since when (ns since the epoch); not noted yet.
@@ -83,11 +104,18 @@ class Links:
         if stream is not None:
             stream.withdraw(command_id)
 
-    def end(self, host_id: str, error: BridleError) -> None:
-        """Ends the host's link with an error: its host was removed."""
+    def reconsider(self, host_id: str) -> None:
+        """Has the host come again, if it is here or on its way in: a run of its was given up, and
+        it may have been told before that what it has goes on."""
         stream = self._streams.get(host_id)
         if stream is not None:
-            stream.end(error)
+            stream.end(reconsidered())
+
+    def twin_time(self, host_id: str) -> int:
+        """When a twin of the host was turned away, in ns since the epoch; 0: not of late."""
+        place = self._places.get(host_id)
+        late = place is None or place.twin_time < self._wall_clock() - TWIN_TOLD_NS
+        return 0 if place is None or late else place.twin_time
 
     def listen(self, listener: Callable[[str], None]) -> None:
         """Calls `listener(host_id)` on the loop when a host can be reached, or no longer can."""
@@ -109,33 +137,44 @@ class Links:
         )
 
     async def enter(self, stream: HostStream, hello: wire.Hello) -> Accepted:
-        """Lets the stream in as the host's newest. Raises HOST_TWIN, TOKEN_REVOKED.
+        """Lets the stream in as the host's newest. Raises HOST_TWIN, EPOCH_FENCED, TOKEN_REVOKED.
 
         The same incarnation replaces its own old stream. Another one may only when the old one is
-        dead: two processes with one identity would throw each other out for ever.
+        dead, and not twice in a short time: two processes with one identity would throw each other
+        out for ever.
         """
         host_id = stream.host_id
-        async with self._doors.setdefault(host_id, asyncio.Lock()):
+        place = self._places.setdefault(host_id, _Place())
+        async with place.lock:
             old = self._streams.get(host_id)
-            if (
-                old is not None
-                and old.incarnation != hello.incarnation
-                and await old.answers(PROBE)
-            ):
-                _log.warning("a second process has a host's identity", extra=kv(host=host_id))
-                raise BridleError(
-                    Reason.HOST_TWIN,
-                    "another live process is connected as this host",
-                    metadata={"host": host_id},
-                    retry_after=30.0,
-                )
+            await self._check_place(place, old, stream, hello)
             accepted = await self._store.write(lambda tx: accept(tx, host_id, hello), urgent=True)
+            place.door.entered(hello.incarnation, hello.attempt, self._clock.now())
             if old is not None:
-                old.end(fenced(accepted.epoch))
+                old.end(fenced(accepted.epoch, hello.incarnation))
             self._streams[host_id] = stream
         if accepted.journal_lost:
             _log.warning("a host's journal is lost", extra=kv(host=host_id))
         return accepted
+
+    async def _check_place(
+        self, place: _Place, old: HostStream | None, stream: HostStream, hello: wire.Hello
+    ) -> None:
+        """Raises what one who may not come in is told."""
+        knock = place.door.knock(hello.incarnation, hello.attempt, self._clock.now())
+        if old is None or knock is Knock.ENTER:
+            return
+        if knock is Knock.STALE:
+            raise fenced(old.epoch, old.incarnation)
+        if knock is Knock.PROBE and not await old.answers(PROBE):
+            return
+        place.twin_time = self._wall_clock()
+        now = self._clock.now()
+        if now >= place.logged_at + _TWIN_LOGGED:
+            place.logged_at = now
+            told = kv(host=stream.host_id, epoch=old.epoch, turned_away=hello.incarnation)
+            _log.warning("a second process has a host's identity", extra=told)
+        raise twin(stream.host_id)
 
     def opened(self, stream: HostStream) -> None:
         """The stream's handshake is over."""
@@ -150,6 +189,7 @@ class Links:
         if self._streams.get(host_id) is not stream:
             return  # a newer one took its place, or it was never let in
         del self._streams[host_id]
+        self._places[host_id].door.left(stream.incarnation, stream.attempt)
         self._left[host_id] = self._wall_clock()
         _log.info("link ended", extra=kv(host=host_id, goodbye=stream.said_goodbye))
         self._lose_later(host_id)

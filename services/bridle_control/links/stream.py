@@ -71,7 +71,7 @@ class Gatekeeper(Protocol):
     """What a stream needs of the registry."""
 
     async def enter(self, stream: HostStream, hello: wire.Hello) -> Accepted:
-        """Lets the stream in as the host's newest. Raises HOST_TWIN."""
+        """Lets the stream in as the host's newest. Raises HOST_TWIN, EPOCH_FENCED."""
 
     def opened(self, stream: HostStream) -> None:
         """The handshake is over: commands may flow."""
@@ -92,6 +92,7 @@ class HostStream:
     ) -> None:
         self.host_id = host_id
         self.incarnation = ""
+        self.attempt = 0
         self.epoch = 0
         #: Whether the handshake is over and commands may flow.
         self.ready = False
@@ -107,6 +108,7 @@ class HostStream:
         self._inventory: dict[str, wire.LiveSession] = {}
         # Handshake, withdrawals, farewell: at most one for each command that is open.
         self._outbox: deque[wire.ConnectResponse] = deque()
+        self._withdrawn: list[wire.ConnectResponse] = []
         self._beat: Beat | None = None
         # The newest alone counts, (journal, sequence); the timer runs while it is kept.
         self._ack: tuple[str, int] | None = None
@@ -153,11 +155,15 @@ class HostStream:
             self._wake.set()
 
     def withdraw(self, command_id: str) -> None:
-        """The command is not to be done any more, if it went out on this stream."""
+        """The command is not to be done any more, if it went out on this stream or before it."""
         if self._outgoing is not None:
             self._outgoing.withdraw(command_id)
-        if self._window.answered(command_id) and self.ready:
-            self._say(wire.ConnectResponse(withdraw=wire.Withdraw(command_id=command_id)))
+        self._window.answered(command_id)
+        told = wire.ConnectResponse(withdraw=wire.Withdraw(command_id=command_id))
+        if self.ready:
+            self._say(told)
+        elif self._accepted is not None:
+            self._withdrawn.append(told)  # its place is behind Reconcile
 
     def end(self, error: BridleError, *, goodbye: str = "") -> None:
         """Ends the stream with this error; `goodbye` is told to the host first."""
@@ -225,7 +231,7 @@ class HostStream:
         protocol = negotiate(hello.protocol_min, hello.protocol_max)
         if protocol is None:
             raise no_common_version()
-        self.incarnation = hello.incarnation
+        self.incarnation, self.attempt = hello.incarnation, hello.attempt
         accepted = await self._gatekeeper.enter(self, hello)
         self._accepted = accepted
         self.epoch = accepted.epoch
@@ -257,6 +263,9 @@ class HostStream:
         runs = {name: live.run for name, live in sessions.items() if name not in stale}
         await self._committer.reconciled(runs, found.missing)
         self.ready = True
+        for told in self._withdrawn:
+            self._say(told)
+        self._withdrawn.clear()
         self._gatekeeper.opened(self)
         self._wake.set()
 

@@ -49,7 +49,8 @@ def fence(tx: ReadTx, host_id: str, epoch: int) -> None:
     if current is None:
         raise removed()
     if current != epoch:
-        raise fenced(current)
+        host = tx.host(host_id)
+        raise fenced(current, host.incarnation if host is not None else "")
 
 
 def removed() -> BridleError:
@@ -57,12 +58,12 @@ def removed() -> BridleError:
     return BridleError(Reason.TOKEN_REVOKED, "this host was removed")
 
 
-def fenced(epoch: int) -> BridleError:
-    """What an old connection is told."""
+def fenced(epoch: int, incarnation: str) -> BridleError:
+    """What an old connection is told: by which process, as it may have been itself."""
     return BridleError(
         Reason.EPOCH_FENCED,
         "a newer connection of this host was accepted",
-        metadata={"epoch": str(epoch)},
+        metadata={"epoch": str(epoch), "incarnation": incarnation},
     )
 
 
@@ -91,8 +92,9 @@ def accept(tx: Tx, host_id: str, hello: wire.Hello) -> Accepted:
 def _journal(tx: Tx, host_id: str, hello: wire.Hello) -> tuple[int, bool]:
     """Where the journal stands, and whether what was in it is lost.
 
-    Lost are: a journal that isn't the one that we knew; one that is older than what we have; one
-    that was trimmed beyond what we have (our store is older than the host: it was restored).
+    Lost are: a journal that isn't the one that we knew; one that is older than what we have, also
+    where it was written on since (what we have was neither found in it nor sent by this process);
+    one that was trimmed beyond what we have (our store is older than the host: it was restored).
     """
     known = tx.journal(host_id, hello.journal_id)
     # One that holds nothing was trimmed up to its end.
@@ -101,7 +103,10 @@ def _journal(tx: Tx, host_id: str, hello: wire.Hello) -> tuple[int, bool]:
         lost = bool(tx.journals(host_id))
         tx.set_journal(host_id, hello.journal_id, before_floor)
         return before_floor, lost
-    if hello.journal_sequence < known.high_water:
+    newest = hello.journal_sequence
+    if hello.HasField("journal_known"):
+        newest = min(newest, hello.journal_known)
+    if newest < known.high_water:
         return known.high_water, True
     if before_floor > known.high_water:
         tx.set_journal(host_id, hello.journal_id, before_floor)

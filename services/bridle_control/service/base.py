@@ -114,8 +114,8 @@ def verdict_on(tx: ReadTx, verb: receipt_pb2.Verb.ValueType, row: SessionRow) ->
     return verdict
 
 
-def refusal(reason: Reason, row: SessionRow) -> BridleError:
-    """The error of a verdict, in the words of its reason."""
+def refusal(reason: Reason, row: SessionRow, *, away: bool = False) -> BridleError:
+    """The error of a verdict, in the words of its reason. `away`: the session's host is."""
     phase = session_pb2.Phase.Name(session_pb2.Phase.ValueType(row.phase)).removeprefix("PHASE_")
     metadata = {"workspace": row.workspace, "session": row.slug, "phase": phase}
     text = {
@@ -123,6 +123,8 @@ def refusal(reason: Reason, row: SessionRow) -> BridleError:
         Reason.SESSION_ENDING: f'the session "{row.slug}" is ending',
         Reason.SESSION_LIVE: f'the session "{row.slug}" is live ({phase})',
     }[reason]
+    if away:
+        text += "; its host is away, and with force that run is given up"
     return BridleError(reason, text, metadata=metadata)
 
 

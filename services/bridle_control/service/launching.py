@@ -215,8 +215,9 @@ def _abandon(
     projection: Projection, key: RequestKey, row: SessionRow, wish: Wish, reach: Reach
 ) -> SessionRow:
     """Gives up a run whose host is away, where that was asked for. Raises SESSION_LIVE."""
-    if not wish.force or reach.has(row.host_id):
-        raise refusal(Reason.SESSION_LIVE, row)
+    away = not reach.has(row.host_id)
+    if not away or not wish.force:
+        raise refusal(Reason.SESSION_LIVE, row, away=away)
     give_up(
         projection,
         row,
@@ -241,11 +242,16 @@ def _next_run(tx: Tx, row: SessionRow, host: HostRow, wish: Wish) -> wire.StartR
 
 
 def _opened(tx: Tx, row: SessionRow, host: HostRow) -> SessionRow:
-    """The row of the next run; a refusal of the host takes it back (see `answers.refuse`)."""
+    """The row of the next run; a refusal of the host takes it back (see `answers.refuse`).
+
+    A run's number is never given out twice: what came of a start that was refused may still be on
+    its way, or even live on a host that answered late, and would be taken for the new run's.
+    """
+    last = int(tx.blob(row.session_id, SessionBlob.LAST_RUN) or b"0")
     return replace(
         row,
         phase=session_pb2.PHASE_STARTING,
-        run=row.run + 1,
+        run=max(row.run, last) + 1,
         host_id=host.host_id,
         end_reason=session_pb2.END_REASON_UNSPECIFIED,
         end_message="",

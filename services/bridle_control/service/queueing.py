@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import content_pb2, event_pb2, input_pb2, receipt_pb2
@@ -171,17 +171,17 @@ def deliver_again(
         if 0 < left.expire_time <= tx.now:
             projection.cancel_input(row, left.input_id, input_pb2.CANCEL_REASON_EXPIRED)
             continue
-        tx.insert_command(
-            inner_command(
-                tx,
-                key,
-                row,
-                receipt_pb2.VERB_SEND,
-                delivery(left),
-                live=live,
-                parent=parent,
-                expire_time=left.expire_time,
-                input_id=left.input_id,
-                sequence=left.sequence,
-            )
+        again = inner_command(
+            tx,
+            key,
+            row,
+            receipt_pb2.VERB_SEND,
+            delivery(left),
+            live=live,
+            parent=parent,
+            expire_time=left.expire_time,
+            input_id=left.input_id,
+            sequence=left.sequence,
         )
+        # Who said it, says it: not who resumes.
+        tx.insert_command(replace(again, principal=left.principal))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bridle.v1 import session_service_pb2
 from bridle_control import caller as callers
 from bridle_control.caller import session_of
+from bridle_control.decisions import LIVE
 from bridle_control.interceptor import Context
 from bridle_control.projection import Projection
 from bridle_control.receipts import find_known, request_key, to_receipt
@@ -43,12 +44,15 @@ class StartVerbs(Verbs):
         key = request_key("Resume", request, scope=scope, caller=caller)
         reach = Reach(self._links.live_hosts())
         wish = Wish(request.mode, request.host, request.force)
+        abandoned: list[str] = []
 
         def accept(tx: Tx) -> CommandRow:
             if known := find_known(tx, key):
                 return known
             projection = Projection(tx)
             row = session_of(tx, caller, request.session)
+            if row.phase in LIVE:
+                abandoned.append(row.host_id)
             command, row = resume(projection, key, caller, row, wish, reach)
             new = prompt(tx, row, request.prompt)
             if new is not None:
@@ -57,7 +61,11 @@ class StartVerbs(Verbs):
             projection.flush()
             return command
 
-        row = await self.answered(await self._store.write(accept), context)
+        written = await self._store.write(accept)
+        for host_id in abandoned:
+            # It may have come back in between, and would go on with what is no longer its own.
+            self._links.reconsider(host_id)
+        row = await self.answered(written, context)
         return session_service_pb2.ResumeResponse(
             receipt=to_receipt(row), session=await self.session_now(row.session_id)
         )

@@ -213,6 +213,7 @@ class SessionBlob(StrEnum):
     DRIVER_STATE = "driver_state"  # what the driver wants kept for a later Resume
     LAUNCH = "launch"  # a serialized StartRun: what the next run is started with
     RIGHTS = "rights"  # what its own tokens hold at most, joined by spaces
+    LAST_RUN = "last_run"  # the highest run ever given out, where that one was refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,6 +555,9 @@ class ReadTx(Protocol):
     ) -> list[InputRow]:
         """In the order of the queue, beyond the sequence `after` (0: from the end begun at)."""
 
+    def inputs_left_expired(self, now: int, limit: int = 256) -> list[InputRow]:
+        """Those that wait in sessions that have ended, and whose time is over: no host has them."""
+
     def approval(self, session_id: str, approval_id: str) -> ApprovalRow | None: ...
 
     # -- commands
@@ -578,6 +582,10 @@ class ReadTx(Protocol):
 
     def child_commands(self, parent_command_id: str) -> list[CommandRow]:
         """In the order of commits."""
+
+    def knows_principal(self, session_id: str, principal: bytes) -> bool:
+        """Whether somebody, as a serialized Principal, has lately asked for anything that concerns
+        the session: a command of the last day, an input."""
 
     def commands_expired(self, now: int, limit: int = 256) -> list[CommandRow]:
         """Not yet ANSWERED, with an expire_time at or before `now`; soonest first. Without those

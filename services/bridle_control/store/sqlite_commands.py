@@ -33,6 +33,9 @@ _COLUMNS = (
     "resource",
     "parent_command_id",
 )
+#: How long after its accept a command may still be what made a host do something, in ns: a stop is
+#: in force for a day.
+_ASKED_NS = 25 * 3600 * 10**9
 _COMMANDS = f"SELECT {', '.join(_COLUMNS)}, position FROM commands"
 
 
@@ -123,6 +126,22 @@ class CommandReads(ReadBase):
             (session_id, run, *verbs),
         )
         return row is not None
+
+    def knows_principal(self, session_id: str, principal: bytes) -> bool:
+        # In the order of what it costs, and of what is likely: nearly always a command is open.
+        for source, values in (
+            ("commands WHERE session_id = ? AND state < 4", ()),
+            ("inputs WHERE session_id = ?", ()),
+            # What was withdrawn, and had begun all the same: decided here, and answered later.
+            (
+                "commands WHERE session_id = ? AND state = 4 AND accept_time > ?",
+                (self.now - _ASKED_NS,),
+            ),
+        ):
+            asked = f"SELECT 1 FROM {source} AND principal = ? LIMIT 1"
+            if self._one(asked, (session_id, *values, principal)) is not None:
+                return True
+        return False
 
     def commands_expired(self, now: int, limit: int = 256) -> list[CommandRow]:
         rows = self._all(

@@ -84,6 +84,16 @@ class QueueReads(ReadBase):
         )
         return [_input(row) for row in rows]
 
+    def inputs_left_expired(self, now: int, limit: int = 256) -> list[InputRow]:
+        # (Whatever waits is looked at, by its partial index: it is little, in all sessions.)
+        rows = self._all(
+            f"{_INPUTS} WHERE state = 1 AND expire_time > 0 AND expire_time <= ?"
+            " AND session_id NOT IN (SELECT session_id FROM sessions WHERE phase BETWEEN 1 AND 5)"
+            " ORDER BY session_id, sequence LIMIT ?",
+            (now, limit),
+        )
+        return [_input(row) for row in rows]
+
     def approval(self, session_id: str, approval_id: str) -> ApprovalRow | None:
         row = self._one(
             "SELECT session_id, approval_id, run, turn, sequence, decision FROM approvals"

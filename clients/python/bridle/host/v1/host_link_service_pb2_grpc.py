@@ -31,7 +31,7 @@ class HostLinkServiceStub(object):
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 4 s,
     ±20 %). Connecting and reconnecting are the same:
 
     host                                   control
@@ -108,7 +108,7 @@ class HostLinkServiceServicer(object):
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 4 s,
     ±20 %). Connecting and reconnecting are the same:
 
     host                                   control
@@ -210,7 +210,7 @@ class HostLinkService(object):
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 4 s,
     ±20 %). Connecting and reconnecting are the same:
 
     host                                   control

@@ -32,7 +32,7 @@ class HostLinkServiceStub:
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 4 s,
     ±20 %). Connecting and reconnecting are the same:
 
       host                                   control
@@ -111,7 +111,7 @@ class HostLinkServiceAsyncStub(HostLinkServiceStub):
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 4 s,
     ±20 %). Connecting and reconnecting are the same:
 
       host                                   control
@@ -186,7 +186,7 @@ class HostLinkServiceServicer(metaclass=_abc_1.ABCMeta):
     WHO DIALS. The host, always; control never connects to a host. Enroll once, with a
     join token; then Connect, with the credential that Enroll gave, in the metadata
     `authorization: Bearer CREDENTIAL`, for as long as the host service lives. When a
-    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 5 s,
+    stream ends, however it ends, the host dials again after a pause (from 0.2 s, doubled up to 4 s,
     ±20 %). Connecting and reconnecting are the same:
 
       host                                   control
