@@ -21,6 +21,7 @@ from bridle_control.watch.frames import (
     FrameKey,
     Framer,
     Tail,
+    Tails,
 )
 from bridle_core.errors import BridleError, Reason
 
@@ -54,7 +55,7 @@ def cursor_compacted(session_id: str, floor: int) -> BridleError:
 class Channel:
     """See the module. Used from the event loop alone."""
 
-    def __init__(self, session_id: str, store: Store, cache: FrameCache) -> None:
+    def __init__(self, session_id: str, store: Store, cache: FrameCache, tails: Tails) -> None:
         self.session_id = session_id
         self.framer = Framer(session_id, store.log_id)
         #: The newest sequence that is known to be committed; 0 before the store was asked.
@@ -65,7 +66,7 @@ class Channel:
         self.waiters: set[Waiter] = set()
         self._store = store
         self._cache = cache
-        self._tail = Tail()
+        self._tail = Tail(tails)
         self._over = False
         self._over_at = 0  # the row_changes that `_over` was read at
         # Reads under way, so that whoever wants the same frame waits for it.

@@ -65,19 +65,44 @@ class Framer:
         return field_bytes(_RESPONSE_COMPACTED, self._head + _NUMBER + varint(floor))
 
 
+class Tails:
+    """The tails of all sessions that are watched: together they are bounded, too.
+
+    The ones that nothing was added to for longest go first; who needed them reads the store.
+    """
+
+    #: Enough for a frame or two of each of the sessions that are busy at a time.
+    MAX_BYTES = 16 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[Tail, int] = OrderedDict()
+        self.bytes = 0
+
+    def grown(self, tail: Tail, size: int) -> None:
+        """A tail takes so many bytes now; 0 takes it off the books."""
+        self.bytes += size - self._sizes.pop(tail, 0)
+        if size:
+            self._sizes[tail] = size
+        while self.bytes > self.MAX_BYTES and len(self._sizes) > 1:
+            next(iter(self._sizes)).clear()
+
+
 class Tail:
     """The newest events of a session that is watched, as they were committed.
 
     Bounded by TAIL_EVENTS and TAIL_BYTES; whoever is further behind reads the store.
     """
 
-    __slots__ = ("_bytes", "_first", "_framed", "_kinds")
+    __slots__ = ("_bytes", "_first", "_framed", "_kinds", "_tails")
 
     #: What comes while a watcher writes a frame or two: one commit of a flood has thousands.
     TAIL_EVENTS = 16 * FRAME_EVENTS
     TAIL_BYTES = 4 * FRAME_BYTES
+    #: What an event takes beside its bytes.
+    EVENT_COST = 64
 
-    def __init__(self) -> None:
+    def __init__(self, tails: Tails) -> None:
+        self._tails = tails
         self.clear()
 
     def clear(self) -> None:
@@ -85,6 +110,7 @@ class Tail:
         self._framed: list[bytes] = []
         self._kinds: list[int] = []
         self._bytes = 0
+        self._tails.grown(self, 0)
 
     def extend(self, first: int, kinds: Sequence[int], framed: Sequence[bytes]) -> None:
         """Adds what was committed; what does not join on begins it anew."""
@@ -96,6 +122,7 @@ class Tail:
         self._bytes += sum(map(len, framed))
         if len(self._framed) > self.TAIL_EVENTS or self._bytes > self.TAIL_BYTES:
             self._trim()
+        self._tails.grown(self, self._bytes + self.EVENT_COST * len(self._framed))
 
     def _trim(self) -> None:
         # To half of the bounds, so that the list isn't moved at each event.

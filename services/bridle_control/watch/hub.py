@@ -18,7 +18,7 @@ from bridle.v1 import event_pb2
 from bridle_control.clock import Clock, SystemClock, wait
 from bridle_control.store.api import Changes, Store
 from bridle_control.watch.channel import Channel
-from bridle_control.watch.frames import FrameCache
+from bridle_control.watch.frames import FrameCache, Tails
 from bridle_control.watch.limits import WatchLimit
 from bridle_control.watch.live_text import LiveText
 from bridle_control.watch.reader import Reader, Target, Wish
@@ -57,6 +57,7 @@ class Hub:
         self._progress_every = progress_every
         self._channels: dict[str, Channel] = {}
         self._cache = FrameCache()
+        self._tails = Tails()
         self._live = LiveText()
         store.listen(self._committed)
 
@@ -146,7 +147,7 @@ class Hub:
     def _join(self, session_id: str, call: _Call) -> Channel:
         channel = self._channels.get(session_id)
         if channel is None:
-            channel = Channel(session_id, self._store, self._cache)
+            channel = Channel(session_id, self._store, self._cache, self._tails)
             self._channels[session_id] = channel
         channel.waiters.add(call)
         return channel
@@ -155,6 +156,7 @@ class Hub:
         channel.waiters.discard(call)
         if not channel.waiters and self._channels.get(channel.session_id) is channel:
             del self._channels[channel.session_id]
+            channel.rest()
             self._cache.drop_session(channel.session_id)
 
     async def _open(

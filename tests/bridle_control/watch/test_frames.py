@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridle.v1 import watch_pb2
-from bridle_control.watch.frames import FRAME_BYTES, FRAME_EVENTS, Frame, FrameCache, Framer, Tail
+from bridle_control.watch.frames import (
+    FRAME_BYTES,
+    FRAME_EVENTS,
+    Frame,
+    FrameCache,
+    Framer,
+    Tail,
+    Tails,
+)
 
 ALL: frozenset[int] = frozenset()
 
@@ -24,7 +32,7 @@ def event(sequence: int, size: int) -> bytes:
 def test_the_tail_gives_what_was_committed_or_nothing(
     commits: list[tuple[int, int]], kinds: frozenset[int]
 ) -> None:
-    tail = Tail()
+    tail = Tail(Tails())
     log: list[bytes] = []
     for count, size in commits:
         first = len(log) + 1
@@ -51,7 +59,7 @@ def test_the_tail_gives_what_was_committed_or_nothing(
 
 
 def test_a_tail_that_missed_something_begins_anew() -> None:
-    tail = Tail()
+    tail = Tail(Tails())
     tail.extend(1, [0, 0], [b"1", b"2"])
     tail.extend(9, [0], [b"9"])
     assert tail.after(0, ALL) is None
@@ -60,9 +68,26 @@ def test_a_tail_that_missed_something_begins_anew() -> None:
 
 
 def test_an_event_larger_than_a_frame_is_a_frame() -> None:
-    tail = Tail()
+    tail = Tail(Tails())
     tail.extend(1, [0, 0], [b"x" * (FRAME_BYTES + 1), b"y"])
     assert tail.after(0, ALL) == ([b"x" * (FRAME_BYTES + 1)], 1)
+
+
+def test_all_tails_together_have_a_bound_and_the_idle_ones_go_first() -> None:
+    tails = Tails()
+    many = [Tail(tails) for _ in range(40)]
+    for number, tail in enumerate(many):
+        tail.extend(1, [0] * 8, [b"x" * 100_000] * 8)
+        many[0].extend(8 + number, [0], [b"y"])  # it stays busy
+        assert tails.bytes <= Tails.MAX_BYTES
+    assert many[0].after(many[0]._first - 1, ALL) is not None
+    assert [tail.after(0, ALL) for tail in many[1:10]] == [None] * 9
+    kept = [tail for tail in many if tail._framed]
+    assert 15 <= len(kept) < 40
+    assert tails.bytes == sum(tail._bytes + Tail.EVENT_COST * len(tail._framed) for tail in many)
+    for tail in many:
+        tail.clear()
+    assert tails.bytes == 0
 
 
 def test_the_messages_are_what_protobuf_would_write() -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from bridle.v1 import event_pb2, session_pb2, watch_pb2
 from bridle_control.store.api import NewEvent, Store, Tx
+from bridle_control.watch.frames import Tails
 from bridle_control.watch.hub import PROGRESS_EVERY, Hub, Target
 from bridle_control.watch.limits import WatchLimit
 from bridle_core.errors import BridleError, Reason
 from tests.support.manual_clock import ManualClock
-from tests.support.stores import an_event, append, begin, event_of, open_sqlite
+from tests.support.stores import a_session, an_event, append, begin, event_of, open_sqlite
 from tests.support.watching import reading, watching
 
 
@@ -327,6 +328,21 @@ async def test_a_slow_watcher_slows_nobody_and_holds_one_frame(store: Store, hub
         slow.go_on()
         await slow.until_events(20_001)
         assert slow.sequences == list(range(1, 20_002))
+
+
+async def test_many_busy_sessions_keep_no_more_than_few_and_nobody_misses_anything(
+    store: Store, hub: Hub
+) -> None:
+    names = [f"t{number}" for number in range(60)]
+    await begin(store, *map(a_session, names))
+    async with watching(hub, *names) as slow:
+        slow.pause()
+        for name in names:
+            await append(store, name, *["x" * 10_000] * 50)  # 30 MB in all
+        assert 0 < hub._tails.bytes <= Tails.MAX_BYTES
+        slow.go_on()
+        await slow.until_events(60 * 50)
+    assert hub._tails.bytes == 0
 
 
 async def test_frames_keep_their_bounds(store: Store, hub: Hub) -> None:
