@@ -280,6 +280,11 @@ class ReadOn:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceAgent:
+    """Call `Driver.replace`: that its agent had to be killed to end a turn is durable."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendTurn:
     """Call `Driver.send`. `label` is what its TurnBegan will name."""
 
@@ -338,6 +343,7 @@ Call = (
     StartAgent
     | RecoverAgent
     | ReadOn
+    | ReplaceAgent
     | SendTurn
     | SteerTurn
     | InterruptTurn

@@ -16,9 +16,9 @@ The order that a driver keeps, which the conformance suite checks:
 - A `ProcessGone` in an open turn means that the agent was lost; a driver that knows that the
   process ended on purpose in its turn (a shell's `exit 3`) tells `TurnOver` first and marks the
   `ProcessGone` as `deliberate`.
-- A driver that had to kill its agent to end a turn tells TurnOver, ProcessGone(killed=True),
-  ProcessUp(replacement=True): the run goes on. What it is sent after that TurnOver it gives to the
-  replacement, once.
+- A driver that had to kill its agent to end a turn tells TurnOver and ProcessGone(killed=True) in
+  one group; when it is told to replace the agent, ProcessUp(replacement=True), and the run goes on.
+  What it is sent after that TurnOver it gives to the replacement, once.
 - What a driver was sent and has not confirmed when its agent ended on purpose, it forgets.
 """
 

@@ -17,6 +17,7 @@ from bridle_core.effects import (
     OutcomeState,
     ProcessExited,
     ProcessStarted,
+    ReplaceAgent,
     SessionEnded,
     SessionResumed,
     SessionStarted,
@@ -167,6 +168,7 @@ class Ends(Turns):
             self._replacing = True
             self._timers.pop(Timer.IDLE, None)
             self._set_timer(Timer.START, self._policy.start_timeout)
+            self._out.append(ReplaceAgent())
         else:
             self._wind_up()
 

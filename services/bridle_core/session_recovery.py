@@ -18,6 +18,7 @@ from bridle_core.effects import (
     KillAgent,
     ReadOn,
     RecoverAgent,
+    ReplaceAgent,
     RespondApproval,
     SendTurn,
     SteerTurn,
@@ -146,6 +147,8 @@ class Recovery(Ends):
                 if resolved.decision is not Decision.VOID:
                     told = (resolved.approval_id, resolved.decision, resolved.message)
                     self._out.append(RespondApproval(*told))
+        if self._replacing:
+            self._out.append(ReplaceAgent())
         if (handed := self._handed) is not None:
             content = tuple(piece for item in handed.items for piece in item.content)
             self._out.append(SendTurn(handed.label, content))

@@ -19,6 +19,7 @@ from bridle_core.effects import (
     OutcomeState,
     ReadOn,
     RecoverAgent,
+    ReplaceAgent,
     RespondApproval,
     SendTurn,
     SessionEnded,
@@ -162,7 +163,8 @@ def test_between_two_agents_the_driver_gets_what_the_next_one_is_to_get() -> Non
     run.see(TurnOver(StopReason.INTERRUPTED))
     run.see(ProcessGone(7, signal=9, killed=True))
     assert run.machine.record().replacing
-    assert calls(run.succeed()) == [RECOVER, SendTurn(run.label, text("next")), READ_ON]
+    told = calls(run.succeed())
+    assert told == [RECOVER, ReplaceAgent(), SendTurn(run.label, text("next")), READ_ON]
 
 
 def test_what_ran_out_while_no_host_was_there_waits_until_what_was_said_is_read() -> None:

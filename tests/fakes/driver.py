@@ -84,6 +84,9 @@ class FakeDriver(Driver):
     async def read_on(self) -> None:
         await self._call("read_on")
 
+    async def replace(self) -> None:
+        await self._call("replace")
+
     async def send(self, turn: int, content: Sequence[Content]) -> None:
         await self._call("send", turn, "".join(p.text for p in content if isinstance(p, Text)))
         if self.plays:

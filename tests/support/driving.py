@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bridle_core.observations import (
+    Checkpoint,
     Content,
     KeepState,
     Note,
@@ -35,6 +36,9 @@ PATIENCE = 30.0
 
 CONTAINMENT = detect()
 
+#: Bytes of a checkpoint's state.
+STATE = 64 * 1024
+
 Seen = TypeVar("Seen", bound=Observation)
 
 
@@ -52,6 +56,8 @@ class Drive:
         self.spawned: list[ShimProcess] = []
         #: The driver's own work.
         self.running: asyncio.Task[None]
+        #: Of the last group that was seen.
+        self.checkpoint = Checkpoint(b"", 0)
         self._reading = asyncio.Event()
         self._reading.set()
         self._turns = 0
@@ -60,10 +66,17 @@ class Drive:
     async def collect(self) -> None:
         async for group in self.driver.observations():
             await self._reading.wait()
+            *told, last = group
+            assert isinstance(last, Checkpoint), f"no checkpoint ends {group}"
+            assert len(last.state) <= STATE
+            assert not any(isinstance(one, Checkpoint) for one in told)
             async with self._changed:
-                self.seen.extend(group)
-                self.times.extend(time.monotonic() for _ in group)
+                self.seen.extend(told)
+                self.times.extend(time.monotonic() for _ in told)
+                self.checkpoint = last
                 self._changed.notify_all()
+            if any(isinstance(one, ProcessGone) and one.killed for one in told):
+                await self.driver.replace()
         async with self._changed:
             self.ended = True
             self._changed.notify_all()
@@ -260,4 +273,6 @@ async def driving(
                 await drive.driver.kill()
                 async with asyncio.timeout(PATIENCE):
                     await asyncio.wait([running])
+            for process in drive.spawned:
+                await process.close()
     assert drive.living() == {}

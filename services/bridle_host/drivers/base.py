@@ -87,7 +87,11 @@ class Driver(Protocol):
     """One agent of one run. The methods are called by the session actor only, never two at once."""
 
     async def run(self) -> None:
-        """The driver's own work: reads its agent until it has told ProcessGone. Started first."""
+        """The driver's own work: reads its agent until it has told ProcessGone. Started first.
+
+        The process is not closed at the end: for as long as that ProcessGone is not durable, a
+        successor may have to read its last words again. The host closes it.
+        """
 
     def observations(self) -> AsyncIterator[Sequence[Observation]]:
         """What the driver sees, in order; ends after the last ProcessGone or StartFailed.
@@ -111,6 +115,13 @@ class Driver(Protocol):
 
     async def read_on(self) -> None:
         """Called after `recover`; before it the driver tells nothing."""
+
+    async def replace(self) -> None:
+        """Bring up another agent in place of the one that was killed to end its turn.
+
+        Called once that end is durable: until then a successor has to find the old one's shim, to
+        read what it said last. ProcessUp(replacement=True) follows, or StartFailed.
+        """
 
     async def send(self, turn: int, content: Sequence[Content]) -> None:
         """Give the agent an input as a turn of its own: TurnBegan(turn) and TurnOver follow."""

@@ -29,14 +29,27 @@ class Outbox:
         self._changed = asyncio.Event()
         self._closed = False
 
-    async def put(self, *group: Observation) -> None:
-        """Wait for room, then append these as one group. After `close` they go nowhere."""
-        while len(self._waiting) >= self._capacity and not self._closed:
+    async def room(self) -> None:
+        """Wait until there is room for a group, or nobody reads any more."""
+        while self.full and not self._closed:
             self._changed.clear()
             await self._changed.wait()
+
+    def add(self, *group: Observation) -> None:
+        """Append these as one group, room or not. After `close` they go nowhere.
+
+        Without waiting, because a group ends with where its driver stands after it: nothing may
+        come between the two. Whoever reads an agent waits for room first; the few groups that
+        come of orders are not worth a place in that line.
+        """
         if not self._closed:
             self._waiting.append(group)
             self._changed.set()
+
+    async def put(self, *group: Observation) -> None:
+        """Wait for room, then append these as one group. After `close` they go nowhere."""
+        await self.room()
+        self.add(*group)
 
     @property
     def full(self) -> bool:

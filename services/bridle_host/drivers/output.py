@@ -32,6 +32,11 @@ class Pieces:
     def __init__(self) -> None:
         self._begun = b""
 
+    @property
+    def held(self) -> int:
+        """How many bytes wait for the rest of their character."""
+        return len(self._begun)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The pieces that are ready, in order; none is empty."""
         data = self._begun + data
@@ -77,10 +82,26 @@ class Overlong:
 class Lines:
     """Cuts a stream into lines. Never holds more than one line of the limit."""
 
-    def __init__(self, limit: int = LINE) -> None:
+    def __init__(self, limit: int = LINE, overlong: Overlong | None = None) -> None:
+        """overlong: what was begun of a line that is too long, where an earlier reader stood."""
         self._limit = limit
         self._begun = bytearray()
-        self._size = 0
+        self._overlong = overlong
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait for the end of their line. Of an overlong line none do."""
+        return len(self._begun)
+
+    @property
+    def tail(self) -> bytes:
+        """The last of what waits."""
+        return bytes(self._begun[-SHOWN:])
+
+    @property
+    def overlong(self) -> Overlong | None:
+        """The line that is being read, if it is too long already."""
+        return self._overlong
 
     def feed(self, data: bytes) -> list[bytes | Overlong]:
         """The lines that are whole by now, without their ends."""
@@ -94,27 +115,42 @@ class Lines:
 
     def end(self) -> list[bytes | Overlong]:
         """What was begun and never ended; nothing more will come."""
-        return [self._take()] if self._size else []
+        return [self._take()] if self._begun or self._overlong is not None else []
 
     def _add(self, part: bytes) -> None:
-        self._size += len(part)
-        if room := self._limit - len(self._begun):
-            self._begun += part[:room]
+        size = len(self._begun) + len(part)
+        if self._overlong is not None:
+            size = self._overlong.size + len(part)
+            self._overlong = Overlong(self._overlong.beginning, size)
+        elif size > self._limit:
+            beginning = bytes(self._begun[:SHOWN])
+            self._overlong = Overlong((beginning + part[:SHOWN])[:SHOWN], size)
+            self._begun = bytearray()
+        else:
+            self._begun += part
 
     def _take(self) -> bytes | Overlong:
-        line, size = bytes(self._begun), self._size
+        overlong, self._overlong = self._overlong, None
+        if overlong is not None:
+            return overlong
+        line = bytes(self._begun)
         self._begun.clear()
-        self._size = 0
-        return Overlong(line[:SHOWN], size) if size > len(line) else line
+        return line
 
 
 class Log:
     """What is printed beside the protocol until the next turn, up to a bound."""
 
-    def __init__(self) -> None:
-        self._bytes = LOG_BYTES
-        self._notes = LOG_NOTES
-        self._dropped = 0
+    def __init__(self, left: int = LOG_BYTES, notes: int = LOG_NOTES, dropped: int = 0) -> None:
+        """How much is left of the bounds, and what was left out, as `standing` had them."""
+        self._bytes = left
+        self._notes = notes
+        self._dropped = dropped
+
+    @property
+    def standing(self) -> tuple[int, int, int]:
+        """What to make another of, that goes on from here."""
+        return self._bytes, self._notes, self._dropped
 
     def feed(self, data: bytes) -> str:
         """The text of a note; empty when the bound is reached."""

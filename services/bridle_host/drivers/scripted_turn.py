@@ -12,10 +12,14 @@ from bridle_host.process import Mark
 
 
 class Turn:
-    """A turn from its being asked for to its TurnOver. number: None for one of the agent's own."""
+    """A turn from its being asked for to its TurnOver.
 
-    def __init__(self, number: int | None, mark: Mark) -> None:
+    number: None for one of the agent's own. name: among all turns of the run.
+    """
+
+    def __init__(self, number: int | None, mark: Mark, name: str) -> None:
         self.number = number
+        self.name = name
         #: What was alive before it.
         self.mark = mark
         #: The agent has ended it; what it says from now on is of no turn.

@@ -9,12 +9,14 @@ import asyncio
 import re
 import secrets
 import signal as signals
-from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from bridle_host.drivers.base import DriverContext
+from bridle_host.drivers.notebook import Notebook
 from bridle_host.drivers.shell_control import Began, Files, Frames, Report
+from bridle_host.drivers.shell_standing import FRAME
 from bridle_host.process import (
     KILL_NOW,
     Chunk,
@@ -22,33 +24,43 @@ from bridle_host.process import (
     Ladder,
     Proof,
     ShimProcess,
-    Stream,
 )
 
 #: What bash has a trap for: it throws bash out of the line that it runs.
 BREAK = signals.SIGRTMAX - 1
+
+#: Tokens, and the keys of the orders that they name.
+BEGIN, SEED, EXIT = "begin", "seed", "exit"
+
+#: Bytes of an unfinished frame above which it is written down. It holds all exported variables.
+SPILL = 256 * 1024
 
 #: Seconds that background jobs have after a SIGTERM when bash has ended by itself.
 JOBS_GRACE = 1.0
 
 
 class Bash:
-    """A bash whose start-up is over when `ready` has been answered."""
+    """A bash whose start-up is over when `ready` has been answered.
 
-    def __init__(self, process: ShimProcess, files: Files, frames: Frames) -> None:
+    An order with a key reaches it once, whichever process of the host gave it.
+    """
+
+    def __init__(self, context: DriverContext, process: ShimProcess, nonce: str) -> None:
         self.process = process
         self.killed = False
         self.jobs: tuple[str, ...] = ()
-        self._frames = frames
-        self._waiting: deque[Began | Report] = deque()
+        self._frames = Frames(nonce)
+        self._files = Files(context.state_directory, nonce)
         self._output = process.output()
-        self._files = files
+        # Answers to what an earlier process of the host asked are not taken for ours.
+        self._salt = secrets.token_hex(4)
         self._tokens = 0
+        self._notebook = Notebook(context.state_directory)
+        self._spilled = 0
 
     @classmethod
-    async def spawn(cls, context: DriverContext, program: str, directory: str) -> Self:
+    async def spawn(cls, context: DriverContext, program: str, directory: str, nonce: str) -> Self:
         """Start it. Raises SpawnError and OSError; then nothing is left."""
-        nonce = secrets.token_hex(16)
         process = await context.spawn(
             (program, "--norc", "--noprofile", "--noediting", "-i"),
             directory=directory,
@@ -56,54 +68,88 @@ class Bash:
             environment={"PWD": directory},
             control_pipes=1,
         )
-        try:
-            context.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files = Files(context.state_directory, nonce)
-            files.write()
-        except BaseException:
-            await process.close()
-            raise
-        return cls(process, files, Frames(nonce))
+        return cls(context, process, nonce)
+
+    @classmethod
+    async def adopt(cls, context: DriverContext, nonce: str, frame: int) -> Self:
+        """Take over one that an earlier process of the host has spawned.
+
+        frame: how much it had kept of a frame. Raises ShimLostError, ShimFailedError.
+        """
+        bash = cls(context, await context.adopt(), nonce)
+        if frame:
+            bash._frames.feed(bash._notebook.read(FRAME)[:frame])
+            bash._spilled = frame
+        return bash
 
     def token(self) -> str:
-        """A name for a line, by which its answer is known."""
+        """A name for a question, by which its answer is known."""
         self._tokens += 1
-        return str(self._tokens)
+        return f"{self._salt}-{self._tokens}"
 
-    async def read(self) -> Chunk | Began | Report | None:
-        """What commands print, and frames, each frame after all that was printed before it.
+    async def read(self) -> Chunk | None:
+        """What commands print and, from the control pipe, what `frames` are made of; a frame comes
+        after all that was printed before it.
 
         None when it has ended and all was read.
         """
-        while not self._waiting:
-            try:
-                chunk = await anext(self._output)
-            except StopAsyncIteration:
-                return None
-            if chunk.stream is not Stream.CONTROL:
-                return chunk
-            self._waiting.extend(self._frames.feed(chunk.data))
-        return self._waiting.popleft()
+        try:
+            return await anext(self._output)
+        except StopAsyncIteration:
+            return None
+
+    def frames(self, data: bytes) -> list[Began | Report]:
+        """The frames that are whole with this piece of the control pipe."""
+        found = self._frames.feed(data)
+        begun = self._frames.begun
+        if found or len(begun) < self._spilled:
+            self._spilled = 0
+        if len(begun) - self._spilled > SPILL:
+            self._spill(begun)
+        return found
+
+    def _spill(self, begun: bytearray) -> None:
+        """Write down the beginning of a long frame, so that it need not be asked for again: it
+        may be longer than all that a shim keeps.
+        """
+        with suppress(OSError):  # there is no room: then as long as the shim keeps it
+            if not self._spilled:
+                self._notebook.write(FRAME, b"")
+            self._notebook.append(FRAME, bytes(begun[self._spilled :]))
+            self._spilled = len(begun)
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the control pipe wait for the rest of their frame."""
+        return len(self._frames.begun) - self._spilled
+
+    @property
+    def spilled(self) -> int:
+        """How many bytes of the frame's page are the beginning of a frame."""
+        return self._spilled
 
     # Lines.
 
-    async def begin(self) -> str:
-        """Give it its first lines; the token's report says that it is ready."""
-        token = self.token()
-        await self._write(self._files.first_lines(token))
-        return token
+    async def begin(self) -> None:
+        """Give it its first lines; the report of BEGIN says that it is ready. Raises OSError."""
+        if not self.process.written(BEGIN):
+            self._files.write()
+            await self._write(self._files.first_lines(BEGIN), BEGIN)
 
-    async def seed(self, commands: str) -> str:
-        """Run these before the first turn; the token's report follows. Raises OSError."""
-        token = self.token()
-        self._files.write_seed(commands)
-        await self._write(self._files.seed_lines(token))
-        return token
+    async def seed(self, commands: str) -> None:
+        """Run these before the first turn; the report of SEED follows. Raises OSError."""
+        if not self.process.written(SEED):
+            self._files.write_seed(commands)
+            await self._write(self._files.seed_lines(SEED), SEED)
+
+    def has(self, token: str) -> bool:
+        """Whether it was given the turn of this token."""
+        return self.process.written(token)
 
     async def run(self, token: str, script: str, status: int) -> None:
         """Run a turn; the token's `Began` and report follow. Raises OSError."""
         self._files.write_turn(token, script, status)
-        await self._write(self._files.turn_lines(token))
+        await self._write(self._files.turn_lines(token), token)
 
     async def ask(self, token: str) -> None:
         """Ask for a report: an answer says that it is back from all lines before."""
@@ -114,9 +160,9 @@ class Bash:
         """Remove the script and the seed: their texts belong in the log and nowhere else."""
         self._files.discard()
 
-    async def _write(self, lines: bytes) -> None:
+    async def _write(self, lines: bytes, key: str = "") -> None:
         try:
-            await self.process.write(lines)
+            await self.process.write(lines, key)
         except InputClosedError:
             return  # it is dying: its exit says all
 
@@ -141,7 +187,8 @@ class Bash:
 
     async def exit(self, grace: float) -> None:
         """Let it end by itself, else kill it."""
-        await self._write(b"\\builtin exit 0\n")
+        if not self.process.written(EXIT):
+            await self._write(b"\\builtin exit 0\n", EXIT)
         await self.process.close_stdin()
         try:
             async with asyncio.timeout(grace):

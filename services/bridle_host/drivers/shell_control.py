@@ -167,6 +167,11 @@ class Frames:
         self._end = f"\0{nonce}.\0".encode()
         self._buffer = bytearray()
 
+    @property
+    def begun(self) -> bytearray:
+        """What may be the beginning of a frame; not to be changed."""
+        return self._buffer
+
     def feed(self, data: bytes) -> list[Began | Report]:
         """Bytes cut anywhere; the frames that are whole by now. Unreadable ones are left out."""
         # The end may have come in two pieces.

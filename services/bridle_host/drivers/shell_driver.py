@@ -7,12 +7,16 @@ Made by `bridle_host.drivers.shell`, called by a session actor.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from bridle_core import values
 from bridle_core.observations import (
+    Checkpoint,
     Content,
     Decision,
     KeepState,
@@ -30,11 +34,23 @@ from bridle_core.observations import (
     TurnOver,
 )
 from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
+from bridle_host.drivers.notebook import Notebook
 from bridle_host.drivers.orders import Orders
 from bridle_host.drivers.outbox import Outbox
 from bridle_host.drivers.output import Log
-from bridle_host.drivers.shell_bash import BREAK, Bash
+from bridle_host.drivers.places import Places
+from bridle_host.drivers.shell_bash import BEGIN, BREAK, SEED, Bash
 from bridle_host.drivers.shell_control import Began, Report
+from bridle_host.drivers.shell_standing import (
+    BASELINE,
+    BIRTH,
+    KEPT,
+    MARKED,
+    Birth,
+    Marked,
+    Stage,
+    Standing,
+)
 from bridle_host.drivers.shell_state import Baseline, Kept
 from bridle_host.drivers.shell_turn import NoScriptError, Turn, script_of
 from bridle_host.process import (
@@ -45,8 +61,11 @@ from bridle_host.process import (
     NotExecutableError,
     ProcessError,
     SpawnError,
+    Stream,
 )
 
+#: Background jobs that are named when they are lost.
+JOBS = 20
 #: A living bash answers in a millisecond. It is asked again after this, then after twice as much…
 FIRST_ANSWER = 0.05
 #: … and gets a SIGINT of its own when it has been silent for so long; seconds.
@@ -60,15 +79,25 @@ INTERRUPTED_STATUS = 130
 
 
 class ShellDriver(Driver):
-    """See `Driver`. `run` lives through one bash after the other; orders are tasks beside it."""
+    """See `Driver`. `run` lives through one bash after the other; orders are tasks beside it.
+
+    What is told is told in groups, each of which ends with where the driver stands after it. So
+    nothing is awaited between what changes that and `_tell`.
+    """
 
     def __init__(self, context: DriverContext, program: str) -> None:
         self._context = context
         self._program = program
         self._outbox = Outbox()
         self._orders = Orders()
+        self._notebook = Notebook(context.state_directory)
         self._start = asyncio.Event()
+        self._replace = asyncio.Event()
         self._resume: ResumeFrom | None = None
+        #: Where the driver of an earlier process of the host stood.
+        self._taken: Standing | None = None
+        #: A turn that was ordered again before the agent was taken over.
+        self._again: tuple[int, Sequence[Content]] | None = None
         self._bash: Bash | None = None
         self._up = asyncio.Event()
         self._turn: Turn | None = None
@@ -82,6 +111,13 @@ class ShellDriver(Driver):
         self._status = 0
         #: How much output was read, so that a slow reader is not taken for a silent bash.
         self._seen = 0
+        self._stage = Stage.STARTING
+        self._serial = 0
+        self._pid = 0
+        self._lost: tuple[str, ...] = ()
+        self._places = Places()
+        #: What is being told.
+        self._group: list[Observation] = []
 
     # The driver's interface.
 
@@ -99,19 +135,31 @@ class ShellDriver(Driver):
         self._start.set()
 
     async def recover(self, state: bytes, resume: ResumeFrom | None) -> None:
-        raise NotImplementedError("this driver cannot take over an agent yet")
+        self._resume = resume
+        self._taken = self._stand(Standing.load(state))
 
     async def read_on(self) -> None:
         self._start.set()
 
+    async def replace(self) -> None:
+        self._replace.set()
+
     async def send(self, turn: int, content: Sequence[Content]) -> None:
-        self._orders.give(self._begin(turn, content))
+        if self._taken is not None and not self._start.is_set():
+            self._again = (turn, content)
+        else:
+            self._orders.give(self._begin(turn, content))
 
     async def steer(self, input_id: str, content: Sequence[Content]) -> None:
         raise NotImplementedError("a shell cannot be steered")
 
     async def interrupt(self, *, grace: float, include_background: bool) -> None:
-        self._orders.give(self._interrupt(grace, include_background))
+        turn = self._turn
+        if turn is None:
+            return  # it is over
+        first = not turn.interrupted
+        turn.interrupt(asyncio.get_running_loop().time() + grace, include_background)
+        self._orders.give(self._interrupt(turn, first))
 
     async def respond(self, approval_id: str, decision: Decision, message: str) -> None:
         raise NotImplementedError("a shell asks for no approval")
@@ -123,39 +171,154 @@ class ShellDriver(Driver):
     async def kill(self) -> None:
         self._killed = True
         self._start.set()
+        self._replace.set()
         self._orders.give(self._kill())
+
+    # What is told, and where that leaves the driver.
+
+    def _tell(self, *observations: Observation) -> None:
+        """End the group: with these, and with where the driver stands now."""
+        group = (*self._group, *observations, self._checkpoint())
+        self._group.clear()
+        self._outbox.add(*group)
+
+    def _checkpoint(self) -> Checkpoint:
+        turn, bash, places = self._turn, self._bash, self._places
+        for stream in (Stream.STDOUT, Stream.STDERR):
+            places.keep(stream, turn.held(stream) if turn is not None else 0)
+        places.keep(Stream.CONTROL, bash.held if bash is not None else 0)
+        began = turn is not None and turn.began
+        standing = Standing(
+            stage=self._stage,
+            serial=self._serial,
+            pid=self._pid,
+            end=places.end,
+            behind=tuple(places.behind.items()),
+            turn=turn.number if turn is not None and began else 0,
+            status=turn.status if turn is not None and began else None,
+            last_status=self._status,
+            log=self._log.standing,
+            lost=self._lost,
+            kept=_digest(self._told),
+            frame=bash.spilled if bash is not None else 0,
+        )
+        return Checkpoint(standing.dump(), places.acknowledge)
+
+    def _stand(self, standing: Standing) -> Standing:
+        """Where an earlier driver stood is where we stand."""
+        self._stage, self._serial, self._pid = standing.stage, standing.serial, standing.pid
+        self._status, self._lost = standing.last_status, standing.lost
+        self._log = Log(*standing.log)
+        self._places = Places(standing.end, dict(standing.behind))
+        if kept := self._notebook.read(KEPT):
+            self._kept = Kept.decode(kept) or self._kept
+            # What was written down and did not become durable is told again.
+            self._told = kept if _digest(kept) == standing.kept else b""
+        if report := self._notebook.read(BASELINE):
+            self._baseline = Baseline(values.load(Report, report))
+        if standing.turn:
+            turn = self._turn_of(standing.turn, "", self._marked(standing.turn) or Mark(()))
+            turn.began, turn.status = True, standing.status
+            self._turn = turn
+        return standing
+
+    def _marked(self, number: int) -> Mark | None:
+        """What was alive before a turn, as it was written down; None where it wasn't."""
+        page = self._notebook.read(MARKED)
+        marked = values.load(Marked, page) if page else None
+        return Mark(marked.processes) if marked is not None and marked.turn == number else None
+
+    def _turn_of(self, number: int, script: str, mark: Mark) -> Turn:
+        call = f"bash-{self._context.run}-{number}"
+        return Turn(number, call, script, mark, f"turn-{number}")
 
     # One bash after the other.
 
     async def _live_on(self) -> None:
         await self._start.wait()
-        mode: ResumeMode | None = None
-        lost: tuple[str, ...] = ()
-        if self._resume is not None:
-            if self._resume.mode is ResumeMode.NATIVE:
-                text = "a shell has no native resume; resume it with AUTO or SEEDED"
-                await self._outbox.put(StartFailed(text))
-                return
-            mode, lost = ResumeMode.SEEDED, self._take_over(self._resume.driver_state)
-        replacement = False
-        while not self._killed:
+        bash: Bash | None = None
+        birth = self._birth()
+        if self._taken is not None and birth is not None:
             try:
-                bash, also_lost = await self._spawn()
-            except (SpawnError, OSError) as error:
-                await self._outbox.put(StartFailed(self._why(error)))
+                bash = await self._adopt(birth)
+            except ProcessError as error:
+                self._gone_unseen(error)
                 return
-            try:
-                up = ProcessUp(bash.process.pid, "", replacement, mode, lost + also_lost)
-                jobs = await self._live(bash, up)
-            finally:
-                bash.forget()
-                await bash.process.close()
-            if jobs is None:
+            if bash is None:
+                birth = self._next_birth()
+        elif birth is None:
+            birth = self._first_birth()
+        if birth is None:
+            text = "a shell has no native resume; resume it with AUTO or SEEDED"
+            self._tell(StartFailed(text))
+            return
+        while True:
+            if bash is None:
+                if birth.replacement:
+                    await self._replace.wait()
+                    self._replace.clear()
+                if self._killed:
+                    break
+                try:
+                    bash, birth = await self._spawn(birth)
+                except (SpawnError, OSError) as error:
+                    self._tell(StartFailed(self._why(error)))
+                    return
+            again = await self._live(bash, birth)
+            if not again:
                 return
-            mode, replacement = ResumeMode.SEEDED, True
-            lost = (*self._kept.lost(), *(f"background job: {job}" for job in jobs))
-        if not replacement:
-            await self._outbox.put(StartFailed("killed before it started"))
+            await bash.process.close()
+            bash, birth = None, self._next_birth()
+        self._tell(StartFailed("killed before it started"))
+
+    def _birth(self) -> Birth | None:
+        """The bash that an earlier process of the host has spawned, or was about to."""
+        page = self._notebook.read(BIRTH) if self._taken is not None else b""
+        return values.load(Birth, page) if page else None
+
+    def _first_birth(self) -> Birth | None:
+        """None when it can't be as it was asked for."""
+        if self._resume is None:
+            return Birth(1, secrets.token_hex(16))
+        if self._resume.mode is ResumeMode.NATIVE:
+            return None
+        lost = self._take_over(self._resume.driver_state)
+        return Birth(1, secrets.token_hex(16), mode=ResumeMode.SEEDED, lost=lost)
+
+    def _next_birth(self) -> Birth:
+        lost = (*self._kept.lost(), *self._lost)
+        return Birth(self._serial + 1, secrets.token_hex(16), True, ResumeMode.SEEDED, lost)
+
+    async def _adopt(self, birth: Birth) -> Bash | None:
+        """Take over the bash that is there; None when it is told to be gone, and the next is due.
+
+        Raises ShimLostError, ShimFailedError.
+        """
+        over = self._stage is Stage.BETWEEN and birth.serial == self._serial
+        try:
+            bash = await Bash.adopt(self._context, birth.nonce, 0 if over else self._spilled())
+        except ProcessError:
+            if over:
+                return None
+            raise
+        if over:
+            await bash.process.close()
+            return None
+        if birth.serial != self._serial or not self._pid:
+            self._stage, self._serial, self._pid = Stage.STARTING, birth.serial, bash.process.pid
+        bash.process.acknowledge(self._places.acknowledge)
+        return bash
+
+    def _spilled(self) -> int:
+        return self._taken.frame if self._taken is not None else 0
+
+    def _gone_unseen(self, error: ProcessError) -> None:
+        """The agent of an earlier process of the host is gone, and nobody knows how."""
+        if self._stage is Stage.UP:
+            self._turn = None
+            self._tell(ProcessGone(self._pid, signal=signal.SIGKILL))
+        else:
+            self._tell(StartFailed(f"the agent was lost with its host: {error}"))
 
     def _take_over(self, state: bytes) -> tuple[str, ...]:
         """What an earlier run kept becomes ours. Returns what is lost."""
@@ -163,16 +326,25 @@ class ShellDriver(Driver):
         if kept is None:
             return ("what was kept of the shell: it cannot be read here",)
         self._kept, self._told = kept, state
+        self._notebook.write(KEPT, state)
         return (*kept.lost(), "background jobs")
 
-    async def _spawn(self) -> tuple[Bash, tuple[str, ...]]:
+    async def _spawn(self, birth: Birth) -> tuple[Bash, Birth]:
         """A new bash, in the last directory if that is still there. Raises SpawnError, OSError."""
         last, first = self._kept.directory, self._context.directory
         if last != first:
             with suppress(DirectoryMissingError):
-                return await Bash.spawn(self._context, self._program, last), ()
-        bash = await Bash.spawn(self._context, self._program, first)
-        return bash, () if last == first else (f"the directory {last}: it is not there any more",)
+                return await self._spawn_in(last, birth)
+            lost = f"the directory {last}: it is not there any more"
+            birth = replace(birth, lost=(*birth.lost, lost))
+        return await self._spawn_in(first, birth)
+
+    async def _spawn_in(self, directory: str, birth: Birth) -> tuple[Bash, Birth]:
+        self._notebook.write(BIRTH, values.dump(birth).encode())
+        bash = await Bash.spawn(self._context, self._program, directory, birth.nonce)
+        self._stage, self._serial, self._pid = Stage.STARTING, birth.serial, bash.process.pid
+        self._lost, self._places = (), Places()
+        return bash, birth
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, DirectoryMissingError):
@@ -181,102 +353,161 @@ class ShellDriver(Driver):
             return f"{self._program} cannot be run: {error}"
         return f"bash could not be started: {error}"
 
-    async def _live(self, bash: Bash, up: ProcessUp) -> tuple[str, ...] | None:
-        """Read one bash to its end. Returns the jobs that were lost if another is to follow it."""
+    async def _live(self, bash: Bash, birth: Birth) -> bool:
+        """Read one bash to its end. Whether another is to follow it. Raises OSError."""
         self._bash = bash
         try:
-            ready = await self._bring_up(bash, up)
+            if self._killed:  # while it was being spawned, or taken over
+                with suppress(ProcessError):
+                    await bash.kill()
+            ready = self._stage is Stage.UP or await self._bring_up(bash, birth)
             if ready:
-                while (seen := await bash.read()) is not None:
-                    await self._observe(bash, seen)
+                await self._order_again()
+                self._up.set()
+                while (chunk := await self._read(bash)) is not None:
+                    self._observe(bash, chunk)
+                    self._tell()
             return await self._gone(bash, ready)
+        except BaseException:
+            await bash.process.close()
+            raise
         finally:
             self._bash = None
+            self._up.clear()
 
-    async def _bring_up(self, bash: Bash, up: ProcessUp) -> bool:
-        """Read until bash is ready, and tell it. False when it ended before that."""
-        if self._killed:  # while it was being spawned
-            with suppress(ProcessError):
-                await bash.kill()
-        awaited = await bash.begin()
-        seeded = False
-        while (seen := await bash.read()) is not None:
-            # Until it is ready bash itself may print: warnings, a prompt. It's not for the log.
-            if not isinstance(seen, Report) or seen.token != awaited:
-                continue
-            if not seeded:
-                seeded = True
-                self._baseline = Baseline(seen)
-                try:
-                    awaited = await bash.seed(self._kept.seed())
-                    continue
-                except OSError as error:
-                    text = f"the variables of the last run: {error.strerror}"
-                    await self._outbox.put(Note(NoteKind.STATE_LOST, text))
-            bash.forget()
-            await self._outbox.put(replace(up, agent_version=seen.version))
-            if up.replacement:
-                text = "bash did not give way to an interrupt; another has taken its place"
-                await self._outbox.put(Note(NoteKind.ESCALATED, text))
+    async def _read(self, bash: Bash) -> Chunk | None:
+        """What was not used up yet of the next chunk, once it can be told what comes of it."""
+        while (chunk := await bash.read()) is not None:
+            if (fresh := self._places.fresh(chunk)) is not None:
+                await self._outbox.room()
+                self._places.took(fresh)
+                return fresh
+        return None
+
+    async def _order_again(self) -> None:
+        """Before anything is read of the turn that was ordered."""
+        again, self._again = self._again, None
+        if again is not None:
             self._up.set()
-            return True
-        return False
+            await self._begin(*again)
 
-    async def _gone(self, bash: Bash, ready: bool) -> tuple[str, ...] | None:
-        """It has ended: close what is open, sweep up, tell it."""
+    async def _bring_up(self, bash: Bash, birth: Birth) -> bool:
+        """Read until bash is ready, and tell it. False when it ended before that."""
+        if self._stage is Stage.STARTING:
+            await bash.begin()
+        while True:
+            if self._stage is Stage.SEEDING and not await self._seed(bash):
+                self._tell_up(birth, "")
+                return True
+            report = await self._report(bash, SEED if self._stage is Stage.SEEDING else BEGIN)
+            if report is None:
+                return False
+            if self._stage is Stage.SEEDING:
+                self._tell_up(birth, report.version)
+                return True
+            self._baseline = Baseline(report)
+            self._notebook.write(BASELINE, values.dump(report).encode())
+            self._stage = Stage.SEEDING
+            self._tell()
+
+    async def _seed(self, bash: Bash) -> bool:
+        """Whether bash will answer it."""
+        try:
+            await bash.seed(self._kept.seed())
+        except OSError as error:
+            text = f"the variables of the last run: {error.strerror}"
+            self._group.append(Note(NoteKind.STATE_LOST, text))
+            return False
+        return True
+
+    async def _report(self, bash: Bash, token: str) -> Report | None:
+        """The answer to the line of this token; None when it ended before that.
+
+        Until it is ready bash itself may print: warnings, a prompt. It's not for the log.
+        """
+        while (chunk := await self._read(bash)) is not None:
+            if chunk.stream is Stream.CONTROL:
+                for frame in bash.frames(chunk.data):
+                    if isinstance(frame, Report) and frame.token == token:
+                        return frame
+            self._tell()
+        return None
+
+    def _tell_up(self, birth: Birth, version: str) -> None:
+        self._stage = Stage.UP
+        up = ProcessUp(self._pid, version, birth.replacement, birth.mode, birth.lost)
+        self._group.append(up)
+        if birth.replacement:
+            text = "bash did not give way to an interrupt; another has taken its place"
+            self._group.append(Note(NoteKind.ESCALATED, text))
+        self._tell()
+
+    async def _gone(self, bash: Bash, ready: bool) -> bool:
+        """It has ended: close what is open, sweep up, tell it. Whether another is to follow."""
         self._up.clear()  # what is sent from here on is for the next one
+        bash.forget()
         status = bash.process.exited or ExitStatus(None, None)
         if not ready:
             text = "killed while starting" if self._killed else f"bash {_ending(status)} at once"
-            await self._outbox.put(StartFailed(text))
-            return None
-        turn, self._turn = self._turn, None
+            self._tell(StartFailed(text))
+            return False
+        proof = await bash.clear(gently=not bash.killed)
+        turn = self._turn
         began = turn is not None and turn.began
         meant = status.code is not None and (began or self._stopping)
         interrupted = turn is not None and turn.interrupted
         if turn is not None and began:
             if self._killed:
-                await self._end(turn, StopReason.KILLED, ToolStatus.CANCELLED)
+                self._end(turn, StopReason.KILLED, ToolStatus.CANCELLED)
             elif interrupted or self._stopping:
-                await self._end(turn, StopReason.INTERRUPTED, ToolStatus.CANCELLED)
+                self._end(turn, StopReason.INTERRUPTED, ToolStatus.CANCELLED)
             elif status.code is not None:
                 turn.status = status.code
-                await self._complete(turn)
+                self._complete(turn)
             else:
-                for output in turn.flush():
-                    await self._outbox.put(output)
-        proof = await bash.clear(gently=not bash.killed)
+                self._group += turn.flush()
+        self._turn = None
         again = interrupted and not self._killed
-        await self._outbox.put(
+        killed = bash.killed or again or (self._killed and status.code is None)
+        if again:
+            jobs = tuple(found.command[:80] for rung in proof.rungs[:1] for found in rung.found)
+            self._lost = tuple(f"background job: {job}" for job in (bash.jobs + jobs)[:JOBS])
+            self._stage = Stage.BETWEEN
+        # In one group with the turn's end: who goes on from there knows both or neither.
+        self._tell(
             ProcessGone(
                 pid=bash.process.pid,
                 exit_code=status.code,
                 # The shim was lost, and with it the knowledge: its end kills all.
                 signal=status.signal or (None if status.code is not None else signal.SIGKILL),
-                killed=bash.killed or again,
-                deliberate=meant and not bash.killed and not again,
+                killed=killed,
+                deliberate=meant and not killed,
             )
         )
-        jobs = tuple(found.command[:80] for rung in proof.rungs[:1] for found in rung.found)
-        return bash.jobs + jobs if again else None
+        return again
 
     # What bash says.
 
-    async def _observe(self, bash: Bash, seen: Chunk | Began | Report) -> None:
-        turn = self._turn
-        if isinstance(seen, Chunk):
+    def _observe(self, bash: Bash, chunk: Chunk) -> None:
+        if chunk.stream is not Stream.CONTROL:
             self._seen += 1
-            await self._printed(turn, seen)
-        elif turn is None:
+            self._printed(self._turn, chunk)
+            return
+        for frame in bash.frames(chunk.data):
+            self._framed(bash, frame)
+
+    def _framed(self, bash: Bash, seen: Began | Report) -> None:
+        turn = self._turn
+        if turn is None:
             return  # the answer to a question that nobody asks any more
-        elif isinstance(seen, Began):
+        if isinstance(seen, Began):
             if seen.token == turn.token:
-                await self._began(turn)
+                self._began(turn)
         elif seen.token == turn.token:
             turn.status = seen.status
             if not turn.interrupted:
                 bash.forget()
-                await self._complete(turn, seen)
+                self._complete(turn, seen)
             elif seen.status == 128 + BREAK:
                 turn.status = INTERRUPTED_STATUS  # how it was done is nobody's business
         elif seen.token == turn.awaited and not turn.last:
@@ -285,82 +516,84 @@ class ShellDriver(Driver):
             bash.forget()
             if turn.status is None:
                 turn.status = INTERRUPTED_STATUS
-            await self._end(turn, StopReason.INTERRUPTED, ToolStatus.CANCELLED, seen)
+            self._end(turn, StopReason.INTERRUPTED, ToolStatus.CANCELLED, seen)
 
-    async def _printed(self, turn: Turn | None, chunk: Chunk) -> None:
+    def _printed(self, turn: Turn | None, chunk: Chunk) -> None:
         if turn is not None and turn.began:
-            for output in turn.printed(chunk):
-                await self._outbox.put(output)
+            self._group += turn.printed(chunk)
         elif turn is not None and turn.hold(chunk):
             return
         elif text := self._log.feed(chunk.data):
-            await self._outbox.put(Note(NoteKind.AGENT_LOG, text))
+            self._group.append(Note(NoteKind.AGENT_LOG, text))
 
-    async def _began(self, turn: Turn) -> None:
+    def _began(self, turn: Turn) -> None:
         turn.began = True
         if dropped := self._log.end():
             text = "background jobs printed more between the turns than is kept"
-            await self._outbox.put(Note(NoteKind.TRUNCATED, text, dropped))
-        await self._outbox.put(TurnBegan(turn.number))
-        await self._outbox.put(turn.started())
+            self._group.append(Note(NoteKind.TRUNCATED, text, dropped))
+        self._group += (TurnBegan(turn.number), turn.started())
         for chunk in turn.release():
-            await self._printed(turn, chunk)
+            self._printed(turn, chunk)
 
-    async def _complete(self, turn: Turn, report: Report | None = None) -> None:
+    def _complete(self, turn: Turn, report: Report | None = None) -> None:
         status = ToolStatus.FAILED if turn.status else ToolStatus.SUCCEEDED
-        await self._end(turn, StopReason.COMPLETED, status, report)
+        self._end(turn, StopReason.COMPLETED, status, report)
 
-    async def _end(
+    def _end(
         self, turn: Turn, reason: StopReason, status: ToolStatus, report: Report | None = None
     ) -> None:
-        for output in turn.flush():
-            await self._outbox.put(output)
-        await self._outbox.put(ToolEnded(turn.tool_call_id, status, turn.status))
+        self._group += turn.flush()
+        self._group.append(ToolEnded(turn.tool_call_id, status, turn.status))
         if report is not None and self._baseline is not None:
             self._kept = self._baseline.kept(report)
             state = self._kept.encode()
             if state != self._told:
                 self._told = state
-                await self._outbox.put(KeepState(state))
+                with suppress(OSError):  # the state directory is full: a successor has an older one
+                    self._notebook.write(KEPT, state)
+                self._group.append(KeepState(state))
         self._status = turn.status or 0
         # From here on the next turn may come.
         self._turn = None
         turn.over.set()
         turn.answered.set()
-        await self._outbox.put(TurnOver(reason, turn.status))
+        self._group.append(TurnOver(reason, turn.status))
 
     # Orders.
 
     async def _begin(self, number: int, content: Sequence[Content]) -> None:
         await self._up.wait()
         bash = self._bash
-        if bash is None:
+        if bash is None or (self._turn is not None and self._turn.number == number):
             return
         try:
             script = script_of(content)
-            token = bash.token()
-            call = f"bash-{self._context.run}-{number}"
-            turn = Turn(number, call, script, await bash.process.mark(), token)
-            self._turn = turn
-            await bash.run(token, script, self._status)
+            marked = self._marked(number) if bash.has(f"turn-{number}") else None
+            if marked is not None:
+                # It has it from an earlier process of the host.
+                self._turn = self._turn_of(number, script, marked)
+                return
+            mark = await bash.process.mark()
+            turn = self._turn = self._turn_of(number, script, mark)
+            page = values.dump(Marked(number, mark.processes)).encode()
+            self._notebook.write(MARKED, page)
+            await bash.run(turn.token, script, self._status)
         except NoScriptError as error:
-            await self._refuse(number, str(error))
+            self._refuse(number, str(error))
         except OSError as error:
             self._turn = None
-            await self._refuse(number, f"the script cannot be written: {error.strerror}")
+            self._refuse(number, f"the script cannot be written: {error.strerror}")
         except ProcessError:
             return  # it is dying: its end is about to be read
 
-    async def _refuse(self, number: int, message: str) -> None:
-        await self._outbox.put(TurnBegan(number))
-        await self._outbox.put(TurnOver(StopReason.FAILED, message=message))
+    def _refuse(self, number: int, message: str) -> None:
+        self._tell(TurnBegan(number), TurnOver(StopReason.FAILED, message=message))
 
-    async def _interrupt(self, grace: float, include_background: bool) -> None:
-        turn, bash = self._turn, self._bash
-        if turn is None or bash is None:
+    async def _interrupt(self, turn: Turn, first: bool) -> None:
+        await self._up.wait()
+        bash = self._bash
+        if turn is not self._turn or bash is None:
             return  # it is over, or about to be
-        first = not turn.interrupted
-        turn.interrupt(asyncio.get_running_loop().time() + grace, include_background)
         with suppress(ProcessError):  # it has died: its end is about to be read
             if not first:
                 await self._take(bash, turn)
@@ -385,7 +618,7 @@ class ShellDriver(Driver):
         if done.killed and not turn.over.is_set():
             names = ", ".join(info.command[:80] for info in done.killed[:8])
             text = f"killed, as the interrupt's grace was over: {names}"
-            await self._outbox.put(Note(NoteKind.ESCALATED, text))
+            self._tell(Note(NoteKind.ESCALATED, text))
 
     async def _answered(self, bash: Bash, turn: Turn) -> bool:
         """Ask bash until it has answered (True) or the time is up.
@@ -429,6 +662,10 @@ class ShellDriver(Driver):
         if self._bash is not None:
             with suppress(ProcessError):
                 await self._bash.kill()
+
+
+def _digest(state: bytes) -> str:
+    return hashlib.sha256(state).hexdigest()[:16]
 
 
 def _ending(status: ExitStatus) -> str:

@@ -16,7 +16,7 @@ from bridle_host.process import Chunk, Mark, Stream
 
 #: What is printed may overtake the word that the script is being run. This much waits for it; only
 #: a background job that floods while bash is being held up could print more.
-HELD = 1024 * 1024
+HELD = 512 * 1024
 #: The command as the tool call shows it, in bytes; the whole stands in the input.
 SHOWN = 64 * 1024
 TITLE = 80
@@ -97,6 +97,11 @@ class Turn:
         self._held.append(chunk)
         self._held_bytes += len(chunk.data)
         return True
+
+    def held(self, stream: Stream) -> int:
+        """How many bytes of this stream wait, in here or for the rest of their character."""
+        waiting = sum(len(chunk.data) for chunk in self._held if chunk.stream is stream)
+        return waiting + self._pieces[stream].held
 
     def release(self) -> list[Chunk]:
         """What was kept, in order."""
