@@ -57,7 +57,7 @@ from bridle_control.store.api import Store
 from bridle_control.store.housekeeping import Housekeeping
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
-from bridle_control.transport import CALLS_MAX, Ports, Serving, make_server
+from bridle_control.transport import CALLS_MAX, CONNECTION_CALLS_MAX, Ports, Serving, make_server
 from bridle_control.watch.hub import Hub
 from bridle_control.watch.limits import WatchLimit
 
@@ -92,7 +92,11 @@ class Control:
         self._audit = Audit(settings.audit_path, reads=settings.audit_reads)
         self._audit.open()  # before there is a server: one that never started leaks what it holds
         self._gate = Gate(
-            Authenticator(store), self._open_calls, calls_max=CALLS_MAX, audit=self._audit
+            Authenticator(store),
+            self._open_calls,
+            calls_max=CALLS_MAX,
+            connection_calls_max=CONNECTION_CALLS_MAX,
+            audit=self._audit,
         )
         self._health = Health(_OWN_SERVICES)
         watches = WatchLimit()  # of both kinds together

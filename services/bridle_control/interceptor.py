@@ -27,6 +27,7 @@ import inspect
 import ipaddress
 import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
@@ -73,15 +74,19 @@ class Gate(grpc.aio.ServerInterceptor):
         open_calls: OpenCalls,
         *,
         calls_max: int,
+        connection_calls_max: int,
         audit: Audit | None = None,
     ) -> None:
-        """`calls_max`: how many calls may be open at once; beyond it RATE_LIMITED."""
+        """`calls_max`: how many calls may be open at once, and `connection_calls_max`: how many of
+        them over one connection; beyond it RATE_LIMITED."""
         self.audit = audit or Audit()
         self._authenticator = authenticator
         self._open_calls = open_calls
         # Callers without a token get a share of their own: they can't keep the others out.
         self._limits = {False: calls_max, True: max(1, calls_max // 8)}
         self._calls = {False: 0, True: 0}
+        self._connection_limit = connection_calls_max
+        self._of_connection: Counter[str] = Counter()
         self._shutting_down = False
         # grpc asks for the handler of each call; what is made of it is the same each time.
         self._guarded: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
@@ -132,8 +137,8 @@ class Gate(grpc.aio.ServerInterceptor):
         return make(guarded.unary, deserializer, None)
 
     @contextmanager
-    def admit(self, requirement: Requirement) -> Iterator[None]:
-        """Counts a call. Raises SHUTTING_DOWN, RATE_LIMITED."""
+    def admit(self, requirement: Requirement, peer: str) -> Iterator[None]:
+        """Counts a call; `peer` names the connection. Raises SHUTTING_DOWN, RATE_LIMITED."""
         public = requirement.public
         if not public and self._shutting_down:
             raise status.shutting_down()
@@ -143,11 +148,21 @@ class Gate(grpc.aio.ServerInterceptor):
                 f"control has {self._limits[public]} such calls open; try again",
                 retry_after=1.0,
             )
+        if self._of_connection[peer] >= self._connection_limit:
+            raise BridleError(
+                Reason.RATE_LIMITED,
+                f"this connection has {self._connection_limit} calls open; try again",
+                retry_after=1.0,
+            )
         self._calls[public] += 1
+        self._of_connection[peer] += 1
         try:
             yield
         finally:
             self._calls[public] -= 1
+            self._of_connection[peer] -= 1
+            if not self._of_connection[peer]:
+                del self._of_connection[peer]
 
     async def identify(self, seen: Seen, context: Context) -> Caller | None:
         """The caller, set for the handler; None where the method is public."""
@@ -244,7 +259,7 @@ class _Guarded:
         call: OpenCall | None = None
         seen = Seen(self._method, self._requirement, context.peer())
         try:
-            with self._gate.admit(self._requirement):
+            with self._gate.admit(self._requirement, seen.peer):
                 caller = await self._gate.identify(seen, context)
                 self._check_served()
                 if caller is None:

@@ -18,8 +18,10 @@ from bridle_control.settings import Address, ListenError, Settings
 
 #: Calls that are open at once, over all connections. An idle watch costs some 40 KB.
 CALLS_MAX = 8192
-#: Calls that one connection may have open at once: beyond it, the client's wait.
-_STREAMS_MAX = 1000
+#: Calls that one connection may have open at once. Counted by the gate: with grpc's own limit
+#: ("grpc.max_concurrent_streams", 1.85) a connection on which many calls are cancelled within a
+#: moment comes to a standstill for good, and its client's next calls with it.
+CONNECTION_CALLS_MAX = 1000
 #: Connections at once; a client needs one.
 _CONNECTIONS_MAX = 4096
 
@@ -40,7 +42,6 @@ OPTIONS: Sequence[tuple[str, int]] = (
     # The server's side of it: clients ping every 10 s, also while nothing else goes on.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.max_concurrent_streams", _STREAMS_MAX),
     ("grpc.max_allowed_incoming_connections", _CONNECTIONS_MAX),
     # Connections that say nothing are dropped.
     ("grpc.server_handshake_timeout_ms", 10_000),

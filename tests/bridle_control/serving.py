@@ -171,10 +171,16 @@ async def gate_server(
     handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]],
     *,
     calls_max: int = 100,
+    connection_calls_max: int = 1000,
 ) -> AsyncIterator[GateServer]:
     """Serves handlers by their full method names behind the gate."""
     open_calls = OpenCalls(store)
-    gate = Gate(Authenticator(store), open_calls, calls_max=calls_max)
+    gate = Gate(
+        Authenticator(store),
+        open_calls,
+        calls_max=calls_max,
+        connection_calls_max=connection_calls_max,
+    )
     server = grpc.aio.server(interceptors=[gate], options=OPTIONS)
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method, handler in handlers.items():

@@ -91,7 +91,9 @@ class Stack:
             self.admin = bearer(await mint(store, name="admin"))
         self._create = False
         self.open_calls = OpenCalls(store)
-        gate = Gate(Authenticator(store), self.open_calls, calls_max=5000)
+        gate = Gate(
+            Authenticator(store), self.open_calls, calls_max=5000, connection_calls_max=5000
+        )
         server = grpc.aio.server(interceptors=[gate], options=[("grpc.so_reuseport", 0)])
         self.hub = Hub(store, clock=self.clock)
         self.links = Links(store, self.hub, clock=self.clock, wall_clock=self.wall)

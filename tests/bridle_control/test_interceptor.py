@@ -522,6 +522,29 @@ async def test_beyond_the_limit_of_open_calls_more_are_told_to_wait(store: Store
     assert found.retry_seconds == 1.0
 
 
+async def test_one_connection_can_not_take_all_the_calls(store: Store) -> None:
+    release = asyncio.Event()
+
+    async def behavior(request: bytes, context: Context) -> bytes:
+        await release.wait()
+        return request
+
+    token = bearer(await mint(store))
+    handlers = {GET: unary(behavior), SEND: unary(echo)}
+    async with gate_server(store, handlers, connection_calls_max=1) as server:
+        first = server.unary(GET)(b"1", metadata=token)
+        await until(lambda: len(server.open_calls) == 1)
+        assert (await fails(server.unary(SEND)(b"2", metadata=token))).reason == "RATE_LIMITED"
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(server.address, own) as another:
+            call: Any = another.unary_unary(SEND)
+            assert await call(b"3", metadata=token) == b"3"
+        release.set()
+        assert await first == b"1"
+        # And the place is given back.
+        assert await server.unary(SEND)(b"4", metadata=token) == b"4"
+
+
 async def test_callers_without_a_token_can_not_keep_the_others_out(store: Store) -> None:
     health = "/grpc.health.v1.Health/Watch"
 
