@@ -6,7 +6,8 @@
         assert (result.code, result.out) == (0, "sent\n")
         await pair.restart_control()
 
-Everything is ended when the block is left. What the services logged is printed when it fails.
+Everything is ended when the block is left, sessions that outlived their host too. What the services
+logged is printed when it fails.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from bridle import Client, by_id
 from bridle.credentials import store
+from tests.support.shims import end_shims
 
 #: Seconds that a service, or a command that answers, may take on a busy machine.
 PATIENCE = 40.0
@@ -64,6 +66,11 @@ class Pair:
     def work(self) -> Path:
         """Where sessions work that name no directory."""
         return self.home / "work"
+
+    @property
+    def runs(self) -> Path:
+        """What the host keeps of its runs."""
+        return self.home / "host" / "runs"
 
     def log(self, service: str) -> Path:
         return self.home / f"{service}.log"
@@ -200,6 +207,8 @@ async def running_pair(
     finally:
         await pair.end_host(signal.SIGKILL)
         await pair.end_control(signal.SIGKILL)
+        # Sessions outlive their host, and no test is to leave one.
+        await asyncio.to_thread(end_shims, pair.runs)
 
 
 def program(name: str) -> str:

@@ -57,6 +57,8 @@ class SessionActor:
     ) -> None:
         self.session_id = files.session_id
         self.run_number = files.run
+        #: For people: workspace/slug, once it is known.
+        self.name = files.session_id
         self._spec = spec
         self._files = files
         self._left = left
@@ -94,8 +96,9 @@ class SessionActor:
 
     @property
     def leaving(self) -> bool:
-        """Whether the run's end, or its refusal, is being written or is written already."""
-        return self._refusing or (self._live is not None and self._live.machine.closed)
+        """Whether it is muted, or its end or its refusal is being written or is written already."""
+        gone = self._refusing or self._muted
+        return gone or (self._live is not None and self._live.machine.closed)
 
     def has(self, command_id: str) -> bool:
         """Whether it has a command that the journal may not know yet."""

@@ -2,17 +2,23 @@
 
 Start: the state directory is locked; containment and agents are looked for; the machine joins, if
 it has no credential; the journal is opened; the sessions recover (what an earlier host process left
-behind is ended, and told in the journal) *before* the first Hello, so that the first inventory is
-whole; then the link dials. `ready` is called once, when control has welcomed and reconciled.
+behind is taken in) *before* the first Hello, so that the first inventory is whole, and before
+anything is swept away; then the link dials. `ready` is called once, when control has welcomed and
+reconciled.
 
-End, on SIGTERM or SIGINT, and when control refuses this host for good:
+End, on SIGTERM or SIGINT:
 
-1. no run is started any more, and the sessions are stopped: within the grace, then killed;
-2. their last entries are acknowledged, or `ACKNOWLEDGE_GRACE` runs out, or control is away (what is
-   not acknowledged stays in the journal and is told by the next host process);
+1. no run is started any more, and every session is left to the next process of the host: what was
+   begun to be written is durable, then its shim is let go;
+2. what is not acknowledged stays in the journal, and is told by the next process;
 3. Goodbye, and the end of the stream;
 4. the sessions' and the link's tasks end;
 5. the journal is closed, and the state directory's lock is released.
+
+With `--on-end stop`, and when control refuses this host for good (nobody could reach its sessions
+any more), steps 1 and 2 are others: the sessions are stopped, within the grace, then killed, and a
+second signal ends the grace; and their last entries are acknowledged, or `ACKNOWLEDGE_GRACE` runs
+out, or control is away.
 
 All that runs, runs in one root TaskGroup. Called by `bridle_host.__main__`.
 """
@@ -43,7 +49,7 @@ from bridle_host.journal_file import JournalError
 from bridle_host.link import CREDENTIAL_REFUSED, Link
 from bridle_host.logs import kv
 from bridle_host.sessions import Sessions
-from bridle_host.settings import HostSettings, machine_name
+from bridle_host.settings import HostSettings, OnEnd, machine_name
 from bridle_host.state_directory import Credential, StateDirectory, StateError
 
 log = logging.getLogger("bridle.host.app")
@@ -62,7 +68,7 @@ class HostFailure(Exception):  # noqa: N818 - what ends the process, for people
 
 async def serve(settings: HostSettings, ready: Callable[[str], None]) -> None:
     """Runs the service until a signal ends it. Raises HostFailure. `ready` gets the host's name."""
-    with _signals() as stop, _state(settings.state) as state:
+    with _signals() as signals, _state(settings.state) as state:
         containment = await asyncio.to_thread(_contain, settings.containment)
         drivers = factories()
         hello = await asyncio.to_thread(_hello, settings, containment, drivers)
@@ -70,9 +76,20 @@ async def serve(settings: HostSettings, ready: Callable[[str], None]) -> None:
         journal = _journal(state)
         try:
             host = _Host(settings, state, credential, journal, containment, drivers, hello)
-            await host.run(stop, ready)
+            await host.run(signals, ready)
         finally:
             await journal.close()
+
+
+class _Signals:
+    """How often the process was told to end."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+        self.again = asyncio.Event()
+
+    def told(self) -> None:
+        (self.again if self.end.is_set() else self.end).set()
 
 
 class _Host:
@@ -90,6 +107,7 @@ class _Host:
     ) -> None:
         self._name = credential.name
         self._state = state.path
+        self._on_end = settings.on_end
         self._grace = settings.stop_grace
         self._journal = journal
         self._sessions = Sessions(
@@ -118,14 +136,20 @@ class _Host:
     def _live_text(self, piece: host_pb.LiveTextPiece) -> None:
         self._link.live_text(piece)
 
-    async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+    async def run(self, signals: _Signals, ready: Callable[[str], None]) -> None:
         await self._sessions.recover()
         async with asyncio.TaskGroup() as root:
             sessions = root.create_task(self._sessions.run())
-            link = root.create_task(self._keep_link(stop))
+            link = root.create_task(self._keep_link(signals.end))
             announce = root.create_task(self._announce(ready))
-            await stop.wait()
-            await self._end(link)
+            await signals.end.wait()
+            log.info("ending", extra=kv(host=self._name))
+            if self._on_end is OnEnd.STOP or self._refusal is not None:
+                await self._stop(signals.again)
+            else:
+                await self._detach()
+            await self._link.end("the host service ends")
+            await link
             announce.cancel()
             sessions.cancel()
         if self._refusal is not None:
@@ -141,31 +165,33 @@ class _Host:
         await self._link.ready.wait()
         ready(self._name)
 
-    async def _end(self, link: asyncio.Task[None]) -> None:
-        log.info("ending", extra=kv(host=self._name))
-        await self._sessions.stop_all(session_pb2.END_REASON_HOST_STOPPED, self._grace)
+    async def _detach(self) -> None:
+        for name in await self._sessions.detach_all():
+            log.info("a session goes on without its host service", extra=kv(session=name))
+
+    async def _stop(self, at_once: asyncio.Event) -> None:
+        reason = session_pb2.END_REASON_HOST_STOPPED
+        await self._sessions.stop_all(reason, self._grace, at_once)
         if self._link.connected:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ACKNOWLEDGE_GRACE):
                     await self._journal.wait_acknowledged(self._journal.last_sequence)
         left = self._journal.last_sequence - self._journal.acknowledged
         log.info("the sessions have ended", extra=kv(not_acknowledged=left))
-        await self._link.end("the host service ends")
-        await link
 
 
 # --- the start ---
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
+def _signals() -> Iterator[_Signals]:
+    """Told by SIGTERM and SIGINT."""
+    signals = _Signals()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, signals.told)
     try:
-        yield stop
+        yield signals
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

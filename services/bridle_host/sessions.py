@@ -9,6 +9,7 @@ the link gives it what control says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -36,6 +37,14 @@ from bridle_host.sweep import read_state, shim_alive
 from bridle_host.translate import command_of, time_to_live
 
 log = logging.getLogger("bridle.host.sessions")
+
+#: Seconds in which sessions are let go of: all that they wait for is a sync of the disk, or the
+#: sweep of processes that are left of one.
+DETACH_GRACE = 10.0
+
+#: A start with less time to live, in seconds, is out of time: control hands it over all the same, as
+#: this host may have had it before, and alone can tell.
+LATE = 0.001
 
 _REASONS = {
     int(session_pb2.END_REASON_HOST_DRAINED): EndReason.HOST_DRAINED,
@@ -156,6 +165,11 @@ class Sessions:
         if self._ending:
             await self._refuse(command, Reason.SHUTTING_DOWN, "the host service is ending")
             return
+        if (time_to_live(command) or 1.0) < LATE:
+            await self._append(
+                command, [Answer(command.command_id, OutcomeState.NOT_RUN, Met.EXPIRED)]
+            )
+            return
         others = [a for a in self._actors.values() if a.session_id == command.session_id]
         if not all(other.leaving for other in others):
             await self._refuse(command, Reason.SESSION_LIVE, "another run of it is live here")
@@ -170,6 +184,7 @@ class Sessions:
         spec = RunSpec(command.command_id, command.start.agent)
         files = self._launcher.files(command.session_id, command.run)
         actor = self._actor(spec, files, prepare)
+        actor.name = f"{command.start.workspace}/{command.start.slug}"
         assert self._group is not None
         self._group.create_task(actor.run())
 
@@ -255,37 +270,43 @@ class Sessions:
 
     # --- the host's own end and begin ---
 
-    async def stop_all(self, reason: int, grace: float) -> None:
+    async def stop_all(
+        self, reason: int, grace: float, at_once: asyncio.Event | None = None
+    ) -> None:
         """Stops every session, and returns when each was seen gone. No run starts any more.
 
         `reason` is a bridle.v1.EndReason. Open turns are interrupted at once; what has not ended
-        within `grace` seconds is killed.
+        within `grace` seconds, or when `at_once` is set, is killed.
         """
         self._ending = True
         why = _REASONS.get(int(reason), EndReason.HOST_STOPPED)
         actors = list(self._actors.values())
         for actor in actors:
             actor.tell(Stop(grace=0.0, reason=why))
-        try:
-            async with asyncio.timeout(grace):
-                await _all_ended(actors)
-        except TimeoutError:
-            for actor in actors:
-                actor.tell(Kill(reason=why))
-            await _all_ended(actors)
+        async with asyncio.TaskGroup() as group:
+            ended = group.create_task(_all_ended(actors))
+            hurry = group.create_task((at_once or asyncio.Event()).wait())
+            waiting = asyncio.FIRST_COMPLETED
+            await asyncio.wait({ended, hurry}, timeout=grace, return_when=waiting)
+            hurry.cancel()
+            if not ended.done():
+                for actor in actors:
+                    actor.tell(Kill(reason=why))
 
     async def detach_all(self) -> list[str]:
-        """Leaves every session to the next process of the host; returns their ids.
+        """Leaves every session to the next process of the host; returns their names.
 
         When it returns, all that was written is durable, and no shim is held any more. No run
-        starts any more.
+        starts any more. What is being ended gets `DETACH_GRACE`; the next process goes on with it.
         """
         self._ending = True
         actors = list(self._actors.values())
         for actor in actors:
             actor.detach()
-        await _all_ended(actors)
-        return [actor.session_id for actor in actors if actor.goes_on]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DETACH_GRACE):
+                await _all_ended(actors)
+        return [actor.name for actor in actors if actor.goes_on]
 
     async def recover(self) -> None:
         """Takes in what an earlier host process left: from here on the inventory tells of it.
@@ -315,13 +336,15 @@ class Sessions:
             command = await asyncio.to_thread(files.read_start)
             if command is None or not await asyncio.to_thread(_held, files):
                 return None
+            actor.name = f"{command.start.workspace}/{command.start.slug}"
             try:
                 return self._launcher.restore(command, left)
             except ValueError:
                 log.exception("a run of an earlier host process can't be taken over")
                 return None
 
-        self._recovered.append(self._actor(left.spec, files, prepare, left))
+        actor = self._actor(left.spec, files, prepare, left)
+        self._recovered.append(actor)
 
     async def _clear(self, files: RunFiles) -> None:
         """End what belongs to no run any more, and take its files away."""

@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,13 @@ _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
 SESSION_LIMIT = 64
 #: Seconds that sessions get to end when the service ends: an interrupt's grace and a little more.
 STOP_GRACE = 10.0
+
+
+class OnEnd(StrEnum):
+    """What becomes of the sessions when the service ends."""
+
+    DETACH = "detach"
+    STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class HostSettings:
     session_limit: int
     directory: Path
     containment: str | None
+    on_end: OnEnd
     stop_grace: float
     log_level: str
 
@@ -82,6 +91,7 @@ def parse(arguments: Sequence[str]) -> HostSettings:
         session_limit=given.session_limit,
         directory=given.directory.absolute(),
         containment=given.containment,
+        on_end=OnEnd(given.on_end),
         stop_grace=given.stop_grace,
         log_level=given.log_level,
     )
@@ -114,7 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--session-limit", "N", f"default {SESSION_LIMIT}", type=_limit, default=SESSION_LIMIT)
     add("--directory", "DIR", "where sessions work that name none", type=Path, default=Path())
     add("--containment", "LEVEL", "instead of the strongest that this machine gives")
-    grace = "what sessions get to end when the service ends"
+    serve.add_argument(
+        "--on-end",
+        choices=[choice.value for choice in OnEnd],
+        default=OnEnd.DETACH.value,
+        help="what becomes of the sessions when the service ends: they go on, and the next process "
+        "takes them over (the default), or they are stopped",
+    )
+    grace = "what sessions get to end where they are stopped with the service"
     add("--stop-grace", "SECONDS", grace, type=_seconds, default=STOP_GRACE)
     serve.add_argument(
         "--insecure-public",

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,16 @@ from bridle_core.errors import Reason
 from tests.bridle_host.app_support import Ended, HostProcess, ended, host, serve
 from tests.bridle_host.journal_support import until
 from tests.fakes.control import FakeControl
+from tests.support.shims import end_shims
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Path:
+def joined(tmp_path: Path) -> Iterator[Path]:
     """A directory with a join token that the fake control takes."""
     (tmp_path / "join").write_text("brj_good\n")
-    return tmp_path
+    yield tmp_path
+    # Sessions outlive their host, and no test is to leave one.
+    end_shims(tmp_path / "state" / "runs")
 
 
 JOIN = ("--join-token-file", "join", "--name", "h1")
@@ -234,9 +237,9 @@ async def busy(control: FakeControl) -> int:
     return event_pb2.Event.FromString(raw).process_started.pid
 
 
-async def test_sigterm_ends_the_sessions_first_and_goodbye_is_last(joined: Path) -> None:
+async def test_with_on_end_stop_the_sessions_end_first_and_goodbye_is_last(joined: Path) -> None:
     async with FakeControl() as control:
-        more = ("--stop-grace", "20")
+        more = ("--stop-grace", "20", "--on-end", "stop")
         async with host(joined, *serve(control.address, *JOIN, *more)) as process:
             await process.line()
             pid = await busy(control)
@@ -267,7 +270,8 @@ async def test_what_control_could_not_hear_at_the_end_is_told_by_the_next_proces
     joined: Path,
 ) -> None:
     async with FakeControl() as control:
-        async with host(joined, *serve(control.address, *JOIN)) as process:
+        more = ("--on-end", "stop")
+        async with host(joined, *serve(control.address, *JOIN, *more)) as process:
             await process.line()
             await busy(control)
             await control.stop()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridle_host.dial import Control
-from bridle_host.settings import HostSettings, machine_name, parse
+from bridle_host.settings import HostSettings, OnEnd, machine_name, parse
 
 LEAST = ["serve", "--control", "127.0.0.1:7000", "--state", "state"]
 
@@ -24,6 +24,7 @@ def test_the_least_that_has_to_be_said(tmp_path: Path, monkeypatch: pytest.Monke
         session_limit=64,
         directory=tmp_path,
         containment=None,
+        on_end=OnEnd.DETACH,
         stop_grace=10.0,
         log_level="INFO",
     )
@@ -32,10 +33,10 @@ def test_the_least_that_has_to_be_said(tmp_path: Path, monkeypatch: pytest.Monke
 def test_everything_that_can_be_said(tmp_path: Path) -> None:
     more = ["--name", "a.B-9", "--join-token-file", "join", "--session-limit", "3"]
     more += ["--directory", str(tmp_path), "--containment", "SUBREAPER", "--stop-grace", "0.5"]
-    given = parse([*LEAST, *more, "--log-level", "DEBUG"])
+    given = parse([*LEAST, *more, "--on-end", "stop", "--log-level", "DEBUG"])
     assert (given.name, given.join_token_file, given.session_limit) == ("a.B-9", Path("join"), 3)
     assert (given.directory, given.containment, given.stop_grace) == (tmp_path, "SUBREAPER", 0.5)
-    assert given.log_level == "DEBUG"
+    assert (given.on_end, given.log_level) == (OnEnd.STOP, "DEBUG")
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,12 @@ class Process:
         pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0"))
         return {name: value for name, _, value in pairs if name}
 
-    def command(self) -> str:
+    def command(self, limit: int = 200) -> str:
         try:
             raw = Path(f"/proc/{self.pid}/cmdline").read_bytes()
         except OSError:
             raw = b""
-        return raw.decode(errors="replace").replace("\0", " ").strip()[:200] or "?"
+        return raw.decode(errors="replace").replace("\0", " ").strip()[:limit] or "?"
 
 
 def command_name(pid: int) -> str:
@@ -123,6 +123,8 @@ class ProcessTable:
 
     def __init__(self, guard: str) -> None:
         self._guard = guard
+        #: Where the tests of this run have their files; empty until it is known.
+        self.room = ""
         self._foreign: set[int] = set()
         own = Process.read(os.getpid())
         assert own is not None
@@ -149,6 +151,9 @@ class ProcessTable:
         if GUARD in environment:
             # A test may run pytest itself; its guard begins with ours.
             return environment[GUARD].startswith(self._guard)
+        # A shim that outlived its host has next to nothing in its environment.
+        if self.room and f"--state={self.room}" in process.command(4096):
+            return True
         # A session's process whose environment was replaced. While its host lives, it is a
         # descendant or somebody else's; an orphan born after us can only be told by its age.
         if MARK not in environment or process.started < self._born:
@@ -260,8 +265,10 @@ class LeakPlugin:
         return self._lasting() - self._baseline - set().union(*self._owned.values())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         warm_up_grpc()
+        factory: Any = vars(session.config).get("_tmp_path_factory")
+        self._processes.room = f"{factory.getbasetemp()}/" if factory is not None else ""
         gc.collect()
         self._baseline = self._lasting()
         self._asyncio.install()

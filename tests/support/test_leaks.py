@@ -86,6 +86,18 @@ def test_leaks_a_process_of_a_session():
     )
 
 
+SHIM = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+
+
+def test_leaks_a_shim(tmp_path):
+    subprocess.run(
+        ["setsid", "-f", sys.executable, "-c", SHIM, f"--state={tmp_path}"],
+        stdout=open(NOTE, "a"),
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+    )
+
+
 @pytest.fixture(scope="module")
 def shared():
     ends = os.pipe()
@@ -111,6 +123,7 @@ RED = {
     "test_leaks_a_zombie": "process: ",
     "test_leaks_a_daemon": "process: ",
     "test_leaks_a_process_of_a_session": "process: ",
+    "test_leaks_a_shim": "process: ",
 }
 
 
@@ -142,7 +155,7 @@ def test_every_kind_of_leak_turns_its_own_test_red(
     assert found.keys() == RED.keys(), text
     for name, kind in RED.items():
         assert f"  {kind}" in found[name], found[name]
-    result.assert_outcomes(passed=12, errors=len(RED))
+    result.assert_outcomes(passed=13, errors=len(RED))
 
 
 def test_a_skipped_test_fails_the_run_where_skips_are_refused(

@@ -124,11 +124,16 @@ class Service:
             lines = []
         return lines[-1] if lines else f"see {self._log}"
 
+    def tell(self) -> None:
+        """Asks it to end, where it runs."""
+        if self.running:
+            self.process.terminate()
+
     async def end(self) -> None:
         """Ends it and waits for that: asked to, and killed if that takes too long."""
         if not self.running:
             return
-        self.process.terminate()
+        self.tell()
         try:
             async with asyncio.timeout(END_TIMEOUT):
                 await self.process.wait()

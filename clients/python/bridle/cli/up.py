@@ -1,7 +1,9 @@
 """`bridle up`: control and an agent host on this machine, in the foreground, with one command.
 
 It makes what is missing (store, token, the host's credential), starts both services, stores the
-token for the user so that the next command just works, and ends both with their sessions on Ctrl-C.
+token for the user so that the next command just works, and ends both with their sessions on Ctrl-C;
+a second Ctrl-C gives the sessions no more time. (`bridle host serve` alone leaves its sessions to
+its successor; what is started by hand in the foreground had better be gone with it.)
 """
 
 from __future__ import annotations
@@ -150,12 +152,13 @@ class Pair:
         self.address = ""  # of control, for this machine
         self._services: list[Service] = []
         self._stop = asyncio.Event()
+        self._ending = False
 
     async def run(self, tour: bool, *, stay: bool, temporary: bool) -> int:
         """Starts both, plays the tour, stays; ends both whatever happens. Returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._told_to_end)
         try:
             async with asyncio.TaskGroup() as group:
                 work = group.create_task(self._work(tour, stay, temporary))
@@ -168,6 +171,14 @@ class Pair:
             await self._end()
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
+
+    def _told_to_end(self) -> None:
+        if self._ending:
+            # Once more, and the host gives its sessions no more time.
+            for service in self._services:
+                if service.name == "host":
+                    service.tell()
+        self._stop.set()
 
     async def _work(self, tour: bool, stay: bool, temporary: bool) -> int:
         """All of it, until one of the services ends. Returns the exit code."""
@@ -260,7 +271,8 @@ class Pair:
 
         state, join = self.places.host, self.places.data / "join-token"
         arguments = ["serve", "--control", self.address, "--state", str(state)]
-        arguments += ["--directory", str(self.directory), "--stop-grace", str(STOP_GRACE)]
+        arguments += ["--directory", str(self.directory)]
+        arguments += ["--on-end", "stop", "--stop-grace", str(STOP_GRACE)]
         arguments += ["--name", self.name] if self.name else []
         if not (state / "credential").exists():
             async with Client(self.address, token=token) as client:
@@ -300,6 +312,7 @@ class Pair:
 
     async def _end(self) -> None:
         """The host first, so that the ends of its sessions still reach control."""
+        self._ending = True
         try:
             if len(self._services) == 2 and all(item.running for item in self._services):
                 await self._name_sessions()
