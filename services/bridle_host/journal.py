@@ -67,8 +67,8 @@ CAP_BYTES = 256 * 1024 * 1024
 RESERVE_BYTES = 8 * 1024 * 1024
 #: While control is there, so much waits for its acknowledgement before agents are read no more, in
 #: bytes: the answer to an interrupt stands behind all of it, also where control's disk is full.
-#: Many times what one message of the link holds, so that the way to control is never empty.
-WINDOW_BYTES = 4 * 1024 * 1024
+#: As much as one message of the link holds, and many times what comes between two acknowledgements.
+WINDOW_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -379,7 +379,7 @@ async def test_while_control_is_there_agents_are_read_no_faster_than_it_takes(
         journal.linked(True)
         pressed = []
         for _ in range(3):
-            last = await journal.append([output("x" * 1_500_000)])
+            last = await journal.append([output("x" * 400_000)])
             pressed.append(journal.pressed)
         assert pressed == [False, False, True]
         # Without control they work on, up to the cap.

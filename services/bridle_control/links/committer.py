@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from bridle.host.v1 import host_link_service_pb2 as wire
+from bridle.v1 import receipt_pb2
 from bridle_control.crash_points import reached
 from bridle_control.links.faults import OverError, out_of_place
 from bridle_control.links.records import Batch, JournalGapError, commit, prepare
 from bridle_control.links.welcome import Accepted, end_missing
-from bridle_control.store.api import Store
+from bridle_control.store.api import CommandState, ReadTx, Store, Urgency
 from bridle_core.errors import BridleError, Reason
 
 #: Messages that were read and not yet committed. Each has at most 1 MiB, and a host that sends
@@ -25,6 +26,8 @@ _INBOX = 8
 _BATCH_MESSAGES = 8
 #: How often a batch is tried again that the store has no room for, in seconds.
 _FULL_DELAY = 0.25
+#: Verbs after which a host's agent says little more.
+_SOON_OVER = frozenset({receipt_pb2.VERB_INTERRUPT, receipt_pb2.VERB_KILL})
 
 
 class LiveTextSink(Protocol):
@@ -133,17 +136,33 @@ class Committer:
     async def _write(self, accepted: Accepted, batch: Batch) -> dict[str, int]:
         """Commits a batch. Where there is no room it waits for some: the stream is not read, and
         the host keeps what it has to tell; to end the stream would only have it told again."""
+        urgency = Urgency.ORDINARY if batch.output else Urgency.LAST
         while True:
             try:
                 return await self._store.write(
                     lambda tx: commit(tx, self._host_id, accepted.epoch, batch),
-                    urgent=True,
-                    output=batch.output,
+                    urgent=urgency is Urgency.LAST,
+                    output=urgency is Urgency.OUTPUT,
                 )
             except BridleError as error:
                 if error.reason is not Reason.STORE_FULL:
                     raise
+            if batch.output:
+                urgency = await self._store.read(self._hurry)
             await asyncio.sleep(_FULL_DELAY)
+
+    def _hurry(self, tx: ReadTx) -> Urgency:
+        """Who waits for what stands behind the output that there is no room for."""
+        urgency = Urgency.ORDINARY
+        for row in tx.open_commands_of_host(self._host_id):
+            if row.verb in _SOON_OVER or (
+                row.verb == receipt_pb2.VERB_STOP and row.state < CommandState.ANSWERED
+            ):
+                return Urgency.LAST
+            if row.verb == receipt_pb2.VERB_STOP:
+                # The agent has its grace, and may speak on; it must not use up all that there is.
+                urgency = Urgency.OUTPUT
+        return urgency
 
     def _note(self, runs: Mapping[str, int]) -> None:
         for session_id, run in runs.items():

@@ -697,8 +697,8 @@ class Store(Protocol):
         Raises what `fn` raised, then nothing is written; STORE_FULL when there is no room,
         LOG_CORRUPT when the store is damaged, SHUTTING_DOWN once `close` was called. A disk that
         is full has a reserve: `urgent` writes may use it (Interrupt, Stop, Kill, what they come to,
-        what frees room), with `output` (what agents say) only its first half. `fn` is run again
-        when the disk was found full half-way; nothing of its first run is left then.
+        what frees room), `output` (of an agent that was asked to stop) only its first half. `fn` is
+        run again when the disk was found full half-way; nothing of its first run is left then.
         A caller that is cancelled while it waits does not know whether it was written.
         """
 

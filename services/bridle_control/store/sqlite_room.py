@@ -2,10 +2,10 @@
 
 A disk is mostly filled by others, at once and to the last byte; keeping an eye on what is free
 helps little then. So a file beside the database holds a place (the reserve). When a commit finds no
-room, the reserve gives way a slice at a time, and each slice is for less:
+room, the reserve gives way a slice at a time, and not for all:
 
-  ORDINARY  Send, Start, tokens …: refused from the moment that the disk is full
-  OUTPUT    what agents say: may use the first half of the reserve
+  ORDINARY  Send, Start, tokens …, and what agents say: refused while the disk is full
+  OUTPUT    what an agent says that was asked to stop: may use the first half
   LAST      Interrupt, Stop, Kill, what they come to, what frees room: may use all of it
 
 Once there is room again the reserve is laid anew, and everything goes on by itself. Used by the
@@ -24,12 +24,12 @@ from bridle_control.store.api import Urgency
 
 _log = logging.getLogger("bridle.control.store")
 
-#: The reserve: enough for the interrupts, stops and kills of thousands of sessions and what comes
-#: of them, and for what hosts have under way when the disk becomes full.
+#: The reserve: enough for the interrupts, stops and kills of hundreds of sessions and what comes of
+#: them, and for what hosts have under way when the disk becomes full.
 RESERVE_BYTES = 32 * 1024 * 1024
 #: On a small disk no more than this part of it is held back.
 _PART_OF_DISK = 8
-#: Slices in which the reserve is given up.
+#: Slices in which the reserve is given up: a commit is tried again after each.
 _SLICES = 16
 #: What a disk without room says, and one whose owner may have no more of it.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -77,13 +77,12 @@ class Room:
         room = self._free() >= missing + self._margin
         self._set_full(not (room and (not missing or self._lay())))
 
-    def give(self, wanted: int) -> bool:
-        """A write of so many bytes found no room: gives up a slice. False when all is given."""
+    def give(self) -> bool:
+        """A write found no room: gives up a slice. False when all is given."""
         self._set_full(True)
         if not self._held:
             return False
-        # Twice, since a page is written into the log first and into the file later.
-        self._held = max(0, self._held - max(self._size // _SLICES, 2 * wanted))
+        self._held = max(0, self._held - max(1, self._size // _SLICES))
         os.ftruncate(self._file, self._held)
         return True
 

@@ -222,7 +222,7 @@ class Writer:
             except _GroupFailedError as failed:
                 self._undo()
                 # Without room it is done again, by those who may use a slice of the reserve.
-                if failed.trouble is Trouble.FULL and self._room.give(changes.size):
+                if failed.trouble is Trouble.FULL and self._room.give():
                     continue
                 for job in group:
                     job.error = failed.error()
@@ -277,7 +277,7 @@ class Writer:
         try:
             job.result = job.fn(tx)
         except sqlite3.Error as error:
-            job.error = self._sort_out(error, changes, tx)
+            job.error = self._sort_out(error)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller, who gets it
             job.error = error
         if job.error is None:
@@ -290,11 +290,10 @@ class Writer:
         if not alone:
             self._execute("RELEASE job")
 
-    def _sort_out(self, error: sqlite3.Error, changes: ChangeSet, tx: SqliteTx) -> Exception:
+    def _sort_out(self, error: sqlite3.Error) -> Exception:
         """What the job's caller gets; raises where the whole group is concerned."""
         match self._trouble(error):
             case Trouble.FULL:
-                changes.size += tx.changes.size  # what room it takes
                 raise _GroupFailedError(store_full, Trouble.FULL) from error
             case Trouble.FATAL:
                 raise _GroupFailedError(internal, Trouble.FATAL) from error
