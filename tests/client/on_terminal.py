@@ -25,7 +25,7 @@ class Terminal:
     def __init__(self, handle: int, process: Process) -> None:
         self._handle = handle
         self.process = process
-        self.raw = b""
+        self.raw = bytearray()
         self._came = asyncio.Event()
         asyncio.get_running_loop().add_reader(handle, self._read)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -141,6 +142,32 @@ def test_width_counts_cells_and_cut_keeps_to_them() -> None:
 @given(st.text(st.characters(categories=["L", "N", "P", "S"])), st.integers(0, 40))
 def test_a_cut_line_is_never_wider_than_asked(text: str, cells: int) -> None:
     assert width(cut(text, cells)) <= cells
+
+
+@given(HOSTILE, st.integers(0, 60))
+def test_what_is_cut_is_the_longest_beginning_that_fits(text: str, cells: int) -> None:
+    line = clean_line(text)
+    shown = cut(line, cells)
+    if width(line) <= cells:
+        assert shown == line
+    elif cells:
+        kept = shown.removesuffix("…")
+        assert line.startswith(kept)
+        assert width(kept + line[len(kept)]) > cells - 1
+
+
+def test_a_long_line_costs_no_more_to_cut_than_what_is_seen_of_it() -> None:
+    class Counted(str):
+        __slots__ = ()
+        seen = 0
+
+        def __iter__(self) -> Iterator[str]:
+            for char in str.__iter__(self):
+                Counted.seen += 1
+                yield char
+
+    assert width(cut(Counted("é" * 100_000), 80)) == 80
+    assert Counted.seen <= 81
 
 
 def test_paint_is_our_own_and_only_where_there_is_colour() -> None:

@@ -190,21 +190,32 @@ def width(text: str) -> int:
     """How many cells of a terminal a clean line takes."""
     if text.isascii():
         return len(text)
-    cells = 0
-    for char in text:
-        if unicodedata.category(char) in ("Mn", "Me"):
-            continue
-        cells += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-    return cells
+    return sum(map(_cells, text))
 
 
 def cut(text: str, cells: int) -> str:
-    """A clean line, shortened to at most `cells` cells with an ellipsis at its end."""
-    if width(text) <= cells:
+    """A clean line, shortened to at most `cells` cells with an ellipsis at its end.
+
+    Looks at no more of it than can be seen: lines may be long, and are drawn again and again.
+    """
+    if len(text) <= cells and text.isascii():
         return text
-    while text and width(text) > cells - 1:
-        text = text[:-1] if len(text) < 2 * cells else text[: 2 * cells - 1]
-    return text + "…" if cells > 0 else ""
+    taken = end = 0
+    for index, char in enumerate(text):
+        taken += _cells(char)
+        if taken > cells:
+            return text[:end] + "…" if cells > 0 else ""
+        if taken < cells:
+            end = index + 1
+    return text
+
+
+def _cells(char: str) -> int:
+    if char < "\x7f":
+        return 1
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 _STYLES = {

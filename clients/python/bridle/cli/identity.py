@@ -10,6 +10,7 @@ import click
 from bridle.cli import output
 from bridle.cli.base import Call, command
 from bridle.cli.output import SPAN
+from bridle.terminal import clean_line
 
 
 @command("login", json=False)
@@ -27,7 +28,6 @@ async def login(call: Call, tls_ca: Path | None) -> None:
     from bridle import credentials
     from bridle.client import Client
     from bridle.settings import Places
-    from bridle.terminal import clean_line
 
     found = call.settings
     if found.session:
@@ -105,7 +105,7 @@ async def token_create(
     if join:
         async with call.client() as client:
             joined = await client.create_join_token(time_to_live=ttl)
-        output.json(joined) if call.json else output.line(joined.join_token)
+        output.json(joined) if call.json else output.line(clean_line(joined.join_token))
         return
     if not name:
         raise click.UsageError("missing argument NAME")
@@ -115,7 +115,7 @@ async def token_create(
         made = await client.create_token(
             name, rights, time_to_live=ttl, all_workspaces=all_workspaces
         )
-    output.json(made) if call.json else output.line(made.secret)
+    output.json(made) if call.json else output.line(clean_line(made.secret))
 
 
 @command("list")
