@@ -49,6 +49,8 @@ class Prepared:
     resume: ResumeFrom | None
     #: Of a run that an earlier process of the host began.
     left: RunState | None = None
+    #: That process never came to start the agent, or nothing is left of it: it starts now.
+    unborn: bool = False
 
 
 class Launcher:
@@ -100,7 +102,7 @@ class Launcher:
             metadata = {"agent": start.agent}
             raise BridleError(Reason.START_FAILED, str(error), metadata=metadata) from None
 
-    def restore(self, command: host_pb.Command, left: RunState) -> Prepared:
+    def restore(self, command: host_pb.Command, left: RunState, *, unborn: bool) -> Prepared:
         """A run that an earlier process began by this command. Raises ValueError.
 
         It was admitted then; nothing is looked at again.
@@ -111,7 +113,7 @@ class Launcher:
         files = self.files(command.session_id, command.run)
         directory = Path(command.start.directory)
         made = self._prepared(command, factory, "", directory, files, left.acknowledge)
-        return replace(made, spec=left.completed(made.spec), left=left)
+        return replace(made, spec=left.completed(made.spec), left=left, unborn=unborn)
 
     def _prepared(
         self,

@@ -25,6 +25,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2
@@ -40,6 +41,9 @@ from bridle_core.effects import (
     Live,
     Met,
     OutcomeState,
+    ReadOn,
+    RecoverAgent,
+    StartAgent,
     TurnEnded,
 )
 from bridle_core.observations import Checkpoint, Content, Message, Note, NoteKind
@@ -61,6 +65,12 @@ DRIVER_STATE = 256 * 1024
 #: Bytes of an agent's output that are used up and were not written, from which on that is written
 #: by itself: well below what its shim keeps for us.
 OWED = 64 * 1024
+
+#: What is kept of the machine is written with everything that is written, and so is cut to what
+#: matters: of the inputs that are over, for a cancel that comes a round trip too late, so many; of
+#: an open turn's output, for the last words of a run, so many bytes.
+SETTLED = 64
+LAST_OUTPUT = 2048
 
 #: Seconds for which an agent was not read, from which on the log tells of it.
 TOLD_PRESSURE = 1.0
@@ -101,6 +111,7 @@ class LiveRun:
         self.muted = False
         self.detached = False
         left = self._left = prepared.left
+        self._unborn = prepared.unborn
         self._checkpoint = NOWHERE
         if left is None:
             self.machine = Session(prepared.spec)
@@ -159,7 +170,12 @@ class LiveRun:
 
     def _opening(self) -> list[Effect]:
         now = self._loop.time()
-        return self.machine.open(now) if self._left is None else self.machine.recovered(now)
+        if self._left is None:
+            return self.machine.open(now)
+        effects = self.machine.recovered(now)
+        if self._unborn:
+            return [StartAgent(), *(e for e in effects if not isinstance(e, RecoverAgent | ReadOn))]
+        return effects
 
     async def _detach(self) -> None:
         if self._output is not None:
@@ -348,8 +364,11 @@ class LiveRun:
 
     def _dump(self, record: RunRecord) -> bytes:
         driver, acknowledge = self._checkpoint.state, self._checkpoint.acknowledge
-        output = self._scribe.output.kept()
-        return RunState(self._spec, record, driver, acknowledge, output).dump()
+        kept = replace(record, settled=record.settled[-SETTLED:])
+        if record.turn:
+            # Written with every piece of the output; whole once the turn is over.
+            kept = replace(kept, last_output=record.last_output[-LAST_OUTPUT:])
+        return RunState(self._spec, kept, driver, acknowledge, self._scribe.output.kept()).dump()
 
     async def _file(
         self, record: RunRecord, delivered: Mapping[str, tuple[Content, ...]]

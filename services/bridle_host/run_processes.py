@@ -63,8 +63,12 @@ class RunProcesses:
         control_pipes: int = 0,
     ) -> ShimProcess:
         """As `bridle_host.drivers.base.Spawn`. Once the run is being ended it raises ShimFailed."""
-        if self._over.is_set():
+        if self._over.is_set() or self._detached:
             raise ShimFailedError("the run is over")
+        if self._process is not None:
+            # It has ended, and that is durable, or nobody would start another.
+            await self._process.close()
+            self._process = None
         spec = ProcessSpec(
             argv=tuple(argv),
             directory=directory,
@@ -79,7 +83,7 @@ class RunProcesses:
 
     async def adopt(self) -> ShimProcess:
         """As `bridle_host.drivers.base.Adopt`. Its output begins where what is durable ends."""
-        if self._over.is_set():
+        if self._over.is_set() or self._detached:
             raise ShimLostError("the run is over")
         process = await ShimProcess.adopt(self._state_directory, self._containment)
         process.acknowledge(self._acknowledged)
@@ -93,8 +97,6 @@ class RunProcesses:
             # It was on its way up while the run ended; `end` may have looked already.
             await process.close()
             raise ShimFailedError("the run is over")
-        elif self._process is not None:
-            await self._process.close()
         self._process = process
         return process
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from bridle_core.commands import RunSpec
 from bridle_core.observations import Capability, ResumeMode
+from bridle_core.phases import Phase
 from bridle_core.session import RunRecord
 
 
@@ -38,6 +39,16 @@ class RunState:
     def opened(self) -> bool:
         """Whether anything of the run can be in the log: the run of a Resume is, by its start."""
         return self.record.opened or self.spec.resume is not None
+
+    @property
+    def unborn(self) -> bool:
+        """Whether no agent was up yet, and none is unwanted: where none is there, it may start."""
+        record = self.record
+        return (
+            record.phase is Phase.STARTING
+            and record.end is None
+            and not (record.pid or record.replacing or record.verifying)
+        )
 
     def completed(self, spec: RunSpec) -> RunSpec:
         """The spec of the start command, with what was true when the run began."""

@@ -42,8 +42,8 @@ log = logging.getLogger("bridle.host.sessions")
 #: sweep of processes that are left of one.
 DETACH_GRACE = 10.0
 
-#: A start with less time to live, in seconds, is out of time: control hands it over all the same, as
-#: this host may have had it before, and alone can tell.
+#: A start with less time to live, in seconds, is out of time: control hands it over all the same,
+#: as this host may have had it before, and alone can tell.
 LATE = 0.001
 
 _REASONS = {
@@ -334,11 +334,14 @@ class Sessions:
     async def _take_in(self, files: RunFiles, left: RunState) -> None:
         async def prepare() -> Prepared | None:
             command = await asyncio.to_thread(files.read_start)
-            if command is None or not await asyncio.to_thread(_held, files):
+            held = await asyncio.to_thread(_held, files)
+            if command is None or not (held or left.unborn or left.record.replacing):
                 return None
+            if not held:
+                await sweep_until_gone(files.process)
             actor.name = f"{command.start.workspace}/{command.start.slug}"
             try:
-                return self._launcher.restore(command, left)
+                return self._launcher.restore(command, left, unborn=left.unborn and not held)
             except ValueError:
                 log.exception("a run of an earlier host process can't be taken over")
                 return None

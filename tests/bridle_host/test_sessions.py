@@ -693,6 +693,29 @@ async def test_the_next_host_process_ends_what_the_last_one_left(tmp_path: Path)
         (await host.in_order("resumed")).finish()
 
 
+async def test_a_start_that_never_came_to_its_agent_is_gone_on_with_by_the_next_host_process(
+    tmp_path: Path,
+) -> None:
+    factory = FakeFactory(plays=False)
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        await host.start(environment={"MINE": "1"})
+        await (await factory.driver()).called("start")
+        first = await host.send("x", input_id="i-x")
+        await host.answer(first)
+        await host.sessions.detach_all()
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        assert list(host.sessions.inventory()[0].input_ids) == ["i-x"]
+        driver = await factory.driver()
+        assert await driver.called("send") == ("send", 1, "x")
+        assert [call[0] for call in driver.calls] == ["start", "send"]
+        assert driver.context.environment["MINE"] == "1"
+        assert await host.outcome(first) == ("RAN", "TURN_STARTED")
+        await host.outcome(await host.command(command_id="k", kill=host_pb.KillRun()))
+        (await host.in_order()).finish()
+        assert (await host.kinds()).count("session_started") == 1
+
+
 async def test_a_journal_without_any_room_keeps_no_host_from_coming_back(tmp_path: Path) -> None:
     factory = FakeFactory()
     async with hosting(tmp_path, {FAKE: factory}) as host:
@@ -714,9 +737,10 @@ async def test_what_is_kept_of_a_run_and_cannot_be_read_is_dropped(tmp_path: Pat
 
 
 async def test_a_pending_command_of_a_run_that_is_gone_is_over(tmp_path: Path) -> None:
-    factory = FakeFactory(plays=False)
+    factory = FakeFactory()
     async with hosting(tmp_path, {FAKE: factory}) as host:
         await host.start(queue_state=session_pb2.QUEUE_STATE_HELD)
+        await host.event("process_started")
         await host.command(command_id="d", deliver=host_pb.DeliverInput(input_id="i"))
         await host.answer("d")
     async with hosting(tmp_path, {FAKE: factory}) as host:
