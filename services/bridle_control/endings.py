@@ -64,6 +64,10 @@ def lose(projection: Projection, row: SessionRow, command: CommandRow) -> None:
     projection.tx.update_command(outcomes.settle(command, lost))
     sent = projection.tx.input(command.input_id) if command.verb == receipt_pb2.VERB_SEND else None
     if sent is not None and sent.state == input_pb2.INPUT_STATE_WAITING:
+        # One that was delivered again has another command of its own: its sender's receipt.
+        first = projection.tx.command(sent.command_id)
+        if first is not None and first.state != CommandState.DONE:
+            projection.tx.update_command(outcomes.settle(first, lost))
         unspecified = input_pb2.CANCEL_REASON_UNSPECIFIED
         projection.cancel_input(row, sent.input_id, unspecified)
 

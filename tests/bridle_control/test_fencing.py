@@ -338,6 +338,34 @@ async def test_what_is_delivered_again_is_still_its_senders(stack: Stack) -> Non
     assert again.principal == deliver.principal
 
 
+async def test_what_was_delivered_again_and_is_lost_with_the_journal_is_unknown_to_its_sender(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    receipt, _ = await stack.send(host, session)
+    host.over(session.session_id, 1, "FAILED", "AGENT_LOST")
+    await host.synced()
+    request = pb.ResumeRequest(session=ref(session))
+    call = asyncio.ensure_future(stack.sessions.Resume(request, metadata=stack.admin))
+    host.started(await host.command("start"))
+    await call
+    again = await host.command("deliver")
+    assert again.deliver.input_id == receipt.input_id
+    await host.synced()
+    await host.drop()
+    # The agent may have run it; nobody knows, so nobody may say that it did not.
+    host.journal = FakeJournal()
+    host.inventory = {}
+    await host.connect()
+
+    async def ended() -> str:
+        return phase(await stack.session(session.session_id))
+
+    await stack.eventually(ended, "FAILED")
+    assert outcome(await stack.command(receipt.command_id)) == ("UNKNOWN", "HOST_STATE_LOST")
+
+
 async def test_an_interrupt_that_an_earlier_stream_took_is_withdrawn_on_the_next(
     stack: Stack,
 ) -> None:
