@@ -103,8 +103,8 @@ TABLE: Mapping[tuple[Place, EventKind], Place] = {
 }
 
 #: Where a run may be given up: its SessionEnded is not verified, and no ProcessExited need stand
-#: before it. Its turn is closed first, as ever.
-GIVEN_UP = frozenset({Place.DOWN, Place.UP, Place.REPORTED, Place.EXITED})
+#: before it, nor (CLOSED) anything of it. Its turn is closed first, as ever.
+GIVEN_UP = frozenset({Place.CLOSED, Place.DOWN, Place.UP, Place.REPORTED, Place.EXITED})
 
 
 class OrderChecker:
@@ -140,11 +140,10 @@ class OrderChecker:
         call, the approval or the input that it is about; `inputs` those of a TurnStarted;
         `verified` that of a SessionEnded. Raises OrderViolation.
         """
-        self._check_run(kind, run)
         if kind is EventKind.SESSION_ENDED and not verified and self.place in GIVEN_UP:
-            # Nobody knows what has become of the process.
-            self.place = Place.CLOSED
+            self._give_up(run)
             return
+        self._check_run(kind, run)
         if kind in INSIDE:
             self._inside(kind, turn, ref)
         elif kind is EventKind.INPUT_CANCELLED:
@@ -156,6 +155,13 @@ class OrderChecker:
         """No more follows. Raises OrderViolation while a run is open."""
         if self.place is not Place.CLOSED:
             raise OrderViolation(f"the log ends while {self.place.value}")
+
+    def _give_up(self, run: int) -> None:
+        """Nobody knows what has become of the process; its host may never have opened the run."""
+        if self.place is Place.CLOSED and run and run <= self._last_run:
+            raise OrderViolation(f"run {run} ends after the end of run {self._last_run}")
+        self._run = self._last_run = max(run, self._last_run)
+        self.place, self._started = Place.CLOSED, True
 
     def _check_run(self, kind: EventKind, run: int) -> None:
         if kind in ANYWHERE or not run:

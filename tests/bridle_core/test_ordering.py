@@ -71,6 +71,18 @@ def test_a_run_that_was_given_up_may_lack_the_exit_of_its_process() -> None:
         within.feed(K.SESSION_ENDED, verified=False)
 
 
+def test_a_run_that_was_given_up_before_it_opened_has_nothing_but_its_end() -> None:
+    checker = OrderChecker()
+    checker.feed(K.SESSION_STARTED, run=1)
+    checker.feed(K.SESSION_ENDED, run=1)
+    checker.feed(K.SESSION_ENDED, run=2, verified=False)
+    with pytest.raises(OrderViolation):
+        checker.feed(K.SESSION_ENDED, run=2, verified=False)
+    with pytest.raises(OrderViolation):
+        checker.feed(K.SESSION_RESUMED, run=2)
+    checker.feed(K.SESSION_RESUMED, run=3)
+
+
 def test_runs_follow_each_other_by_resume() -> None:
     checker = OrderChecker()
     for run, kind in ((1, K.SESSION_STARTED), (2, K.SESSION_RESUMED)):

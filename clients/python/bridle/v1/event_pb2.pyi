@@ -23,7 +23,7 @@ approval closes before TurnEnded. InputConsumed follows the TurnStarted of the
 turn that took the input. After TurnEnded{INTERRUPTED} nothing of that turn
 follows. Between a ProcessExited and the next ProcessStarted no turn is open.
 A run whose agent never came up has no ProcessStarted and no ProcessExited. One that
-was given up (`verified` is false) may lack its ProcessExited.
+was given up (`verified` is false) may lack its ProcessExited, or all but its end.
 
 May stand anywhere: InputQueued, InputCancelled, QueueHeld, QueueReleased,
 HostLost, HostReturned (written by control or on its order), PhaseChanged,
