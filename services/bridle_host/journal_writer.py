@@ -4,9 +4,10 @@ Takes changes and calls in the order in which the event loop submits them. Chang
 row go into one commit; a call (a read, a checkpoint of the caller's own) runs alone between
 commits. Results go back to the loop together, one wake-up per commit.
 
-A full disk is waited for: the ballast, a file that only holds a place, is deleted, and the commit
-is tried again until it succeeds; later the ballast is laid again. Any other failure is the end:
-everything that waits, and all that comes after, gets JournalError, and `on_fatal` is called.
+A full disk is waited for: the ballast, a file that only holds a place, is given up, slice by slice,
+and the commit is tried again until it succeeds; later the ballast is laid again. Any other failure
+is the end: everything that waits, and all that comes after, gets JournalError, and `on_fatal` is
+called.
 
 Only `bridle_host.journal` uses it. It doesn't know what the changes mean.
 """
@@ -35,6 +36,10 @@ GROUP_BYTES = 2 * 1024 * 1024
 TRIM_DELAY = 1.0
 #: Seconds between attempts on a full disk.
 FULL_DELAY = 0.25
+#: The ballast is given up in so many slices, none smaller than SLICE_BYTES; a commit that met a
+#: full disk is tried again after each.
+SLICES = 16
+SLICE_BYTES = 256 * 1024
 
 T = TypeVar("T")
 
@@ -68,6 +73,7 @@ class JournalWriter:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._failure: str | None = None
         self._closing = threading.Event()
+        self._laid = 0  # bytes that the ballast holds
         self._disk_full = not self._lay_ballast()
 
     def start(
@@ -221,7 +227,9 @@ class JournalWriter:
     # --- a full disk ---
 
     def _lay_ballast(self) -> bool:
-        """Whether the ballast holds its place now."""
+        """Whether the ballast holds its place now; what it holds of it, it keeps."""
+        if self._laid == self._ballast_bytes and self._ballast.exists():
+            return True
         try:
             descriptor = os.open(self._ballast, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
@@ -232,17 +240,27 @@ class JournalWriter:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self._ballast.unlink(missing_ok=True)
+            self._shrink_ballast(self._laid)
             return False
+        self._laid = self._ballast_bytes
         return True
 
     def _give_ballast(self) -> bool:
         """Makes room, or waits for it; False when the journal is closing and there is none."""
         self._set_disk_full(True)
-        if self._ballast.exists():
-            self._ballast.unlink()
+        if self._laid:
+            # Not all at once: others want to write to this disk, too.
+            slice_bytes = max(self._ballast_bytes // SLICES, SLICE_BYTES)
+            self._shrink_ballast(max(0, self._laid - slice_bytes))
             return True
         return not self._closing.wait(FULL_DELAY)
+
+    def _shrink_ballast(self, size: int) -> None:
+        self._laid = size
+        if size:
+            os.truncate(self._ballast, size)
+        else:
+            self._ballast.unlink(missing_ok=True)
 
     def _set_disk_full(self, full: bool) -> None:
         if full != self._disk_full:
