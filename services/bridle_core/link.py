@@ -289,7 +289,7 @@ class Redial(Enum):
 
 
 #: Seconds that a host waits when another live process has its identity.
-TWIN_PAUSE = 30.0
+TWIN_PAUSE = 15.0
 
 _REDIAL = {
     Reason.TOKEN_MISSING: Redial.NEVER,

@@ -446,7 +446,7 @@ async def test_a_welcome_in_another_version_ends_the_link(
 
 
 @pytest.mark.parametrize("reason", [Reason.HOST_TWIN, Reason.EPOCH_FENCED])
-async def test_a_twin_is_given_half_a_minute(tmp_path: Path, reason: Reason) -> None:
+async def test_a_twin_comes_again_after_its_pause_alone(tmp_path: Path, reason: Reason) -> None:
     clock = HandClock()
     async with FakeControl() as control:
         control.faults.refuse = reason

@@ -1,4 +1,4 @@
-"""A peer that stands still or is cut off is noticed within 15 s, and all is well 10 s after its return.
+"""A peer that stands still or is cut off is noticed in 15 s, and all is well 10 s after its return.
 
 Real processes and the real times: that is what is measured here. Since each of these takes its
 15 s, they all run at once, each with a pair of its own.

@@ -31,7 +31,7 @@ _log = logging.getLogger("bridle.control.links")
 
 #: How long after its link's end a host counts as lost, in seconds.
 LOST_AFTER = 10.0
-#: How long a twin that was turned away is told of, in ns: it comes again every 30 s while it lives.
+#: How long a twin that was turned away is told of, in ns: it comes again every 15 s while it lives.
 TWIN_TOLD_NS = 300 * 10**9
 #: How often a twin is logged, in seconds.
 _TWIN_LOGGED = 60.0

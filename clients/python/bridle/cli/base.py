@@ -67,7 +67,8 @@ _HINTS = {
     "SLUG_TAKEN": "`bridle session resume` takes it up again; `bridle session delete` frees it",
     "SESSION_ENDED": "`bridle session resume` takes it up again",
     "SESSION_ENDING": "`bridle wait --for end` waits for its end",
-    "SESSION_LIVE": "`bridle session stop` or `bridle kill` ends it",
+    "SESSION_LIVE": "`bridle session stop` or `bridle kill` ends it; where its host is away,"
+    " `bridle session resume --force --host H` gives its run up",
     "AGENT_NOT_INSTALLED": "`bridle agents` lists the agents",
     "CAPABILITY_MISSING": "with `--or-queue` it waits for the next turn instead",
     "NO_HOST": "`bridle hosts` lists the hosts; `bridle up` runs one on this machine",

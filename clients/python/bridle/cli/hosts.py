@@ -23,7 +23,9 @@ async def hosts(call: Call) -> None:
     rows = [
         (
             host.name,
-            enum_name(host, "state") + (" (draining)" if host.draining else ""),
+            enum_name(host, "state")
+            + (" (draining)" if host.draining else "")
+            + (" (twin!)" if host.HasField("twin_time") else ""),
             f"{host.live_sessions}/{host.session_limit}",
             ",".join(agent.agent for agent in host.agents if agent.installed),
             host.containment[0] if host.containment else "-",
@@ -36,6 +38,12 @@ async def hosts(call: Call) -> None:
     output.table(
         ("HOST", "STATE", "SESSIONS", "AGENTS", "CONTAINMENT", "VERSION", "SEEN", "ID"), rows
     )
+    for host in found:
+        if host.HasField("twin_time"):
+            call.note(
+                f'host "{host.name}": another process with its identity was turned away '
+                f"{output.age(host.twin_time)} ago; is its state directory in use twice?"
+            )
 
 
 @command("agents")

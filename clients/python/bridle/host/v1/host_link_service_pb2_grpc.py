@@ -79,7 +79,7 @@ class HostLinkServiceStub(object):
     `incarnation`: the own one means that nothing is lost, dial again; another one, that
     this process has lost its place.
     ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
-    than 10 s ago; wait 30 s, then dial. This process has no place.
+    than 10 s ago; wait 15 s, then dial. This process has no place.
     FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
     UNAVAILABLE SHUTTING_DOWN: dial again.
     """
@@ -156,7 +156,7 @@ class HostLinkServiceServicer(object):
     `incarnation`: the own one means that nothing is lost, dial again; another one, that
     this process has lost its place.
     ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
-    than 10 s ago; wait 30 s, then dial. This process has no place.
+    than 10 s ago; wait 15 s, then dial. This process has no place.
     FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
     UNAVAILABLE SHUTTING_DOWN: dial again.
     """
@@ -258,7 +258,7 @@ class HostLinkService(object):
     `incarnation`: the own one means that nothing is lost, dial again; another one, that
     this process has lost its place.
     ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
-    than 10 s ago; wait 30 s, then dial. This process has no place.
+    than 10 s ago; wait 15 s, then dial. This process has no place.
     FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
     UNAVAILABLE SHUTTING_DOWN: dial again.
     """

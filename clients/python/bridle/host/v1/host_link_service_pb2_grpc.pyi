@@ -80,7 +80,7 @@ class HostLinkServiceStub:
         `incarnation`: the own one means that nothing is lost, dial again; another one, that
         this process has lost its place.
       ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
-        than 10 s ago; wait 30 s, then dial. This process has no place.
+        than 10 s ago; wait 15 s, then dial. This process has no place.
       FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
       UNAVAILABLE SHUTTING_DOWN: dial again.
     """
@@ -159,7 +159,7 @@ class HostLinkServiceAsyncStub(HostLinkServiceStub):
         `incarnation`: the own one means that nothing is lost, dial again; another one, that
         this process has lost its place.
       ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
-        than 10 s ago; wait 30 s, then dial. This process has no place.
+        than 10 s ago; wait 15 s, then dial. This process has no place.
       FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
       UNAVAILABLE SHUTTING_DOWN: dial again.
     """
@@ -234,7 +234,7 @@ class HostLinkServiceServicer(metaclass=_abc_1.ABCMeta):
         `incarnation`: the own one means that nothing is lost, dial again; another one, that
         this process has lost its place.
       ALREADY_EXISTS HOST_TWIN: another live process has this identity, or took its place less
-        than 10 s ago; wait 30 s, then dial. This process has no place.
+        than 10 s ago; wait 15 s, then dial. This process has no place.
       FAILED_PRECONDITION VERSION_UNSUPPORTED: upgrade; stop dialling.
       UNAVAILABLE SHUTTING_DOWN: dial again.
     """
