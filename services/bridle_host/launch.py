@@ -144,6 +144,8 @@ class Launcher:
             environment,
             self._containment,
             acknowledged,
+            # Admission has looked; a link may be swapped before the agent's process is there.
+            (str(directory), os.path.realpath(start.within)) if start.within else None,
         )
         context = DriverContext(
             session_id=command.session_id,

@@ -142,6 +142,7 @@ class ShimProcess:
         agent = {
             "argv": list(spec.argv),
             "directory": spec.directory,
+            "within": spec.within,
             "environment": dict(spec.environment),
             "mark": f"{spec.session_id}:{secrets.token_hex(16)}",
             "control_pipes": spec.control_pipes,

@@ -20,6 +20,8 @@ class ProcessSpec:
     on_host_lost: what the shim does when the host service is gone. "kill" ends all, "keep" goes on
     until the next host process adopts it. With "kill" there is nobody who could ask for output a
     second time, so what was read counts as acknowledged.
+    within: the directory, without links, that `directory` must turn out to lie in once the agent's
+    process is in it; "" for anywhere.
     """
 
     argv: tuple[str, ...]
@@ -30,6 +32,7 @@ class ProcessSpec:
     state_directory: Path
     control_pipes: int = 0
     on_host_lost: Literal["keep", "kill"] = "kill"
+    within: str = ""
 
 
 class Stream(enum.IntEnum):

@@ -32,6 +32,7 @@ class RunProcesses:
     """See the module. `environment` is the session's own; `spawn` adds to it.
 
     `acknowledged` is how far the agent's output is known to be durable from an earlier process.
+    `bound`: the run's directory, and the one that it must turn out to lie in.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class RunProcesses:
         environment: Mapping[str, str],
         containment: Containment,
         acknowledged: int = 0,
+        bound: tuple[str, str] | None = None,
     ) -> None:
+        self._bound = bound
         self._acknowledged = acknowledged
         self._session_id = session_id
         self._run = run
@@ -69,7 +72,10 @@ class RunProcesses:
             # It has ended, and that is durable, or nobody would start another.
             await self._process.close()
             self._process = None
+        # A shell that went elsewhere by itself is taken up again where it was.
+        bound = self._bound
         spec = ProcessSpec(
+            within=bound[1] if bound is not None and directory == bound[0] else "",
             argv=tuple(argv),
             directory=directory,
             environment={**self._environment, **environment},

@@ -656,6 +656,10 @@ def become_agent(
         os.closerange(len(high), 64)
         stage = "directory"
         os.chdir(start["directory"])
+        within = start.get("within", "").rstrip("/") + "/"
+        # Where it is now, whatever became of the links by which it came here.
+        if within != "/" and not (os.getcwd() + "/").startswith(within):
+            raise OSError(errno.EACCES, "it does not lie where it must")
         stage = "execute"
         os.execvpe(start["argv"][0], start["argv"], start["environment"])
     except OSError as error:
