@@ -19,11 +19,12 @@ from bridle_control.links.welcome import Accepted, end_missing
 from bridle_control.store.api import CommandState, ReadTx, Store, Urgency
 from bridle_core.errors import BridleError, Reason
 
-#: Messages that were read and not yet committed. Each has at most 1 MiB, and a host that sends
-#: faster than the disk takes is stopped by HTTP/2's flow control behind this queue.
-_INBOX = 8
-#: Messages that one transaction takes; more would make other writes wait for it.
-_BATCH_MESSAGES = 8
+#: Messages that were read and not yet committed, and their bytes (but for one message, which has
+#: at most 1 MiB). A host that sends faster than the disk takes is stopped by HTTP/2's flow control
+#: behind this queue. Many, since they may be small: a host tells each event when it happens, and
+#: where a commit takes long, all that came meanwhile has to fit into the next one.
+_INBOX = 256
+_INBOX_BYTES = 8 * 1024 * 1024
 #: How often a batch is tried again that the store has no room for, in seconds.
 _FULL_DELAY = 0.25
 #: Verbs after which a host's agent says little more.
@@ -54,6 +55,8 @@ class Committer:
         self._sink = sink
         self._told = committed
         self._inbox: asyncio.Queue[wire.ConnectRequest | None] = asyncio.Queue(_INBOX)
+        self._held_bytes = 0
+        self._drained = asyncio.Event()
         #: Whether the queue is full, so that the stream is not read.
         self.blocked = False
         self._accepted: Accepted | None = None
@@ -86,9 +89,21 @@ class Committer:
 
     async def put(self, message: wire.ConnectRequest | None) -> None:
         """Takes Records, LiveTexts or (None) the end of the stream, in order."""
+        size = _size(message)
+        while self._held_bytes and self._held_bytes + size > _INBOX_BYTES:
+            self.blocked = True
+            self._drained.clear()
+            await self._drained.wait()
+        self._held_bytes += size
         self.blocked = self._inbox.full()
         await self._inbox.put(message)
         self.blocked = False
+
+    def _taken(self, message: wire.ConnectRequest | None) -> wire.ConnectRequest | None:
+        """A message that was taken out of the queue: there is room for another."""
+        self._held_bytes -= _size(message)
+        self._drained.set()
+        return message
 
     # ------------------------------------------------------------ at work
 
@@ -96,7 +111,7 @@ class Committer:
         """Commits until the stream's end was put in. Raises OverError then."""
         held: wire.ConnectRequest | None = None
         while True:
-            message = held or await self._inbox.get()
+            message = held or self._taken(await self._inbox.get())
             held = None
             if message is None:
                 raise OverError
@@ -106,8 +121,8 @@ class Committer:
             # What came while the last commit was on goes into one transaction.
             batch = [message.records]
             over = False
-            while len(batch) < _BATCH_MESSAGES and not self._inbox.empty():
-                follower = self._inbox.get_nowait()
+            while not self._inbox.empty():
+                follower = self._taken(self._inbox.get_nowait())
                 if follower is None or not follower.HasField("records"):
                     held, over = follower, follower is None
                     break
@@ -185,3 +200,7 @@ class Committer:
                 self._sink.add_live_text(
                     piece.session_id, piece.turn, piece.message_id, piece.offset, piece.text
                 )
+
+
+def _size(message: wire.ConnectRequest | None) -> int:
+    return 0 if message is None else message.ByteSize()

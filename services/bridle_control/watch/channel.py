@@ -25,6 +25,13 @@ from bridle_control.watch.frames import (
 )
 from bridle_core.errors import BridleError, Reason
 
+#: Seconds between two wake-ups for each watcher of a session: what comes meanwhile leaves as one
+#: frame. A frame costs about half of it, so that however many watch a session that is busy, there
+#: is time left for the commits. One that is not busy is told of at once.
+FRAME_COST = 0.0002
+#: But no longer than this, in seconds.
+LONGEST_REST = 0.05
+
 ENDED_PHASES = frozenset(
     (session_pb2.PHASE_STOPPED, session_pb2.PHASE_FAILED, session_pb2.PHASE_KILLED)
 )
@@ -67,6 +74,8 @@ class Channel:
         self._store = store
         self._cache = cache
         self._tail = Tail(tails)
+        self._woken = 0.0  # when the waiters were told last, and what will tell them next
+        self._timer: asyncio.TimerHandle | None = None
         self._over = False
         self._over_at = 0  # the row_changes that `_over` was read at
         # Reads under way, so that whoever wants the same frame waits for it.
@@ -87,12 +96,31 @@ class Channel:
         self.head = max(self.head, head)
 
     def wake(self) -> None:
+        """Tells all waiters, at once after a rest, and no more often than they can be served."""
+        if self._timer is not None:
+            return
+        loop = asyncio.get_running_loop()
+        early = self._woken + min(len(self.waiters) * FRAME_COST, LONGEST_REST) - loop.time()
+        if early > 0:
+            self._timer = loop.call_later(early, self._wake)
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._woken = asyncio.get_running_loop().time()
         for waiter in self.waiters:
             waiter.wake()
 
     def rest(self) -> None:
         """Nothing came for a while: what is kept for those who are only a little behind goes."""
         self._tail.clear()
+
+    def close(self) -> None:
+        """Nobody watches the session any more."""
+        self._tail.clear()
+        if self._timer is not None:
+            self._timer.cancel()
 
     # ---- what the readers ask
 

@@ -156,7 +156,7 @@ class Hub:
         channel.waiters.discard(call)
         if not channel.waiters and self._channels.get(channel.session_id) is channel:
             del self._channels[channel.session_id]
-            channel.rest()
+            channel.close()
             self._cache.drop_session(channel.session_id)
 
     async def _open(
