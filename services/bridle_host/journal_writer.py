@@ -142,15 +142,15 @@ class JournalWriter:
 
     def _work(self) -> None:
         try:
-            try:
-                self._serve()
-            finally:
-                self._file.close()
+            self._serve()
         except DiskFullError:
             self._failure = "no space is left on the disk"
             self._tell(self._refuse_all)
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing may be written after it
+            # Before the file is closed: SQLite would sync once more what couldn't be synced.
             self._fail(error)
+        finally:
+            self._file.close()
 
     def _serve(self) -> None:
         group: list[_Job] = []

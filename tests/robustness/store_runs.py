@@ -82,7 +82,7 @@ def strace(*arguments: str, log: Path) -> list[str]:
     program = shutil.which("strace")
     if program is None:
         pytest.skip("SKIP: strace is not installed")
-    return [program, "-f", "-qq", "-o", str(log), *arguments]
+    return [program, "-f", "-o", str(log), *arguments]
 
 
 async def make(directory: Path) -> None:
