@@ -61,6 +61,10 @@ class Control:
             return {"BRIDLE_INSECURE": "1"}
         return {} if self.ca is None else {"BRIDLE_TLS_CA": str(self.ca)}
 
+    def signature(self) -> object:
+        """Differs from an earlier one when a file for TLS was replaced since."""
+        return [_signature(path) for path in (self.ca, self.cert, self.key) if path is not None]
+
     def check(self) -> None:
         """Raises CertificateError when the files can't be used."""
         self._read()
@@ -97,6 +101,14 @@ class Control:
         return aio.secure_channel(
             self.address, grpc.ssl_channel_credentials(*self._read()), options
         )
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def is_loopback(address: str) -> bool:

@@ -1,12 +1,12 @@
 """The host's link to control: dials, connects, and dials again, for as long as the host lives.
 
-One channel, and one stream at a time on it. A stream is only
-begun on a channel that is connected: calls that are made again and again on a channel whose server
-is away pile up in grpc. When a stream has ended, the reason in its status decides
-(`redial_after`): dial again after a pause that grows and has jitter, wait because a twin is
-connected, or give up. A pause begins anew only after a stream that lived for a while, so a control
-that takes every stream and drops it isn't hammered. After a silence the channel is made anew: what
-stands behind it may be a connection of which nobody says that it is dead.
+One channel, and one stream at a time on it. A stream is only begun on a channel that is connected:
+calls that are made again and again on a channel whose server is away pile up in grpc. When a stream
+has ended, the reason in its status decides (`redial_after`): dial again after a pause that grows
+and has jitter, wait because a twin is connected, or give up. A pause begins anew only after a
+stream that lived for a while, so a control that takes every stream and drops it isn't hammered.
+After a silence the channel is made anew: what stands behind it may be a connection of which nobody
+says that it is dead. So it is when it can't connect and its certificates were replaced.
 
 A process that is told that another one has its identity's place tells its sessions so, and when it
 has the place again; a stream that merely ended, or a control that is away, takes no place.
@@ -41,7 +41,7 @@ from bridle_core.link import (
     redial_after,
 )
 from bridle_host.clock import Clock
-from bridle_host.dial import Control
+from bridle_host.dial import CertificateError, Control
 from bridle_host.journal import Journal
 from bridle_host.link_stream import (
     Call,
@@ -57,6 +57,9 @@ from bridle_host.logs import kv
 from bridle_host.statuses import describe, metadata_of, reason_of
 
 log = logging.getLogger("bridle.host.link")
+
+#: Seconds between two looks whether the channel is connected by now.
+LONGEST_LOOK = 0.1
 
 CONNECT = "/bridle.host.v1.HostLinkService/Connect"
 
@@ -125,6 +128,8 @@ class Link:
         # Before anything is appended by this process: what was found in the journal.
         self._sent = Sent(journal.last_sequence)
         self._attempt = 0
+        #: Of the files that the channel was made with.
+        self._certificates: object = None
         # By the machine's own clock: it is about this process, not about what is waited for.
         self._standstill = Standstill(time.monotonic())
         self._live_texts = LiveTexts()
@@ -186,7 +191,13 @@ class Link:
 
     async def _keep_up(self) -> str | None:
         while not self._ending:
-            async with self._control.channel() as channel:
+            self._certificates = self._control.signature()
+            try:
+                made = self._control.channel()
+            except CertificateError as error:
+                await self._pause(str(error), Redial.SOON)
+                continue
+            async with made as channel:
                 final = await self._keep_up_on(channel)
             if final is not None:
                 return final
@@ -197,7 +208,8 @@ class Link:
         while not self._ending:
             dead = False
             try:
-                await self._reach(channel)
+                if not await self._reach(channel):
+                    return None
                 await self._serve(channel)
                 why, redial = "control ended the stream", Redial.SOON
             except JournalStale:
@@ -212,7 +224,8 @@ class Link:
                 self._sessions.place_lost()
             if not self._ending:
                 await self._pause(why, redial)
-            if dead:
+            # (With TLS 1.3 a channel counts as connected before control has refused a certificate.)
+            if dead or self._control.signature() != self._certificates:
                 return None
         return None
 
@@ -228,14 +241,21 @@ class Link:
             await asyncio.sleep(Standstill.EVERY)
             self._standstill.beat(time.monotonic())
 
-    async def _reach(self, channel: aio.Channel) -> None:
-        """Returns when the channel is connected, which grpc tries again and again by itself."""
+    async def _reach(self, channel: aio.Channel) -> bool:
+        """Returns True when the channel is connected, which grpc tries again and again by itself;
+        False when it isn't, and there are other certificates now."""
+        pause = 0.001
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 self._tell("control can't be reached")
-            await channel.wait_for_state_change(state)
+                if self._control.signature() != self._certificates:
+                    return False
+            # Looked at, not waited for: a channel that fails again and again stays in this state.
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_LOOK)
             state = channel.get_state(try_to_connect=True)
+        return True
 
     async def _serve(self, channel: aio.Channel) -> None:
         """One stream, from its begin to its end; see `LinkStream.run` for what it raises."""

@@ -10,7 +10,7 @@ import socket
 import ssl
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -24,7 +24,7 @@ from bridle.host.v1 import host_link_service_pb2_grpc as host_grpc
 from bridle.pki import Files, make_authority, make_control, make_host
 from bridle_control.settings import Address, Settings
 from tests.bridle_control.serving import RunningControl, bearer, control_server, mint_host
-from tests.pair import PATIENCE, program
+from tests.pair import PATIENCE, program, until
 
 REACHED_BY = ("localhost", "127.0.0.1")
 
@@ -222,43 +222,92 @@ async def test_a_renewed_certificate_is_taken_without_a_restart_and_a_broken_one
         assert await _connects(new.channel(control.hosts, stale), alpha) == "UNAVAILABLE"
 
 
-async def test_the_pair_runs_over_mutual_tls_as_processes(tmp_path: Path) -> None:
-    """By the commands of the README, each in a process of its own."""
-    home, pki, work = tmp_path / "home", tmp_path / "pki", tmp_path / "work"
-    work.mkdir()
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("BRIDLE_")}
-    environment = {**kept, "BRIDLE_HOME": str(home)}
+class Machine:
+    """A user's machine, on which each command of the README is a process of its own."""
 
-    async def bridle(*words: str, stdin: bytes = b"", code: int = 0) -> str:
+    def __init__(self, directory: Path) -> None:
+        self.pki, self.work = directory / "pki", directory / "work"
+        self.token = directory / "token"
+        self.work.mkdir()
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("BRIDLE_")}
+        self.environment = {**kept, "BRIDLE_HOME": str(directory / "home")}
+
+    async def bridle(self, *words: str, stdin: bytes = b"", code: int = 0) -> str:
+        """Runs a command to its end."""
         process = await asyncio.create_subprocess_exec(
-            program("bridle"), *words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment,
-            cwd=work,
-        )  # fmt: skip
+            program("bridle"),
+            *words,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=self.environment,
+            cwd=self.work,
+        )
         async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate(stdin)
         assert process.returncode == code, err.decode()
         return out.decode()
 
     @asynccontextmanager
-    async def service(*words: str) -> AsyncIterator[str]:
+    async def service(self, *words: str) -> AsyncIterator[str]:
+        """Runs a service; gives the line with which it tells that it is ready."""
         process = await asyncio.create_subprocess_exec(
-            program("bridle"), *words, stdin=DEVNULL, stdout=PIPE, env=environment, cwd=work,
+            program("bridle"),
+            *words,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            env=self.environment,
+            cwd=self.work,
             start_new_session=True,
-        )  # fmt: skip
+        )
         assert process.stdout is not None
         try:
             async with asyncio.timeout(PATIENCE):
-                yield (await process.stdout.readline()).decode().strip()
+                ready = (await process.stdout.readline()).decode().strip()
+            yield ready
         finally:
             process.terminate()
             async with asyncio.timeout(PATIENCE):
                 await process.wait()
             process._transport.close()  # type: ignore[attr-defined]
 
-    await bridle("pki", "init", str(pki))
-    await bridle("pki", "control", str(pki), *REACHED_BY)
-    await bridle("pki", "host", str(pki), "alpha")
-    assert {path.name: path.stat().st_mode & 0o777 for path in pki.iterdir()} == {
+    async def certify(self) -> None:
+        """Makes an authority, and with it control's certificate."""
+        await self.bridle("pki", "init", str(self.pki))
+        await self.bridle("pki", "control", str(self.pki), *REACHED_BY)
+
+    def control(self, address: str, hosts: str) -> AbstractAsyncContextManager[str]:
+        files = ("--tls-cert", "control.pem", "--tls-key", "control.key", "--hosts-ca", "ca.pem")
+        flags = [str(self.pki / word) if "." in word else word for word in files]
+        where = ("--listen", address, "--hosts-listen", hosts)
+        return self.service("control", "serve", *where, *flags)
+
+    async def join(self, address: str, hosts: str) -> None:
+        """Logs in, and makes this machine the host "alpha"."""
+        self.environment["BRIDLE_ADDRESS"] = address
+        login = ("auth", "login", "--tls-ca", str(self.pki / "ca.pem"))
+        await self.bridle(*login, stdin=self.token.read_bytes())
+        files = [str(self.pki / f"host-alpha.{kind}") for kind in ("pem", "key")]
+        shown = ("--tls-cert", files[0], "--tls-key", files[1], "--hosts-address", hosts)
+        joined = await self.bridle("host", "join", "--name", "alpha", *shown)
+        assert joined == f"joined {address} as alpha\n"
+
+
+ANY = "127.0.0.1:0"
+
+
+def _places(ready: str) -> tuple[str, str]:
+    """Where control serves everybody, and hosts."""
+    assert ready.startswith("ready grpc=127.0.0.1:")
+    address, _, hosts = ready.removeprefix("ready grpc=").partition(" hosts=")
+    return address, hosts
+
+
+async def test_the_pair_runs_over_mutual_tls_as_processes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    await machine.certify()
+    await machine.bridle("pki", "host", str(machine.pki), "alpha")
+    assert {path.name: path.stat().st_mode & 0o777 for path in machine.pki.iterdir()} == {
         "ca.pem": 0o644,
         "ca.key": 0o600,
         "control.pem": 0o644,
@@ -266,29 +315,41 @@ async def test_the_pair_runs_over_mutual_tls_as_processes(tmp_path: Path) -> Non
         "host-alpha.pem": 0o644,
         "host-alpha.key": 0o600,
     }
-    await bridle("pki", "init", str(pki), code=2)  # what it has signed needs it
-    await bridle("control", "init", "--token-file", str(tmp_path / "token"))
-    tls = ("--tls-cert", str(pki / "control.pem"), "--tls-key", str(pki / "control.key"))
-    hosts = ("--hosts-listen", "127.0.0.1:0", "--hosts-ca", str(pki / "ca.pem"))
-    async with service("control", "serve", "--listen", "127.0.0.1:0", *tls, *hosts) as ready:
-        assert ready.startswith("ready grpc=127.0.0.1:")
-        address, _, hosts_address = ready.removeprefix("ready grpc=").partition(" hosts=")
-        token = (tmp_path / "token").read_bytes()
-        environment["BRIDLE_ADDRESS"] = address
-        await bridle("auth", "login", "--tls-ca", str(pki / "ca.pem"), stdin=token)
-        shown = (
-            "--tls-cert",
-            str(pki / "host-alpha.pem"),
-            "--tls-key",
-            str(pki / "host-alpha.key"),
-        )
-        where = ("--hosts-address", hosts_address)
-        joined = await bridle("host", "join", "--name", "alpha", *where, *shown)
-        assert joined == f"joined {address} as alpha\n"
-        async with service("host", "serve") as host:
+    # What an authority has signed needs it.
+    await machine.bridle("pki", "init", str(machine.pki), code=2)
+    await machine.bridle("control", "init", "--token-file", str(machine.token))
+    async with machine.control(ANY, ANY) as ready:
+        await machine.join(*_places(ready))
+        async with machine.service("host", "serve") as host:
             assert host == "ready host=alpha"
             # The agent, too, reaches control: at the address for clients, by the same authority.
-            await bridle("session", "start", "x", "--agent", "shell", "bridle ls -q")
-            await bridle("wait", "x", "--for", "idle")
-            assert "x\n" in await bridle("session", "transcript", "x")
-            await bridle("session", "stop", "x", "--wait")
+            await machine.bridle("session", "start", "x", "--agent", "shell", "bridle ls -q")
+            await machine.bridle("wait", "x", "--for", "idle")
+            assert "x\n" in await machine.bridle("session", "transcript", "x")
+            await machine.bridle("session", "stop", "x", "--wait")
+
+
+async def test_a_host_takes_its_renewed_certificate_without_a_restart(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    await machine.certify()
+    await machine.bridle("pki", "host", str(machine.pki), "alpha")
+    await machine.bridle("control", "init", "--token-file", str(machine.token))
+
+    async def reachable() -> bool:
+        return "HOST_STATE_CONNECTED" in await machine.bridle("hosts", "--json")
+
+    async with AsyncExitStack() as first:
+        address, hosts = _places(await first.enter_async_context(machine.control(ANY, ANY)))
+        await machine.join(address, hosts)
+        async with machine.service("host", "serve") as host:
+            assert host == "ready host=alpha"
+            assert await reachable()
+            await first.aclose()
+            # Control comes back with another authority, of which the host's certificate is not.
+            for name in ("ca.pem", "ca.key"):
+                (machine.pki / name).unlink()
+            await machine.certify()
+            async with machine.control(address, hosts):
+                assert not await reachable()
+                await machine.bridle("pki", "host", str(machine.pki), "alpha")
+                await until(reachable, "the host is back with its new certificate")
