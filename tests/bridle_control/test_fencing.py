@@ -221,6 +221,91 @@ async def test_a_host_that_sent_on_what_it_had_not_found_has_lost_nothing(stack:
     assert not host.welcome.journal_lost
 
 
+# ---------------------------------------------------------------- a journal that is lost
+
+
+async def test_a_turn_that_is_interrupted_unseen_after_the_journal_was_lost_is_over_for_the_log(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    await stack.begin_turn(host, session)
+    name = session.session_id
+    started = event_pb2.ToolCallStarted(tool_call_id="t1")
+    host.event(name, 1, turn=1, tool_call_started=started)
+    asked = event_pb2.ApprovalRequested(approval_id="a1")
+    host.event(name, 1, turn=1, approval_requested=asked)
+    host.phase(name, 1, "RUNNING", "WAITING")
+    await host.synced()
+    await host.drop()
+    before = len(await stack.events(name))
+    # It lives on; its turn has no number any more, though the agent is still at it.
+    host.journal = FakeJournal()
+    host.inventory[name].open_turn = 0
+    await host.connect()
+    await host.synced()
+    events = (await stack.events(name))[before:]
+    assert [each.WhichOneof("kind") for each in events] == [
+        "tool_call_ended",
+        "approval_resolved",
+        "turn_ended",
+        "phase_changed",
+        "diagnostic",
+    ]
+    assert events[2].turn_ended.stop_reason == event_pb2.STOP_REASON_HOST_STATE_LOST
+    now = await stack.session(name)
+    assert (phase(now), now.turn_open, list(now.open_approvals)) == ("IDLE", False, [])
+    await stack.begin_turn(host, session, 2)
+    assert phase(await stack.session(name)) == "RUNNING"
+
+
+async def test_a_turn_of_which_only_the_host_knows_the_begin_has_one_in_the_log_too(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    await host.drop()
+    # A store that was set back: the host had begun turn 4 meanwhile, and goes on with it.
+    host.journal = FakeJournal()
+    host.inventory[session.session_id].open_turn = 4
+    host.inventory[session.session_id].phase = session_pb2.PHASE_RUNNING
+    await host.connect()
+    host.turn_over(session.session_id, 1, 4)
+    await host.synced()
+    kinds = await stack.kinds(session.session_id)
+    assert kinds[-5:] == [
+        "turn_started",
+        "phase_changed",
+        "diagnostic",
+        "turn_ended",
+        "phase_changed",
+    ]
+    assert phase(await stack.session(session.session_id)) == "IDLE"
+
+
+async def test_what_a_host_may_have_had_when_its_journal_was_lost_is_unknown_and_the_rest_is_not(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    await stack.begin_turn(host, session)
+    request = pb.InterruptRequest(session=ref(session), request_id=stack.new_id())
+    call = asyncio.ensure_future(stack.sessions.Interrupt(request, metadata=stack.admin))
+    await host.command("interrupt")
+    await host.drop()
+    await stack.until(lambda: not stack.links.is_live(host.host_id))
+    away = pb.SendRequest(session=ref(session), content=[text("later")], request_id=stack.new_id())
+    sending = asyncio.ensure_future(stack.sessions.Send(away, metadata=stack.admin))
+    await stack.until(lambda: stack.commands.waiting == 2)
+    host.journal = FakeJournal()
+    host.inventory[session.session_id].open_turn = 0
+    await host.connect()
+    assert outcome((await call).receipt) == ("UNKNOWN", "HOST_STATE_LOST")
+    deliver = await host.command("deliver")
+    host.turn(deliver, 2)
+    assert outcome((await sending).receipt) == ("RAN", "TURN_STARTED")
+
+
 # ---------------------------------------------------------------- principals
 
 

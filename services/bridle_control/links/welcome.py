@@ -19,6 +19,7 @@ from bridle_control.projection import Projection
 from bridle_control.store.api import CommandRow, CommandState, HostRow, ReadTx, SessionRow, Tx
 from bridle_core.errors import BridleError, Reason
 
+_IN_TURN = frozenset({session_pb2.PHASE_RUNNING, session_pb2.PHASE_WAITING})
 _STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
 
 #: What the end of a run says that its host forgot.
@@ -175,15 +176,19 @@ def _adopt(projection: Projection, row: SessionRow, told: wire.LiveSession) -> N
     if row.turn_open and told.open_turn != row.turn:
         lose_turn(projection, row)
     current = projection.session(row.session_id) or row
-    if told.phase in LIVE and told.phase != current.phase:
-        moved = event_pb2.PhaseChanged(to=told.phase)
+    if told.open_turn > current.turn:
+        # It goes on, and its end will be told: a log has none without a begin.
+        begun = event_pb2.Event(turn=told.open_turn, turn_started=event_pb2.TurnStarted())
+        projection.happen(current, begun)
+    current = projection.session(row.session_id) or current
+    phase = told.phase
+    if phase in _IN_TURN and not told.open_turn:
+        # Its agent is still in a turn that is over for the log, and is being interrupted.
+        phase = session_pb2.PHASE_IDLE
+    if phase in LIVE and phase != current.phase:
+        moved = event_pb2.PhaseChanged(to=phase)
         setattr(moved, "from", current.phase)  # (a keyword of the language)
         projection.happen(current, event_pb2.Event(phase_changed=moved))
-        current = projection.session(row.session_id) or current
-    if told.open_turn > current.turn:
-        projection.put(
-            replace(current, turn=told.open_turn, turn_open=True, update_time=projection.tx.now)
-        )
     lost = event_pb2.Diagnostic(
         kind=event_pb2.DIAGNOSTIC_KIND_JOURNAL_LOST,
         message="the host's journal was lost; what happened since the event before is not known",

@@ -148,7 +148,14 @@ def _to_version_3(connection: sqlite3.Connection) -> None:
     new sums for damage, hence the step."""
 
 
+def _to_version_4(connection: sqlite3.Connection) -> None:
+    """All sessions of a host, in the order of their listing: read whenever it comes or goes."""
+    connection.execute(
+        "CREATE INDEX sessions_of_host ON sessions (host_id, create_time, session_id)"
+    )
+
+
 Migration = Callable[[sqlite3.Connection], None]
 
 #: `MIGRATIONS[n]` makes version n + 1 of version n; version 0 is an empty file.
-MIGRATIONS: Sequence[Migration] = (_to_version_1, _to_version_2, _to_version_3)
+MIGRATIONS: Sequence[Migration] = (_to_version_1, _to_version_2, _to_version_3, _to_version_4)
