@@ -178,6 +178,10 @@ class JournalFile:
         except sqlite3.Error as error:
             self._db.close()
             raise JournalError(self._explain(error)) from None
+        except (KeyError, ValueError):
+            # What is text or a number there is none; SQLite's module stumbles over it.
+            self._db.close()
+            raise JournalError(self._damaged()) from None
         except JournalError:
             self._db.close()
             raise

@@ -93,9 +93,11 @@ def open_directory(
             connection.close()
             raise
         return OpenStore(connection, lock, database, ids["store_id"], ids["log_id"])
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError, KeyError) as error:
+        # (The module tells of a damaged schema in text that is none, or stumbles over it itself.)
         os.close(lock)
-        raise StoreForeignError(f"{database}: not a store, or damaged ({error})") from error
+        what = error if isinstance(error, sqlite3.Error) else "its text is damaged"
+        raise StoreForeignError(f"{database}: not a store, or damaged ({what})") from error
     except OSError as error:
         os.close(lock)
         raise StoreOpenError(f"{database}: {error.strerror}") from error

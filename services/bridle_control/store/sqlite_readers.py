@@ -92,6 +92,8 @@ class Readers:
             if trouble(error) is Trouble.CORRUPT or is_io_error(error):
                 raise log_corrupt() from error
             raise
+        except UnicodeDecodeError as error:
+            raise log_corrupt() from error  # text is read as text by SQLite's module
         finally:
             self._idle.put(connection)
 

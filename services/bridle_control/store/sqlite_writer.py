@@ -278,6 +278,8 @@ class Writer:
             job.result = job.fn(tx)
         except sqlite3.Error as error:
             job.error = self._sort_out(error)
+        except UnicodeDecodeError:
+            job.error = log_corrupt()  # text is read as text by SQLite's module
         except Exception as error:  # noqa: BLE001 - it belongs to the caller, who gets it
             job.error = error
         if job.error is None:
