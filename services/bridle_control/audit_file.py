@@ -6,8 +6,8 @@ Whoever puts a line never waits: neither for the disk nor for its failure. What 
     (`SYNC_EVERY`); a control that is killed loses at most the lines of its last instant, a machine
     that loses its power those of the last second. What was *accepted* stands in the store too, as
     the receipt, which is on the disk before its caller is answered;
-  - while the file can't be written, `WAITING_MAX` lines wait, and the attempt is made again every
-    second; those beyond are counted, and the count is the first line once it works again;
+  - while the file can't be written, at least `WAITING_MAX` lines wait, and the attempt is made
+    every second; those beyond are counted, and the count is the first line once it works again;
   - the file is opened anew on `reopen` (SIGHUP), and by itself when it was renamed or removed.
 
 Mode 0600, one process at a time; a line that a crash cut off is ended before the next one. Called
@@ -34,6 +34,8 @@ _log = logging.getLogger("bridle.control.audit")
 WAITING_MAX = 10_000
 #: How often the file is synced at most, and looked for under its name, in seconds.
 SYNC_EVERY = 1.0
+#: Lines in one write: a disk that is nearly full takes some of what waits.
+_AT_ONCE = 16
 #: When a write that failed is tried again, in seconds.
 RETRY_AFTER = 1.0
 
@@ -56,7 +58,9 @@ class AuditFile:
         self._lost = 0
         self._reopen = False
         self._closing = False
-        # The thread's own.
+        # The thread's own: what it has taken and not yet written, and the losses not yet told.
+        self._unwritten: deque[str] = deque()
+        self._untold = 0
         self._failing = False
         self._dirty = False
         self._thread: threading.Thread | None = None
@@ -104,24 +108,17 @@ class AuditFile:
 
     def _work(self) -> None:
         while True:
-            lines, lost, reopen, closing = self._next()
+            reopen, closing = self._next()
             try:
-                self._append(lines, lost, reopen)
+                self._append(reopen, closing)
             except OSError as error:
                 self._told_of_failure(error)
-                with self._condition:
-                    # In front of what came meanwhile, and no more in all than may wait.
-                    self._lost += lost
-                    self._waiting.extendleft(reversed(lines))
-                    while len(self._waiting) > WAITING_MAX:
-                        self._waiting.pop()
-                        self._lost += 1
             if closing:
                 break
         self._last_words()
 
-    def _next(self) -> tuple[list[str], int, bool, bool]:
-        """What there is to do, once there is something or it is time to sync."""
+    def _next(self) -> tuple[bool, bool]:
+        """Waits until there is something to do; whether to open anew, and whether it is the end."""
         with self._condition:
             if self._failing:
                 self._condition.wait_for(lambda: self._closing or self._reopen, RETRY_AFTER)
@@ -130,30 +127,36 @@ class AuditFile:
                 self._condition.wait_for(
                     lambda: self._waiting or self._closing or self._reopen, pause
                 )
-            lines = list(self._waiting)
-            self._waiting.clear()
-            lost, self._lost = self._lost, 0
+            while self._waiting and len(self._unwritten) < WAITING_MAX:
+                self._unwritten.append(self._waiting.popleft())
+            self._untold += self._lost
+            self._lost = 0
             reopen, self._reopen = self._reopen, False
-            return lines, lost, reopen, self._closing
+            return reopen, self._closing
 
-    def _append(self, lines: list[str], lost: int, reopen: bool) -> None:
+    def _append(self, reopen: bool, closing: bool) -> None:
         if reopen or self._failing or self._was_moved():
             self._shut()
             self._open()
-        if lost:
-            lines = [self._lost_line(lost), *lines]
-        if lines:
-            self._write("".join(f"{line}\n" for line in lines).encode("ascii"))
+        if self._untold:
+            self._write([self._lost_line(self._untold)])
+            self._untold = 0
+        while self._unwritten:
+            lines = [self._unwritten[at] for at in range(min(_AT_ONCE, len(self._unwritten)))]
+            self._write(lines)
+            for _ in lines:
+                self._unwritten.popleft()
         now = time.monotonic()
-        if self._dirty and (now - self._synced >= SYNC_EVERY or self._closing):
+        if self._dirty and (now - self._synced >= SYNC_EVERY or closing):
             os.fdatasync(self._descriptor)
             self._synced, self._dirty = now, False
         if self._failing:
             self._failing = False
-            _log.info("the audit log is written again", extra=kv(path=self._path, lost=lost))
+            _log.info("the audit log is written again", extra=kv(path=self._path))
 
-    def _write(self, data: bytes) -> None:
-        """All of it or nothing: what was cut off is taken back, or else ended."""
+    def _write(self, lines: list[str]) -> None:
+        """All of them or nothing: what was cut off is taken back, or else ended."""
+        data = "".join(f"{line}\n" for line in lines).encode("ascii")
         if self._torn:
             data = b"\n" + data
         before = os.fstat(self._descriptor).st_size
@@ -217,6 +220,6 @@ class AuditFile:
         except OSError as error:
             self._told_of_failure(error)
         with self._condition:
-            lost = self._lost + len(self._waiting)
+            lost = self._lost + self._untold + len(self._waiting) + len(self._unwritten)
         if lost:
             _log.error("lines of the audit log are lost", extra=kv(path=self._path, lost=lost))
