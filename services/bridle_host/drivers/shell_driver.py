@@ -393,22 +393,39 @@ class ShellDriver(Driver):
 
     async def _bring_up(self, bash: Bash, birth: Birth) -> bool:
         """Read until bash is ready, and tell it. False when it ended before that."""
-        if self._stage is Stage.STARTING:
+        seeding = self._stage is Stage.SEEDING
+        if not seeding:
             await bash.begin()
-        while True:
-            if self._stage is Stage.SEEDING and not await self._seed(bash):
-                self._tell_up(birth, "")
-                return True
-            report = await self._report(bash, SEED if self._stage is Stage.SEEDING else BEGIN)
-            if report is None:
+        while self._stage is not Stage.UP:
+            if seeding and not await self._seed(bash):
+                self._come_up(birth, "")
+                break
+            chunk = await self._read(bash)
+            if chunk is None:
                 return False
-            if self._stage is Stage.SEEDING:
-                self._tell_up(birth, report.version)
-                return True
-            self._baseline = Baseline(report)
-            self._notebook.write(BASELINE, values.dump(report).encode())
-            self._stage = Stage.SEEDING
-            self._tell()
+            seeding = self._greeted(bash, birth, chunk)
+        return True
+
+    def _greeted(self, bash: Bash, birth: Birth, chunk: Chunk) -> bool:
+        """What a bash says that is not up yet. Whether it is to be seeded now.
+
+        It may have answered all that it was asked by an earlier process of the host. Until it is
+        ready bash itself may print: warnings, a prompt. It's not for the log.
+        """
+        seeding = False
+        for frame in bash.frames(chunk.data) if chunk.stream is Stream.CONTROL else ():
+            if not isinstance(frame, Report):
+                continue
+            if frame.token == BEGIN and self._stage is Stage.STARTING:
+                self._baseline = Baseline(frame)
+                with suppress(OSError):  # a successor would keep nothing
+                    self._notebook.write(BASELINE, values.dump(frame).encode())
+                self._stage, seeding = Stage.SEEDING, True
+            elif frame.token == SEED and self._stage is Stage.SEEDING:
+                self._come_up(birth, frame.version)
+                return False
+        self._tell()
+        return seeding
 
     async def _seed(self, bash: Bash) -> bool:
         """Whether bash will answer it."""
@@ -420,20 +437,7 @@ class ShellDriver(Driver):
             return False
         return True
 
-    async def _report(self, bash: Bash, token: str) -> Report | None:
-        """The answer to the line of this token; None when it ended before that.
-
-        Until it is ready bash itself may print: warnings, a prompt. It's not for the log.
-        """
-        while (chunk := await self._read(bash)) is not None:
-            if chunk.stream is Stream.CONTROL:
-                for frame in bash.frames(chunk.data):
-                    if isinstance(frame, Report) and frame.token == token:
-                        return frame
-            self._tell()
-        return None
-
-    def _tell_up(self, birth: Birth, version: str) -> None:
+    def _come_up(self, birth: Birth, version: str) -> None:
         self._stage = Stage.UP
         up = ProcessUp(self._pid, version, birth.replacement, birth.mode, birth.lost)
         self._group.append(up)
