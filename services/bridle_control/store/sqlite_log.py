@@ -44,8 +44,9 @@ _SIZES = "SELECT session_id, floor_sequence, last_sequence, log_bytes FROM sessi
 
 # The start value of an event's checksum: it binds the bytes to their place, kind and run. Such sums
 # are kept inverted, that is below 0; those of a store's first two versions are not, and bind less.
+# (?1 is the log that is read: a row that a damaged tree brings from another one is none of its.)
 _SEED = (
-    "CASE WHEN crc < 0 THEN log * 2246822519 + sequence * 2654435761 + kind * 3266489917"
+    "CASE WHEN crc < 0 THEN ?1 * 2246822519 + sequence * 2654435761 + kind * 3266489917"
     " + run * 668265263 ELSE sequence * 4096 + kind END"
 )
 _SUM = "CASE WHEN crc < 0 THEN ~crc ELSE crc END"
@@ -155,17 +156,21 @@ class LogReads(ReadBase):
         conditions, values, turns = _where(kinds, terms)
         cursor = self._connection.execute(
             f"SELECT sequence, {_SUM}, data, {_SEED} FROM events"
-            f" WHERE log = ? AND sequence BETWEEN ? AND ?{conditions}"
+            f" WHERE log = ?1 AND sequence BETWEEN ?2 AND ?3{conditions}"
             f" ORDER BY sequence {'DESC' if descending else 'ASC'}",
             (log, low, high, *values),
         )
         sequences: list[int] = []
         framed: list[bytes] = []
         room, stopped = max_bytes, False
+        previous, step = (high + 1, -1) if descending else (low - 1, 1)
         while not stopped and (rows := cursor.fetchmany(_STEP)):
             numbers, sums, data, seeds = zip(*rows, strict=True)
-            if not _intact(data, seeds, sums):
+            if not _intact(data, seeds, sums) or not _in_order(
+                numbers, previous, step, filtered=filtered
+            ):
                 raise log_corrupt(f"an event of session {session_id} does not read back")
+            previous = numbers[-1]
             for number, event in zip(numbers, data, strict=True):
                 if turns and not _in_turns(event, turns):
                     continue
@@ -189,6 +194,19 @@ def _intact(data: Sequence[Any], seeds: Sequence[int], sums: Sequence[Any]) -> b
         return list(map(crc32, data, seeds)) == list(sums)
     except TypeError:  # a damaged row may say that its data is no bytes at all
         return False
+
+
+def _in_order(numbers: Sequence[int], previous: int, step: int, *, filtered: bool) -> bool:
+    """Whether sequences go on from the previous one: by `step`, or by more where some are left out.
+
+    A damaged tree may bring rows twice, each of them sound.
+    """
+    if filtered:
+        return all(
+            (number - before) * step > 0
+            for before, number in zip((previous, *numbers), numbers, strict=False)
+        )
+    return numbers == tuple(range(previous + step, previous + step * (len(numbers) + 1), step))
 
 
 def _where(

@@ -87,6 +87,7 @@ def open_directory(
         connection = _connect(database, connection_class)
         try:
             _migrate(connection, migrations, now)
+            _compare_schema(connection, database, migrations)
             _examine(connection, database)
             ids = dict(connection.execute("SELECT key, value FROM meta").fetchall())
         except BaseException:
@@ -96,7 +97,7 @@ def open_directory(
     except (sqlite3.Error, UnicodeDecodeError, KeyError) as error:
         # (The module tells of a damaged schema in text that is none, or stumbles over it itself.)
         os.close(lock)
-        what = error if isinstance(error, sqlite3.Error) else "its text is damaged"
+        what = str(error).splitlines()[0] if isinstance(error, sqlite3.Error) else "its text"
         raise StoreForeignError(f"{database}: not a store, or damaged ({what})") from error
     except OSError as error:
         os.close(lock)
@@ -205,6 +206,24 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], no
         _found(connection, now)
     connection.execute(f"PRAGMA user_version = {len(migrations)}")
     connection.execute("COMMIT")
+
+
+def _compare_schema(
+    connection: sqlite3.Connection, database: Path, migrations: Sequence[Migration]
+) -> None:
+    """The tables must be those of this version, to the letter. Raises StoreForeignError."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        for step in migrations:
+            step(model)
+        if _schema(model) != _schema(connection):
+            raise StoreForeignError(f"{database}: damaged (its schema); restore a copy")
+
+
+def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
+    found: list[tuple[str, str, str, str]] = connection.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+    ).fetchall()
+    return found
 
 
 def _examine(connection: sqlite3.Connection, database: Path) -> None:
