@@ -306,6 +306,20 @@ async def test_what_a_host_may_have_had_when_its_journal_was_lost_is_unknown_and
     assert outcome((await sending).receipt) == ("RAN", "TURN_STARTED")
 
 
+# ---------------------------------------------------------------- what is kept of runs
+
+
+async def test_a_stream_remembers_no_more_runs_than_its_host_has(stack: Stack) -> None:
+    host = await stack.host()
+    for number in range(5):
+        session = await stack.start(host, f"s{number}")
+        if number:
+            host.over(session.session_id, 1)
+    await host.synced()
+    remembered = stack.links._streams[host.host_id]._committer._runs
+    assert len(remembered) == 1
+
+
 # ---------------------------------------------------------------- principals
 
 
