@@ -211,6 +211,29 @@ async def test_bookmarks_come_in_time_and_never_ahead_of_an_event(store: Store) 
     assert max(gaps) <= BOOKMARK_EVERY + PROGRESS_EVERY / 2
 
 
+async def test_a_bookmark_within_a_long_filtered_replay_is_no_further_than_the_replay(
+    store: Store,
+) -> None:
+    """Most of the log is left out, the last event is not; Progress comes before it was reached."""
+    clock = ManualClock()
+    hub = Hub(store, clock=clock)
+    for _ in range(10):
+        await append(store, *[an_event()] * 4000)
+    over = event_of(event_pb2.Event(run=1, turn=1, turn_ended=event_pb2.TurnEnded()))
+    await append(store, over)
+    kinds = [event_pb2.EVENT_KIND_TURN_ENDED]
+    recorder = Recorder(kinds)
+    recorder.opened({"s1": 0})
+    history = recorder.of("s1")
+    async with aclosing(hub.watch([Target("s1")], principal_key="me", kinds=kinds)) as stream:
+        while history.cursor() < 40_001:
+            recorder.said(watch_pb2.WatchResponse.FromString(await anext(stream)))
+            clock.advance(PROGRESS_EVERY)
+    checked = validate(await whole(store), recorder, complete=True)
+    assert checked.events == 1
+    assert checked.bookmarks >= 3
+
+
 class SlowReads:
     """A store whose reads reach the reader only rounds of the loop after they were made."""
 
