@@ -35,7 +35,7 @@ SIGKILL = 9
 
 
 class Agent:
-    """See the module. `heard(key)` is called when it got an input; `news` when it said something."""
+    """See the module. `heard(key)` is called when it got an input; `news` is set when it spoke."""
 
     def __init__(
         self, name: str, pid: int, chance: random.Random, heard: Callable[[str], None]

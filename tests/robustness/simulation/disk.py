@@ -1,0 +1,54 @@
+"""What is on the disk of a host in a simulation: its journal, and what is kept of each run."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+
+from bridle.host.v1 import host_link_service_pb2 as wire
+from bridle_core.commands import RunSpec
+from bridle_core.observations import Content
+
+Key = tuple[str, int]
+
+
+@dataclass
+class Kept:
+    """What is on the disk of a run that lives."""
+
+    spec: RunSpec
+    record: str
+    contents: dict[str, tuple[Content, ...]]
+    #: How many of its agent's words are in the journal.
+    taken: int
+
+
+@dataclass
+class Journal:
+    """The journal on the disk, as the link stream uses it."""
+
+    journal_id: str
+    entries: deque[tuple[int, bytes]] = field(default_factory=deque)
+    last_sequence: int = 0
+    acknowledged: int = 0
+    #: The newest answer to each command.
+    answers: dict[str, wire.CommandEntry] = field(default_factory=dict)
+    runs: dict[Key, Kept] = field(default_factory=dict)
+
+    @property
+    def floor(self) -> int:
+        return self.entries[0][0] if self.entries else 0
+
+    def acknowledge(self, sequence: int) -> None:
+        self.acknowledged = max(self.acknowledged, sequence)
+        while self.entries and self.entries[0][0] <= sequence:
+            self.entries.popleft()
+
+    async def read_after(
+        self, cursor: int, max_bytes: int, max_entries: int
+    ) -> list[tuple[int, bytes]]:
+        await asyncio.sleep(0)
+        found = (entry for entry in self.entries if entry[0] > cursor)
+        return list(itertools.islice(found, max_entries))
