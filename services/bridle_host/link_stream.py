@@ -262,6 +262,7 @@ class LinkStream:
         if not entries:
             return False
         self._machine.send(Kind.RECORDS)
+        # Before it is written: a write that fails may have been heard all the same.
         self._sent.newest = max(self._sent.newest, entries[-1][0])
         reached("link.before-send")
         await self._call.write(encode_records(self._journal.journal_id, [e[1] for e in entries]))
