@@ -44,6 +44,16 @@ coverage: setup ## Run the tests, and list the lines and branches that none of t
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+.PHONY: soak
+soak: setup ## Break a real pair for MINUTES=10 by SEED=… (else one of chance), and judge what it said
+	@$(BIN)/python -m tests.robustness.soak $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+.PHONY: simulate
+simulate: setup ## Play SEEDS=1000 stories of faults on virtual time, from FIRST=0 on
+	@$(BIN)/python -m tests.robustness.simulation $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(FIRST),--first $(FIRST)) $(ARGS)
+
 .PHONY: bench
 bench: setup ## Measure against bare gRPC, and print each figure beside its budget
 	@$(BIN)/python -m bench.run
