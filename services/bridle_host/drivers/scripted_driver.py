@@ -277,12 +277,15 @@ class ScriptedDriver(Driver):
                 return
             if process is None:
                 birth = self._next_birth(birth, Outcome.REPLACE)
+        last: ShimProcess | None = None
         while True:
             outcome = Outcome.REFUSED
             if process is None:
                 if self._stage is Stage.BETWEEN:
                     await self._replace.wait()
                     self._replace.clear()
+                if last is not None:
+                    await last.close()
                 if self._killed:
                     break
                 process = await self._spawn(birth)
@@ -293,9 +296,8 @@ class ScriptedDriver(Driver):
             if outcome is Outcome.REFUSED and (birth.forced or not birth.native):
                 self._tell(StartFailed(self._refused))
                 return
-            if process is not None:
-                await process.close()
-            process, birth = None, self._next_birth(birth, outcome)
+            last, process = process, None
+            birth = self._next_birth(birth, outcome)
         self._tell(StartFailed("killed before it started"))
 
     def _first_birth(self) -> Birth | None:

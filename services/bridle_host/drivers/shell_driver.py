@@ -252,11 +252,14 @@ class ShellDriver(Driver):
             text = "a shell has no native resume; resume it with AUTO or SEEDED"
             self._tell(StartFailed(text))
             return
+        last: Bash | None = None
         while True:
             if bash is None:
                 if birth.replacement:
                     await self._replace.wait()
                     self._replace.clear()
+                if last is not None:
+                    await last.process.close()
                 if self._killed:
                     break
                 try:
@@ -267,8 +270,7 @@ class ShellDriver(Driver):
             again = await self._live(bash, birth)
             if not again:
                 return
-            await bash.process.close()
-            bash, birth = None, self._next_birth()
+            last, bash, birth = bash, None, self._next_birth()
         self._tell(StartFailed("killed before it started"))
 
     def _birth(self) -> Birth | None:
