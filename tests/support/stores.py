@@ -21,6 +21,7 @@ OpenStore = Callable[[Path], AbstractAsyncContextManager[Store]]
 async def open_sqlite(directory: Path, **options: Any) -> AsyncIterator[SqliteStore]:
     """A SQLite store in a directory; closed at the end."""
     create = not (directory / "bridle.sqlite3").exists()
+    options.setdefault("reserve_bytes", 64 * 1024)  # to lay a real one takes time
     store = await SqliteStore.open(directory, create=create, **options)
     try:
         yield store
