@@ -24,6 +24,8 @@ Sees = Callable[[ReadTx, str], bool] | None
 BATCH = 100
 #: Seconds between two looks at what changed: a busy session comes ten times a second, at most.
 INTERVAL = 0.1
+#: The same for each of many watchers: together they read so seldom that others can read, too.
+WATCHER_COST = 0.002
 
 
 class _Watcher:
@@ -111,7 +113,8 @@ class SessionsFeed:
                 self._watchers.discard(watcher)
 
     async def _pause(self) -> None:
-        await wait(asyncio.Event(), self._clock, self._clock.now() + self._interval)
+        pause = max(self._interval, WATCHER_COST * len(self._watchers))
+        await wait(asyncio.Event(), self._clock, self._clock.now() + pause)
 
     async def _page(
         self, workspace: str, terms: Sequence[Term], sees: Sees, after: PageKey | None

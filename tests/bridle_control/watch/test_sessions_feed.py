@@ -180,3 +180,34 @@ async def test_watches_of_sessions_count_as_watches(store: Store, clock: ManualC
     await anext(third)
     await third.aclose()
     assert feed._watchers == set()
+
+
+async def test_many_watchers_of_a_busy_workspace_look_less_often_each(
+    store: Store, clock: ManualClock
+) -> None:
+    """200 of them would make 2,000 reads a second, where a few hundred leave room for others."""
+    feed = SessionsFeed(store, render, clock=clock, limit=WatchLimit(1000))
+    streams = [feed.watch("default", principal_key="me") for _ in range(200)]
+    for stream in streams:
+        for _ in range(3):
+            await anext(stream)
+    news = [asyncio.ensure_future(anext(stream)) for stream in streams]
+    await asyncio.sleep(0)
+    await change(store, "s1", title="one")
+    assert {_title(message) for message in await asyncio.gather(*news)} == {"one"}
+    news = [asyncio.ensure_future(anext(stream)) for stream in streams]
+    await asyncio.sleep(0)
+    await change(store, "s1", title="two")
+    clock.advance(0.3)
+    for _ in range(20):  # whoever looks now has its answer before this has
+        await asyncio.gather(*(store.read(lambda tx: tx.now) for _ in range(8)))
+    assert not any(each.done() for each in news)
+    clock.advance(0.1)
+    async with asyncio.timeout(10):
+        assert {_title(message) for message in await asyncio.gather(*news)} == {"two"}
+    for stream in streams:
+        await stream.aclose()
+
+
+def _title(message: bytes) -> str:
+    return watch_pb2.WatchSessionsResponse.FromString(message).session.title
