@@ -11,6 +11,7 @@ from bridle_control import outcomes
 from bridle_control.projection import Projection
 from bridle_control.store.api import CommandRow, CommandState, SessionRow
 from bridle_control.store.event_bytes import unframe
+from bridle_core.errors import BridleError, Reason
 
 #: Read in pieces: the store bounds the bytes of each by itself.
 _TOOL_EVENTS = 4096
@@ -99,9 +100,15 @@ def _open_tool_calls(projection: Projection, row: SessionRow) -> list[str]:
     ended: set[str] = set()
     before = 0  # the end of the log
     while True:
-        found = projection.tx.events(
-            row.session_id, before, kinds=_TURN_KINDS, descending=True, limit=_TOOL_EVENTS
-        )
+        try:
+            found = projection.tx.events(
+                row.session_id, before, kinds=_TURN_KINDS, descending=True, limit=_TOOL_EVENTS
+            )
+        except BridleError as error:
+            if error.reason is not Reason.LOG_CORRUPT:
+                raise
+            # A damaged log must not keep its run from being ended, nor its host from its place.
+            return open_calls[::-1]
         for framed in found.framed:
             event = event_pb2.Event.FromString(unframe(framed))
             if event.turn != row.turn or event.WhichOneof("kind") == "turn_started":

@@ -61,3 +61,26 @@ async def test_the_open_tool_calls_are_found_in_the_turn_alone_and_closed_in_ord
     kinds = [each.WhichOneof("kind") for each in ends]
     assert kinds == ["tool_call_ended", "tool_call_ended", "turn_ended", "session_ended"]
     assert len(looked) <= 3
+
+
+async def test_a_run_whose_log_is_damaged_is_ended_all_the_same(tmp_path: Path) -> None:
+    row = a_session(phase=session_pb2.PHASE_RUNNING, turn=1, turn_open=True)
+
+    def end(tx: Tx) -> None:
+        projection = Projection(tx)
+        current = projection.session(row.session_id)
+        assert current is not None
+        give_up(projection, current, session_pb2.END_REASON_HOST_STATE_LOST, "gone")
+        projection.flush()
+
+    async with open_sqlite(tmp_path / "store") as store:
+        await store.write(lambda tx: tx.insert_session(row))
+        turn = [event_of(told(1, turn_started={})), event_of(began(1, "a"))]
+        await store.write(lambda tx: tx.append_events(row.session_id, turn))
+        await store.write(
+            lambda tx: tx._connection.execute("UPDATE events SET crc = 7")  # type: ignore[attr-defined]
+        )
+        await store.write(end)
+        ended = await store.read(lambda tx: tx.session(row.session_id))
+    assert ended is not None
+    assert ended.phase == session_pb2.PHASE_FAILED
