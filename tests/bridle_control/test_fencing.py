@@ -17,7 +17,7 @@ from bridle_control.links.registry import PROBE
 from bridle_control.links.welcome import end_missing, reconcile
 from bridle_control.store.api import Tx
 from bridle_core.errors import BridleError
-from bridle_core.link import TAKEOVER_EVERY
+from bridle_core.link_place import TAKEOVER_EVERY
 from tests.bridle_control.serving import bearer, fails, failure, mint
 from tests.bridle_control.stack import Stack, outcome, pb, phase, ref, text
 from tests.fakes.host import NOT_RUN, FakeHost, FakeJournal, Status

@@ -25,7 +25,7 @@ from bridle_control.logs import kv
 from bridle_control.status import shutting_down
 from bridle_control.store.api import Changes, ReadTx, Store
 from bridle_core.errors import BridleError
-from bridle_core.link import Door, Knock
+from bridle_core.link_place import Door, Knock
 
 _log = logging.getLogger("bridle.control.links")
 

@@ -143,6 +143,7 @@ class HostStream:
             if self._ack_timer is not None:
                 self._ack_timer.cancel()
             self._gone.set()
+            self._heard.set()  # whoever waits for a word waits no longer
 
     def silence(self) -> float:
         """Seconds since the host was heard last."""
