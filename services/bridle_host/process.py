@@ -25,11 +25,13 @@ import secrets
 import signal as signals
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from bridle_host import shim
 from bridle_host.containment import Containment
+from bridle_host.input_log import InputLog
 from bridle_host.process_types import (
     Chunk,
     DirectoryMissingError,
@@ -79,14 +81,20 @@ __all__ = [
 
 log = logging.getLogger("bridle.host.process")
 
-# Output that the driver has not consumed. Enough that a busy pipe never waits for the loop, little
+# Output that the driver has not read. Enough that a busy pipe never waits for the loop, little
 # enough that a hundred flooding sessions fit into memory.
 OUTPUT_CAP = 1024 * 1024
+# Output that was read and is not durable yet, in the shim. A driver holds back what it cannot make
+# sense of before its end: a line of a mebibyte, or a shell's report of eight. At the cap the agent
+# blocks, and the driver would wait for that end for ever; so this is far above both.
+HELD_CAP = 16 * 1024 * 1024
 # Input on its way: the shim's buffer, beyond what the agent's pipe holds.
 INPUT_WINDOW = 256 * 1024
 INPUT_FRAME = 64 * 1024
-# Acknowledging each small chunk would double the traffic of a chatty agent.
-ACK_EVERY = 64 * 1024
+# Telling of each small chunk that it was read would double the traffic of a chatty agent.
+READ_EVERY = 64 * 1024
+# The shim's own file is beside it, see `bridle_host.shim`.
+INPUT_FILE = shim.INPUT_FILE
 KILL_NOW = Ladder(interrupt_grace=0, terminate_grace=0)
 
 
@@ -105,10 +113,11 @@ class ShimProcess:
     blocked: bool = False
     blockages: int = 0
 
-    def __init__(self, spec: ProcessSpec) -> None:
-        """For `spawn` only."""
+    def __init__(self, state_directory: Path, log_input: InputLog, *, keep: bool) -> None:
+        """For `spawn` and `adopt` only."""
         loop = asyncio.get_running_loop()
-        self._shim = ShimClient(spec.state_directory, self._frame, self._shim_ended)
+        self._shim = ShimClient(state_directory, self._frame, self._shim_ended)
+        self._keep = keep
         self._exit: asyncio.Future[ExitStatus] = loop.create_future()
         self._proof: Proof | None = None
         # What every `stop` found beside the root process: (pid, start time).
@@ -118,14 +127,17 @@ class ShimProcess:
         # Bounded by the shim: OUTPUT_CAP, and what the pipes hold when the agent exits.
         self._chunks: deque[Chunk] = deque()
         self._arrived = asyncio.Event()
-        self._consumed = 0
-        self._acknowledged = 0
+        # Offsets: what was taken from here, what the shim knows of that, what is durable.
+        self._read = self._read_told = self._acknowledged = 0
         self._input_lock = asyncio.Lock()
         self._input_moved = asyncio.Event()
+        self._input_log = log_input
+        # What the shim has no room for: the rest of one message, or of what was adopted.
+        self._input_waiting = memoryview(b"")
         self._input_sent = 0
         self._input_taken = 0
-        self._input_closed = False
-        self._written: set[str] = set()
+        self._input_closed = False  # by the agent
+        self._end_sent = False
 
     @classmethod
     async def spawn(cls, spec: ProcessSpec, containment: Containment) -> Self:
@@ -138,7 +150,9 @@ class ShimProcess:
             raise NotExecutableError("argv is empty")
         if not 0 <= spec.control_pipes <= 16:
             raise ValueError("control_pipes must be 0 to 16")
-        process = cls(spec)
+        keep = spec.on_host_lost == "keep"
+        place = spec.state_directory
+        process = cls(place, InputLog(place / INPUT_FILE if keep else None), keep=keep)
         agent = {
             "argv": list(spec.argv),
             "directory": spec.directory,
@@ -147,12 +161,10 @@ class ShimProcess:
             "mark": f"{spec.session_id}:{secrets.token_hex(16)}",
             "control_pipes": spec.control_pipes,
             "cap": OUTPUT_CAP,
+            "held_cap": HELD_CAP,
         }
         started = await process._shim.start(_shim_options(spec, containment), agent)
-        process.shim_pid = process._shim.pid
-        process.pid = int(started["pid"])
-        process.start_time = float(started["start_time"])
-        process.containment = str(started["level"])
+        process._is(started, str(started["level"]), int(started["offset"]))
         for note in started["notes"]:
             log.warning("session %s: containment: %s", spec.session_id, note)
         return process
@@ -168,7 +180,31 @@ class ShimProcess:
         is left is to be swept. Raises ShimFailedError: it is there, but cannot be talked to (it
         speaks another version); what it holds can only be killed, by a sweep.
         """
-        raise ShimLostError(f"no shim has outlived its host in {state_directory}")
+        process = cls(state_directory, InputLog.load(state_directory / INPUT_FILE), keep=True)
+        process._end_sent = True  # nothing goes out before it is known from where on
+        hello = await process._shim.adopt()
+        level = str(hello["level"])
+        if level != containment.name:
+            log.info("adopted an agent contained by %s, not %s", level, containment.name)
+        process._is(hello["agent"], level, int(hello["acknowledged"]))
+        process._note_swept(_infos(hello["swept"]))
+        process._input_sent = int(hello["input_received"])
+        # Frames that followed the greeting may have been read already.
+        process._input_taken = max(process._input_taken, int(hello["input_taken"]))
+        process._input_closed = process._input_closed or bool(hello["input_broken"])
+        process._input_waiting = memoryview(process._input_log.resume(process._input_sent))
+        process._end_sent = False
+        process._feed()
+        return process
+
+    def _is(self, agent: dict[str, Any], level: str, offset: int) -> None:
+        self.shim_pid = self._shim.pid
+        self.pid = int(agent["pid"])
+        self.start_time = float(agent["start_time"])
+        self.containment = level
+        # What was acknowledged meanwhile, or has arrived, may be further on.
+        self._read = self._read_told = offset
+        self._acknowledged = max(self._acknowledged, offset)
 
     # Frames from the shim, in the event loop's callbacks.
 
@@ -184,6 +220,8 @@ class ShimProcess:
         elif kind == shim.STDIN_TAKEN:
             self._input_taken, broken = shim.TAKEN.unpack(body)
             self._input_closed = self._input_closed or bool(broken)
+            self._input_log.taken(self._input_taken)
+            self._feed()
             self._input_moved.set()
         elif kind == shim.EXIT:
             status = json.loads(body)
@@ -205,40 +243,60 @@ class ShimProcess:
         """Hand one message to the agent's stdin, in order; returns when it is on its way.
 
         Waits while the agent doesn't read. Raises InputClosedError when the agent has closed its
-        stdin or has exited, as soon as that is known. key: the order's name, see `written`.
+        stdin or has exited, as soon as that is known. key: the order's name, see `written`. Once it
+        was begun a message reaches the agent whole, also when the caller is cancelled.
         """
         async with self._input_lock:
-            if key:
-                self._written.add(key)
-            for start in range(0, len(data), INPUT_FRAME):
-                piece = data[start : start + INPUT_FRAME]
-                await self._input_room(len(piece))
-                self._shim.send(shim.STDIN, piece)
-                self._input_sent += len(piece)
+            await self._input_fed()
+            if self._input_log.ended:
+                raise InputClosedError("the agent's stdin is closed")
+            self._input_log.append(data, key)
+            self._input_waiting = memoryview(data)
+            self._feed()
+            await self._input_fed()
 
     def written(self, key: str) -> bool:
         """Whether a message of this key was given already, by this or an earlier host process.
 
         It reaches the agent then, whole and once, without anybody's doing; it must not be given
-        again. Among the last KEYS messages.
+        again. Among the last 1024 messages.
         """
-        return key in self._written
+        return key in self._input_log
 
-    async def _input_room(self, size: int) -> None:
+    async def _input_fed(self) -> None:
+        """Until the shim has got all that was given so far."""
         while True:
+            await self._shim.unless_detached()
             if self._input_closed:
                 raise InputClosedError("the agent's stdin is closed")
-            if self._input_sent - self._input_taken + size <= INPUT_WINDOW:
+            if not self._input_waiting:
                 return
             self._input_moved.clear()
             await self._input_moved.wait()
 
+    def _feed(self) -> None:
+        """Send as much as the shim has room for; it is called again when there is more."""
+        if self._input_closed:
+            self._input_waiting = memoryview(b"")
+        while self._input_waiting:
+            room = INPUT_WINDOW - (self._input_sent - self._input_taken)
+            piece = self._input_waiting[: min(INPUT_FRAME, room)]
+            if room < min(INPUT_FRAME, len(self._input_waiting)):
+                return
+            self._shim.send(shim.STDIN, shim.OFFSET.pack(self._input_sent) + piece)
+            self._input_sent += len(piece)
+            self._input_waiting = self._input_waiting[len(piece) :]
+        if self._input_log.ended and not self._end_sent:
+            self._end_sent = True
+            self._shim.send(shim.STDIN_END)
+
     async def close_stdin(self) -> None:
         """The end of input, after what was written. Idempotent."""
         async with self._input_lock:
-            if not self._input_closed:
-                self._input_closed = True
-                self._shim.send(shim.STDIN_END)
+            await self._shim.unless_detached()
+            if not self._input_log.ended and not self._input_closed:
+                self._input_log.append_end()
+                self._feed()
 
     def output(self) -> Output:
         """All output in order; ends after the exit report. One reader at a time.
@@ -256,29 +314,42 @@ class ShimProcess:
         its output begins. Offsets of an earlier process, and smaller ones, change nothing. With
         on_host_lost="kill" reading acknowledges.
         """
+        if self._keep and offset > self._acknowledged:
+            self._acknowledged = offset
+            self._shim.send(shim.ACK, shim.OFFSET.pack(offset))
 
     async def _next_chunk(self) -> Chunk:
-        while not self._chunks:
-            self._acknowledge()
-            if self._exit.done():
-                raise StopAsyncIteration
-            self._arrived.clear()
-            await self._arrived.wait()
-        if self._consumed - self._acknowledged >= ACK_EVERY:
-            self._acknowledge()
-        chunk = self._chunks.popleft()
-        self._consumed += len(chunk.data)
-        return chunk
+        while True:
+            await self._shim.unless_detached()
+            if not self._chunks:
+                self._tell_read()
+                if self._exit.done():
+                    raise StopAsyncIteration
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            if self._read - self._read_told >= READ_EVERY:
+                self._tell_read()
+            chunk = self._chunks.popleft()
+            # What is durable is not told again; it may end in the middle of a chunk.
+            known = self._acknowledged - chunk.offset if self._keep else 0
+            self._read = chunk.end
+            if known <= 0:
+                return chunk
+            if known < len(chunk.data):
+                return replace(chunk, data=chunk.data[known:], offset=self._acknowledged)
 
-    def _acknowledge(self) -> None:
-        if self._consumed > self._acknowledged:
-            self._acknowledged = self._consumed
-            self._shim.send(shim.ACK, shim.OFFSET.pack(self._consumed))
+    def _tell_read(self) -> None:
+        if self._read > self._read_told:
+            self._read_told = self._read
+            kind = shim.READ if self._keep else shim.ACK
+            self._shim.send(kind, shim.OFFSET.pack(self._read))
 
     # Requests.
 
     async def wait(self) -> ExitStatus:
         """How the agent's root process ended. Does not wait for its output to be read."""
+        await self._shim.unless_detached()
         return await asyncio.shield(self._exit)
 
     @property
@@ -350,6 +421,7 @@ class ShimProcess:
                 terminate_grace=ladder.terminate_grace,
             )
         except ShimLostError:
+            await self._shim.unless_detached()
             return await self._proof_without_shim()
         rungs = tuple(
             Rung(rung["signal"], rung["count"], _infos(rung["found"]), rung["duration"])
@@ -361,8 +433,12 @@ class ShimProcess:
         return self._proof
 
     def _note(self, rungs: tuple[Rung, ...]) -> None:
-        found = (info for rung in rungs for info in rung.found if info.pid != self.pid)
-        self._swept.update((info.pid, info.start_time) for info in found)
+        for rung in rungs:
+            self._note_swept(rung.found)
+
+    def _note_swept(self, found: tuple[ProcessInfo, ...]) -> None:
+        others = (info for info in found if info.pid != self.pid)
+        self._swept.update((info.pid, info.start_time) for info in others)
 
     @property
     def swept(self) -> int:
@@ -385,8 +461,10 @@ class ShimProcess:
         or called later waits until it is cancelled: there is nothing to tell of a process that
         goes on.
         """
-        self._closed = True
-        self._shim.detach()
+        if not self._closed:
+            self._closed = True
+            self._shim.detach()
+            self._input_log.close()
 
     async def close(self) -> None:
         """Kill what is left, end the shim, release the socket. Idempotent; leaves nothing."""
@@ -398,6 +476,7 @@ class ShimProcess:
                 await self.stop(KILL_NOW)
             await self._shim.end()
             self._closed = True
+            self._input_log.close()
             self._exited(ExitStatus(None, None))
 
 
@@ -420,7 +499,7 @@ def _shim_options(spec: ProcessSpec, containment: Containment) -> list[str]:
         f"--run={spec.run}",
         f"--state={os.path.abspath(spec.state_directory)}",
         f"--level={containment.level}",
-        "--on-host-lost=kill",
+        f"--on-host-lost={spec.on_host_lost}",
     ]
     if containment.cgroup_root is not None:
         label = re.sub(r"[^A-Za-z0-9-]", "", spec.session_id)[:40]

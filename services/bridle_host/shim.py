@@ -1,43 +1,53 @@
 """The shim: one small process per session that owns the agent's pipes and its containment.
 
 Started by `bridle_host.shim_client` as ``python -I -S -X utf8 shim.py --session=… --run=…
---state=DIR --level=… [--cgroup=DIR] --on-host-lost=kill``. It imports the standard library only,
-has no asyncio and no threads, and keeps no secret: the agent's environment arrives over the socket,
-never in argv. The host service's modules take the constants of the protocol and the /proc helpers
-from here; nothing else may.
+--state=DIR --level=… [--cgroup=DIR] --on-host-lost=keep|kill``. It imports the standard library
+only, has no asyncio and no threads, and keeps no secret: the agent's environment arrives over the
+socket, never in argv. The host service's modules take the constants of the protocol and the /proc
+helpers from here; nothing else may.
 
-The contract with the host service (PROTOCOL_VERSION 1)
+The contract with the host service (PROTOCOL_VERSION 2)
 -------------------------------------------------------
 Descriptors at start: 0 is a listening unix socket (`shim.sock` in the session's state directory) to
 which the host is connected already; 1 is the birth pipe; 2 is the shim's own log.
 
-Birth pipe, lines of text until its end: ``pid N`` names the process that became the shim (it isn't
-the one that was started when that one made a PID namespace and left); ``error TEXT`` says why there
-will be no shim. The end of the pipe without an error means that the shim listens.
+Birth pipe, lines of text until its end: ``pid N`` names the process that became the shim. It isn't
+the one that was started: that one made a PID namespace and left, or it stays as the guardian (see
+`guard`). ``error TEXT`` says why there will be no shim. The end of the pipe without an error means
+that the shim listens.
 
 Socket: frames of ``>IB`` (length of the body, type), then the body. J = JSON object.
 
   type          from   body
   HELLO         shim   J version, session, run, pid, start_time (epoch s), start_ticks, boot_id,
-                       level, agent {pid, start_ticks} | null, spooled, acknowledged (offsets)
-  START         host   J argv, directory, environment, mark, control_pipes, cap
-  STARTED       shim   J pid, start_time (epoch s), level, notes [text]
+                       level, agent {pid, start_time, start_ticks} | null, acknowledged, spooled
+                       (offsets of output), input_received, input_taken (offsets of input), swept
+                       [what stops have found beside the agent], notes [text]
+  START         host   J argv, directory, environment, mark, control_pipes, cap, held_cap
+  STARTED       shim   J pid, start_time (epoch s), level, notes [text], offset (of the first byte)
   REFUSED       shim   J stage ("directory" | "execute" | "shim"), errno, text. The shim then ends.
   OUTPUT        shim   >BQd stream, offset of the first byte, epoch s; then the bytes.
                        The offset counts the bytes of all streams together, in the order of sending.
-  ACK           host   >Q all bytes before this offset were consumed
-  STDIN         host   bytes for the agent
+                       It begins with the nanoseconds since boot, so that a later shim's offsets are
+                       above all of an earlier one's.
+  READ          host   >Q all bytes before this offset were taken, but may be asked for again
+  ACK           host   >Q nobody will ask for the bytes before this offset again
+  STDIN         host   >Q offset, then bytes for the agent. What was received before is left out.
   STDIN_END     host   nothing; closes the agent's stdin once what came before is written
   STDIN_TAKEN   shim   >QB bytes that left the buffer so far; 1 when the agent has closed its stdin
   REQUEST       host   J id, verb, … (see `Shim.begin`)
   REPLY         shim   J id, … or id, error
   EXIT          shim   J code | null, signal | null, time (epoch s), offset (end of all output)
   RELEASE       host   nothing; kill what is left, remove the state, end
-  BLOCKED       shim   >B 1: the cap is reached, the agent waits for us; 0: reading goes on
+  BLOCKED       shim   >B 1: a cap is reached, the agent waits for us; 0: reading goes on
+  REPLACED      shim   nothing; another connection has taken this one's place
+  PING          host   nothing
+  PONG          shim   nothing; the answer: the loop that does the work is alive
 
 Promises:
-- Output is never dropped and never reordered within a stream. Above `cap` unacknowledged bytes the
-  shim stops reading, so that the agent blocks on its pipe, until half of them are acknowledged.
+- Output is never dropped and never reordered within a stream. Above `cap` unread bytes, or above
+  `held_cap` unacknowledged ones, the shim stops reading, so that the agent blocks on its pipe,
+  until half of those are read, or as many acknowledged as `cap`.
 - What is read from a control pipe follows everything that was in stdout and stderr at that moment:
   an agent that prints, then writes a marker to a control pipe, is seen in this order. Output that
   is printed *after* the marker may overtake it.
@@ -45,8 +55,24 @@ Promises:
   that was written before the exit, and doesn't wait for others that hold the pipes. What they write
   later is read and thrown away.
 - Each process is signalled through a pidfd whose start time was checked.
-- When the connection is lost, the policy `--on-host-lost` decides. `kill`: everything in the
-  session is killed, seen gone, and the shim ends.
+- Input that was received is written to the agent, each byte once, whatever becomes of connections.
+
+When the connection is lost, the policy `--on-host-lost` decides. `kill`: everything in the session
+is killed, seen gone, and the shim ends. `keep`: requests that are being carried out go on, their
+replies go nowhere; output is spooled up to `cap`. The next connection to `shim.sock`, by the same
+user or root, is greeted by HELLO, BLOCKED if it holds, all OUTPUT from `acknowledged` on (in the
+same order with the same offsets, perhaps cut elsewhere), and EXIT if the agent has exited. A newer
+connection takes the place of an older one. A shim without a connection whose socket was removed
+ends as by `kill`, as does one whose host was lost before START: nobody could come for them.
+
+The shim holds nothing of the host's: neither its session, process group nor terminal, nor a signal
+at its parent's death. It stays in the host's cgroup: whoever kills that kills the shims, too
+(systemd does, unless the unit says KillMode=process).
+
+The death of the shim itself, by whatever cause: in a PID namespace the kernel kills all that is in
+it. Elsewhere the guardian does, to which the kernel hands whatever was beneath the shim. Only where
+both are killed at one blow is there something left for the host's sweep, which doesn't find
+a process that has left the tree, and the cgroup if there is one, and cleaned its environment.
 """
 
 from __future__ import annotations
@@ -74,11 +100,11 @@ if TYPE_CHECKING:
     Pauses = Generator[float, None, None]
     Key = tuple[int, int]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 HELLO, START, STARTED, REFUSED, OUTPUT, ACK = 1, 2, 3, 4, 5, 6
 STDIN, STDIN_END, STDIN_TAKEN, REQUEST, REPLY, EXIT, RELEASE = 7, 8, 9, 10, 11, 12, 13
-BLOCKED = 14
+BLOCKED, READ, REPLACED, PING, PONG = 14, 15, 16, 17, 18
 
 FRAME = struct.Struct(">IB")
 OUTPUT_HEAD = struct.Struct(">BQd")
@@ -88,9 +114,11 @@ TAKEN = struct.Struct(">QB")
 STDOUT, STDERR, CONTROL = 1, 2, 3  # CONTROL + n is the agent's descriptor 3 + n
 
 CHUNK = 65_536
-# A frame costs memory beside its bytes; without this an agent that prints byte by byte would make
-# the spool a hundred times larger than its cap.
-FRAME_COST = 256
+# A piece of the spool costs memory beside its bytes. Small ones of one stream are joined up to
+# this size; while they are unsent only if they are of one moment (seconds), as each has one time.
+PIECE_COST = 256
+PIECE_SIZE = 16_384
+PIECE_TIME = 0.05
 # Frames from the host: the environment is the largest (Linux lets it be a few megabytes).
 FRAME_LIMIT = 16 * 1024 * 1024
 # How long a SIGKILL may take to be seen. Only uninterruptible sleep or foreign processes need more.
@@ -101,6 +129,8 @@ SHELLS = frozenset({"bash", "sh", "dash", "ash", "busybox", "ksh", "mksh", "zsh"
 NEWBORN_RUNNING, NEWBORN_AGE = 0.005, 1.0
 # An agent that spawns without end would keep an interrupt busy for ever.
 INTERRUPT_KILL_LIMIT = 3.0
+# How often a shim without a host looks whether anybody could still come, seconds.
+DESERTED_LOOK = 5.0
 LISTED = 256  # processes named in one answer; the counts are always whole
 
 DEAF_TO = (
@@ -117,9 +147,12 @@ DEAF_TO = (
 
 STATE_FILE = "shim.json"
 SOCKET_FILE = "shim.sock"
+INPUT_FILE = "input"  # the host's; removed with the others
 MARK_VARIABLE = "BRIDLE_SESSION_MARK"
 
 TICKS = os.sysconf("SC_CLK_TCK")
+# Taken once: a start time is a part of a process's name, and must not move with the clock.
+BOOT_TIME = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 # --- Linux calls that the standard library lacks -------------------------------------------------
 
@@ -216,6 +249,15 @@ def read_process(pid: int) -> Process | None:
     dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
     name = head.partition(b"(")[2].decode("utf-8", "replace")
     return Process(pid, int(fields[1]), int(fields[19]), dead, name)
+
+
+def state_of(pid: int) -> str:
+    """The letter of its state: R, S, D, T …; empty when it is gone."""
+    try:
+        with open(open_proc(f"{pid}/stat"), "rb", buffering=0) as file:
+            return file.read(4096).rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return ""
 
 
 def read_command(process: Process) -> str:
@@ -341,8 +383,8 @@ def running_time(pid: int) -> float:
 
 
 def epoch_of(ticks: int) -> float:
-    """Epoch seconds of a start time in ticks since boot."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / TICKS
+    """Epoch seconds of a start time in ticks since boot; the same whenever it is asked for."""
+    return round(BOOT_TIME + ticks / TICKS, 2)
 
 
 def boot_id() -> str:
@@ -524,41 +566,261 @@ class Tree:
         return [process for pid in pids if (process := read_process(pid)) is not None]
 
 
+class Reaper:
+    """Kills all that is beneath this process, and sees it gone."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    def reap(self) -> bool:
+        """Reap what is dead. True: we have no child left at all.
+
+        Orphans of the session become our children, so that is the kernel's own word that nothing
+        descends from us any more, however fast it forked.
+        """
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            self.reaped(pid, status)
+
+    def reaped(self, pid: int, status: int) -> None:
+        """One of our children has ended."""
+
+    def kill_orphans(self, spared: set[Key]) -> list[Process]:
+        """Kill what is handed to us as its parents die, faster than it can fork and leave.
+
+        A process that forks and exits without end is never where a scan looks for it, but each of
+        its successors becomes our child. Returns those that were alive.
+        """
+        found: dict[Key, Process] = {}
+        # Long enough to catch a sprinter, short enough for the pipes to wait.
+        deadline = time.monotonic() + 0.05
+        while time.monotonic() < deadline:
+            self.reap()
+            fresh = [process for process in self.tree.children() if process.key not in spared]
+            if not fresh:
+                break
+            for process in fresh:
+                if not process.dead:
+                    found[process.key] = process
+                    send_signal(process, signal.SIGKILL)
+        return list(found.values())
+
+    def kill_everything(self, rungs: list[dict[str, Any]], reply: dict[str, Any]) -> Pauses:
+        """SIGKILL until two looks in a row find nothing, not even a corpse."""
+        begun = time.monotonic()
+        killed: set[Key] = set()
+        described: list[dict[str, Any]] = []
+        empty = 0
+        pause = 0.001
+        found: list[Process] = []
+        while empty < 2 and time.monotonic() < begun + KILL_LIMIT:
+            childless = self.reap()
+            found = list(self.tree.scan().values())
+            populated = self.tree.cgroup is not None and self.tree.cgroup.populated()
+            if childless and not found and not populated:
+                empty += 1
+                continue
+            empty = 0
+            fresh = [p for p in found if not p.dead and p.key not in killed]
+            described += self.tree.describe(fresh[: LISTED - len(described)])
+            killed.update(process.key for process in fresh)
+            self.tree.kill(found)
+            killed.update(process.key for process in self.kill_orphans(set()))
+            yield pause
+            pause = min(pause * 1.5, 0.05)
+        if killed:
+            rungs.append(rung(signal.SIGKILL, len(killed), described, begun))
+        # What cannot be seen gone counts as there, even when it cannot be named.
+        reply["remaining"] = 0 if empty == 2 else max(1, len(found))
+        reply["left"] = self.tree.describe(found)
+
+
+def guard(shim: int, options: Options) -> None:
+    """The guardian: the shim's parent, where there is no PID namespace to die with the shim.
+
+    It waits. A subreaper itself, it inherits what was beneath a shim that was killed, wherever that
+    hangs and whatever environment it has; it kills all of that, and ends. Needs no host for it.
+    """
+    be_deaf()
+    os.waitpid(shim, 0)
+    reaper = Reaper(Tree(None))
+    if options.cgroup and os.path.isdir(options.cgroup):
+        reaper.tree.cgroup = Cgroup(options.cgroup)
+    proof: dict[str, Any] = {}
+    for pause in reaper.kill_everything([], proof):
+        time.sleep(pause)
+    if proof["remaining"]:
+        complain(f"could not kill {proof['left']}")
+    elif reaper.tree.cgroup is not None:
+        reaper.tree.cgroup.remove()
+
+
 # --- The socket ----------------------------------------------------------------------------------
 
 
+class Piece:
+    """Bytes of one stream. `data` is a bytearray once more was added to it."""
+
+    __slots__ = ("data", "offset", "stream", "time")
+
+    def __init__(self, stream: int, offset: int, seconds: float, data: bytes | bytearray) -> None:
+        self.stream, self.offset, self.time, self.data = stream, offset, seconds, data
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.data)
+
+
+class Spool:
+    """What the agent has said and nobody has acknowledged, in order.
+
+    Offsets: `acknowledged` ≤ `read` ≤ `end`, and `sent` between the first and the last. `held` and
+    `unread` are what lies before `end` from there on, in bytes of memory.
+    """
+
+    def __init__(self) -> None:
+        self.acknowledged = self.read = self.sent = self.end = 0
+        # The same pieces, from where something of them is unacknowledged, unread, unsent.
+        self.pieces: deque[Piece] = deque()
+        self.to_read: deque[Piece] = deque()
+        self.to_send: deque[Piece] = deque()
+
+    def begin(self, offset: int) -> None:
+        self.acknowledged = self.read = self.sent = self.end = offset
+
+    @property
+    def held(self) -> int:
+        return self.end - self.acknowledged + PIECE_COST * len(self.pieces)
+
+    @property
+    def unread(self) -> int:
+        return self.end - self.read + PIECE_COST * len(self.to_read)
+
+    def add(self, stream: int, data: bytes) -> None:
+        now = time.time()
+        last = self.pieces[-1] if self.pieces else None
+        if (
+            last is None
+            or last.stream != stream
+            or len(last.data) + len(data) > PIECE_SIZE
+            # What was sent has told its time already.
+            or (self.sent < self.end and abs(now - last.time) > PIECE_TIME)
+        ):
+            last = Piece(stream, self.end, now, data)
+            self.pieces.append(last)
+        else:
+            if not isinstance(last.data, bytearray):
+                last.data = bytearray(last.data)
+            last.data += data
+            if self.sent == self.end:
+                last.time = now
+        self.end += len(data)
+        for queue in (self.to_read, self.to_send):
+            if not queue or queue[-1] is not last:
+                queue.append(last)
+
+    def next_frame(self, limit: int) -> bytes | None:
+        """The next OUTPUT frame; nothing from `limit` on. None when there is none."""
+        if self.sent >= min(limit, self.end):
+            return None
+        piece = self.to_send[0]
+        start = self.sent - piece.offset
+        data = piece.data[start : start + min(CHUNK, limit - self.sent)]
+        head = OUTPUT_HEAD.pack(piece.stream, self.sent, piece.time)
+        self.sent += len(data)
+        drop_before(self.to_send, self.sent)
+        return FRAME.pack(len(head) + len(data), OUTPUT) + head + data
+
+    def taken(self, offset: int) -> None:
+        """Read by the host."""
+        self.read = max(self.read, min(offset, self.end))
+        drop_before(self.to_read, self.read)
+
+    def acknowledge(self, offset: int) -> None:
+        self.acknowledged = max(self.acknowledged, min(offset, self.end))
+        drop_before(self.pieces, self.acknowledged)
+        self.taken(self.acknowledged)
+        self.sent = max(self.sent, self.acknowledged)
+        drop_before(self.to_send, self.sent)
+
+    def rewind(self) -> None:
+        """Whoever has read is gone: the next one gets all that is not acknowledged."""
+        self.read = self.sent = self.acknowledged
+        self.to_read = deque(self.pieces)
+        self.to_send = deque(self.pieces)
+
+
+def drop_before(pieces: deque[Piece], offset: int) -> None:
+    while pieces and pieces[0].end <= offset:
+        pieces.popleft()
+
+
 class Channel:
-    """Frames in both directions. What waits to be sent is bounded by the spool's cap."""
+    """Frames in both directions, over one connection after the other; without one, frames are lost.
 
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self.socket.setblocking(False)
+    Output waits in the spool, and goes out when it is its turn: a frame that was sent when the
+    spool's end was at some offset follows the output before it. So what waits here is small.
+    """
+
+    def __init__(self, connection: socket.socket, spool: Spool | None = None) -> None:
+        self.spool = spool or Spool()
+        self.generation = 0  # counts the connections
+        self.connect(connection)
+
+    def connect(self, connection: socket.socket) -> None:
+        self.socket: socket.socket | None = connection
+        connection.setblocking(False)
+        self.generation += 1
         self.incoming = bytearray()
-        self.outgoing: deque[bytes | memoryview] = deque()
+        self.outgoing: deque[tuple[int, bytes]] = deque()  # the spool's end at that time, frame
+        self.rest = memoryview(b"")  # of a frame of which a part is sent
 
-    def send(self, kind: int, body: bytes) -> bytes:
-        frame = FRAME.pack(len(body), kind) + body
-        self.outgoing.append(frame)
-        return frame
+    def disconnect(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+        self.outgoing.clear()
+        self.rest = memoryview(b"")
+        self.spool.rewind()
+
+    def send(self, kind: int, body: bytes = b"") -> None:
+        if self.socket is not None:
+            self.outgoing.append((self.spool.end, FRAME.pack(len(body), kind) + body))
 
     def send_object(self, kind: int, value: dict[str, Any]) -> None:
         self.send(kind, json.dumps(value).encode("ascii"))
 
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be sent."""
+        waiting = self.rest or self.outgoing or self.spool.sent < self.spool.end
+        return self.socket is not None and bool(waiting)
+
     def flush(self) -> None:
         """Raises OSError when the host is gone."""
-        while self.outgoing:
-            first = self.outgoing[0]
+        while self.socket is not None:
+            if not self.rest:
+                limit = self.outgoing[0][0] if self.outgoing else self.spool.end
+                frame = self.spool.next_frame(limit)
+                if frame is None:
+                    if not self.outgoing:
+                        return
+                    frame = self.outgoing.popleft()[1]
+                self.rest = memoryview(frame)
             try:
-                sent = self.socket.send(first)
+                self.rest = self.rest[self.socket.send(self.rest) :]
             except BlockingIOError:
                 return
-            if sent == len(first):
-                self.outgoing.popleft()
-            else:
-                self.outgoing[0] = memoryview(first)[sent:]
 
     def receive(self) -> Iterator[tuple[int, bytes]]:
         """The frames that have arrived. Raises ConnectionError at the end of the stream."""
+        if self.socket is None:
+            return
         try:
             data = self.socket.recv(CHUNK)
         except BlockingIOError:
@@ -578,6 +840,12 @@ class Channel:
             yield kind, body
 
 
+def may_connect(connection: socket.socket) -> bool:
+    """Whether it comes from the user of this process, or from root."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return struct.unpack("3i", credentials)[1] in (0, os.geteuid())
+
+
 # --- The agent's process and its pipes -----------------------------------------------------------
 
 
@@ -595,6 +863,7 @@ class Agent:
     def __init__(self, start: dict[str, Any], tree: Tree) -> None:
         self.notes: list[str] = []
         self.status: int | None = None
+        self.host_pid = 0
         count = 3 + int(start["control_pipes"])
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(count)]
         report_read, report_write = os.pipe2(os.O_CLOEXEC)
@@ -681,29 +950,42 @@ def pending(descriptor: int) -> int:
 
 
 class Output:
-    """The spool: reads the agent's pipes, numbers the bytes, keeps them until acknowledged."""
+    """Reads the agent's pipes into the spool while there is room.
 
-    def __init__(self, channel: Channel, selector: selectors.BaseSelector, cap: int) -> None:
-        self.channel, self.selector, self.cap = channel, selector, cap
+    `cap` bounds what the host hasn't read, `held_cap` what it hasn't acknowledged: its driver holds
+    back what it can't make sense of yet, and must be able to read on until it can.
+    """
+
+    def __init__(
+        self, channel: Channel, selector: selectors.BaseSelector, cap: int, held_cap: int
+    ) -> None:
+        self.channel, self.selector = channel, selector
+        self.cap, self.held_cap = cap, held_cap
+        self.spool = channel.spool
         self.streams: dict[int, int] = {}
-        self.spool: deque[tuple[int, bytes]] = deque()  # (offset after it, frame)
-        self.spooled = 0
-        self.acknowledged = 0
-        self.cost = 0
         self.reading = False
+        self.attached = False
         self.discarding = False
 
     def attach(self, streams: dict[int, int]) -> None:
         self.streams = streams
         self.balance()
+        self.attached = True
+
+    @property
+    def blocked(self) -> bool:
+        return self.attached and not self.reading
 
     def balance(self) -> None:
         """Read while there is room. What isn't read stays in the pipe: the agent blocks on it."""
-        limit = self.cap if self.reading or not self.spooled else self.cap // 2
-        reading = self.discarding or self.cost < limit
+        unread, held = self.cap, self.held_cap
+        if self.blocked:
+            unread, held = unread // 2, held - self.cap
+        full = self.spool.unread >= unread or self.spool.held >= held
+        reading = self.discarding or not full
         if reading == self.reading:
             return
-        if self.spooled:
+        if self.attached:
             self.channel.send(BLOCKED, b"\0" if reading else b"\1")
         self.reading = reading
         for descriptor in self.streams:
@@ -738,12 +1020,7 @@ class Output:
     def keep(self, descriptor: int, data: bytes, stream: int | None = None) -> None:
         if not data or self.discarding:
             return
-        number = self.streams[descriptor] if stream is None else stream
-        head = OUTPUT_HEAD.pack(number, self.spooled, time.time())
-        self.spooled += len(data)
-        frame = self.channel.send(OUTPUT, head + data)
-        self.spool.append((self.spooled, frame))
-        self.cost += len(frame) + FRAME_COST
+        self.spool.add(self.streams[descriptor] if stream is None else stream, data)
 
     def read_pending(self, descriptor: int) -> None:
         """Spool what is in the pipe now; not what comes meanwhile, which may never end."""
@@ -780,11 +1057,12 @@ class Output:
         self.discarding = True
         self.balance()
 
+    def taken(self, offset: int) -> None:
+        self.spool.taken(offset)
+        self.balance()
+
     def acknowledge(self, offset: int) -> None:
-        while self.spool and self.spool[0][0] <= offset:
-            end, frame = self.spool.popleft()
-            self.cost -= len(frame) + FRAME_COST
-            self.acknowledged = end
+        self.spool.acknowledge(offset)
         self.balance()
 
 
@@ -794,12 +1072,19 @@ class Input:
     def __init__(self, channel: Channel, selector: selectors.BaseSelector, descriptor: int) -> None:
         self.channel, self.selector, self.descriptor = channel, selector, descriptor
         self.waiting: deque[bytes | memoryview] = deque()
+        self.received = 0
         self.taken = 0
         self.ending = False
         self.broken = False
         self.watched = False
 
-    def add(self, data: bytes) -> None:
+    def add(self, offset: int, data: bytes) -> None:
+        if offset > self.received:
+            raise ConnectionAbortedError  # a hole: this is no host of ours
+        data = data[self.received - offset :]
+        if not data:
+            return
+        self.received += len(data)
         if self.broken:
             self.taken += len(data)
             self.report()
@@ -873,63 +1158,135 @@ class Options:
         self.state = given.get("state", "")
         self.level = given.get("level", "SUBREAPER")
         self.cgroup = given.get("cgroup", "")
-        # The policy is explicit so that a shim that outlives its host can be told apart.
-        self.on_host_lost = given.get("on-host-lost", "kill")
-        if self.on_host_lost != "kill":
+        self.on_host_lost = given.get("on-host-lost", "keep")
+        if self.on_host_lost not in ("keep", "kill"):
             raise SystemExit(f"unknown policy --on-host-lost={self.on_host_lost}")
 
 
-class Shim:
+class Shim(Reaper):
     """The loop: pumps all pipes at once, and runs requests beside it as generators of pauses."""
 
-    def __init__(self, options: Options, connection: socket.socket, tree: Tree, pid: int) -> None:
-        self.options, self.tree, self.pid = options, tree, pid
+    def __init__(
+        self,
+        options: Options,
+        listener: socket.socket,
+        connection: socket.socket,
+        tree: Tree,
+        pid: int,
+        guardian: Process | None,
+    ) -> None:
+        super().__init__(tree)
+        self.options, self.pid, self.guardian = options, pid, guardian
+        self.listener = listener
         self.channel = Channel(connection)
         self.selector = selectors.DefaultSelector()
         self.agent: Agent | None = None
         self.output: Output | None = None
         self.input: Input | None = None
+        self.exit: dict[str, Any] | None = None
+        self.notes: list[str] = []
+        self.swept: dict[
+            tuple[int, float], dict[str, Any]
+        ] = {}  # what stops found beside the agent
         self.jobs: list[tuple[float, Pauses]] = []
         self.ended = False
         self.listening_for_room = False
+        self.directory = os.open(options.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         own = read_process(tree.own)
         self.start_ticks = own.start if own else 0
 
     # The loop.
 
-    def run(self) -> None:
+    def run(self, connection: socket.socket) -> None:
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # An agent's `pkill python` must not end its session; the end comes over the socket.
-        for signum in DEAF_TO:
-            signal.signal(signum, signal.SIG_IGN)
+        be_deaf()
         self.selector.register(wake_read, selectors.EVENT_READ, self.signalled)
-        self.selector.register(self.channel.socket, selectors.EVENT_READ, self.host_event)
-        self.hello()
+        self.listener.setblocking(False)
+        if self.options.on_host_lost == "keep":
+            self.selector.register(self.listener, selectors.EVENT_READ, self.visited)
+        else:
+            self.listener.close()
+        self.greet(connection)
         try:
             while not self.ended:
                 self.turn()
-        except ConnectionError:
-            pass  # the host is lost, and `kill` is the policy
         finally:
             self.perish()
 
     def turn(self) -> None:
-        self.channel.flush()
-        self.watch_for_room(bool(self.channel.outgoing))
-        timeout = None
+        try:
+            self.channel.flush()
+        except OSError:
+            self.host_lost()
+            if self.ended:
+                return
+        if self.channel.socket is not None:
+            self.watch_for_room(self.channel.socket, self.channel.pending)
+        timeout = None if self.channel.socket is not None else DESERTED_LOOK
         if self.jobs:
-            timeout = max(0.0, min(when for when, _ in self.jobs) - time.monotonic())
+            due = max(0.0, min(when for when, _ in self.jobs) - time.monotonic())
+            timeout = due if timeout is None else min(due, timeout)
         for key, events in self.selector.select(timeout):
             key.data(key.fd, events)
         self.run_jobs()
+        if self.channel.socket is None and self.deserted():
+            self.ended = True
 
-    def watch_for_room(self, wanted: bool) -> None:
+    def watch_for_room(self, connection: socket.socket, wanted: bool) -> None:
         if wanted != self.listening_for_room:
             self.listening_for_room = wanted
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
-            self.selector.modify(self.channel.socket, events, self.host_event)
+            self.selector.modify(connection, events, self.host_event)
+
+    # The host comes and goes.
+
+    def greet(self, connection: socket.socket) -> None:
+        self.selector.register(connection, selectors.EVENT_READ, self.host_event)
+        self.listening_for_room = False
+        self.hello()
+        if self.output is not None and self.output.blocked:
+            self.channel.send(BLOCKED, b"\1")
+        if self.exit is not None:
+            self.channel.send_object(EXIT, self.exit)
+
+    def visited(self, _descriptor: int, _events: int) -> None:
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:
+            return
+        if not may_connect(connection):
+            connection.close()
+            return
+        if self.channel.socket is not None:
+            self.channel.send(REPLACED)
+            with suppress(OSError):
+                self.channel.flush()
+            self.host_lost()
+        self.channel.connect(connection)
+        self.greet(connection)
+
+    def host_lost(self) -> None:
+        if self.channel.socket is None:
+            return
+        self.selector.unregister(self.channel.socket)
+        self.channel.disconnect()
+        if self.output is not None:
+            self.output.balance()
+        # Without an agent there is nothing to come back for.
+        if self.options.on_host_lost == "kill" or self.agent is None:
+            self.ended = True
+
+    def deserted(self) -> bool:
+        """Whether nobody can come any more. A directory that was moved can still be found."""
+        try:
+            os.stat(SOCKET_FILE, dir_fd=self.directory)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def signalled(self, descriptor: int, _events: int) -> None:
         with suppress(BlockingIOError):
@@ -950,21 +1307,9 @@ class Shim:
                 continue
             self.jobs.append((time.monotonic() + pause, job))
 
-    def reap(self) -> bool:
-        """Reap what is dead. True: we have no child left at all.
-
-        Orphans of the session become our children, so that is the kernel's own word that nothing
-        descends from us any more, however fast it forked.
-        """
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
-            if pid == 0:
-                return False
-            if self.agent is not None and pid == self.agent.pid and self.agent.status is None:
-                self.agent_exited(status)
+    def reaped(self, pid: int, status: int) -> None:
+        if self.agent is not None and pid == self.agent.pid and self.agent.status is None:
+            self.agent_exited(status)
 
     def agent_exited(self, status: int) -> None:
         assert self.agent is not None
@@ -978,41 +1323,53 @@ class Shim:
             self.input.close()
             self.input.report()
         code = os.waitstatus_to_exitcode(status)
-        self.channel.send_object(
-            EXIT,
-            {
-                "code": code if code >= 0 else None,
-                "signal": -code if code < 0 else None,
-                "time": time.time(),
-                "offset": self.output.spooled,
-            },
-        )
+        self.exit = {
+            "code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "time": time.time(),
+            "offset": self.channel.spool.end,
+        }
+        self.channel.send_object(EXIT, self.exit)
 
     # Frames from the host.
 
-    def host_event(self, _descriptor: int, events: int) -> None:
+    def host_event(self, descriptor: int, events: int) -> None:
+        if self.channel.socket is None or descriptor != self.channel.socket.fileno():
+            return  # an earlier event of the same round has changed that
         if not events & selectors.EVENT_READ:
             return  # room to send: the loop flushes anyway
-        for kind, body in self.channel.receive():
-            if kind == START and self.agent is None:
-                self.start(json.loads(body))
-            elif kind == REQUEST:
-                self.request(json.loads(body))
-            elif kind == RELEASE:
-                self.ended = True
-            elif self.output is None or self.input is None:
-                raise ConnectionAbortedError
-            elif kind == ACK:
-                self.output.acknowledge(OFFSET.unpack(body)[0])
-            elif kind == STDIN:
-                self.input.add(body)
-            elif kind == STDIN_END:
-                self.input.end()
-            else:
-                raise ConnectionAbortedError
+        try:
+            for kind, body in self.channel.receive():
+                self.frame(kind, body)
+        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+            if not isinstance(error, ConnectionResetError):
+                complain(f"the connection is closed: {type(error).__name__}: {error}")
+            self.host_lost()
+
+    def frame(self, kind: int, body: bytes) -> None:
+        if kind == START and self.agent is None:
+            self.start(json.loads(body))
+        elif kind == REQUEST:
+            self.request(json.loads(body))
+        elif kind == PING:
+            self.channel.send(PONG)
+        elif kind == RELEASE:
+            self.ended = True
+        elif self.output is None or self.input is None:
+            raise ConnectionAbortedError
+        elif kind == READ:
+            self.output.taken(OFFSET.unpack(body)[0])
+        elif kind == ACK:
+            self.output.acknowledge(OFFSET.unpack(body)[0])
+        elif kind == STDIN:
+            self.input.add(OFFSET.unpack_from(body)[0], body[OFFSET.size :])
+        elif kind == STDIN_END:
+            self.input.end()
+        else:
+            raise ConnectionAbortedError
 
     def hello(self) -> None:
-        agent = self.agent
+        spool = self.channel.spool
         self.channel.send_object(
             HELLO,
             {
@@ -1024,11 +1381,26 @@ class Shim:
                 "start_ticks": self.start_ticks,
                 "boot_id": boot_id(),
                 "level": self.level,
-                "agent": {"pid": agent.pid, "start_ticks": agent.start} if agent else None,
-                "spooled": self.output.spooled if self.output else 0,
-                "acknowledged": self.output.acknowledged if self.output else 0,
+                "agent": self.agent_now(),
+                "spooled": spool.end,
+                "acknowledged": spool.acknowledged,
+                "input_received": self.input.received if self.input else 0,
+                "input_taken": self.input.taken if self.input else 0,
+                "input_broken": bool(self.input and self.input.broken and not self.input.ending),
+                "swept": list(self.swept.values()),
+                "notes": self.notes,
             },
         )
+
+    def agent_now(self) -> dict[str, Any] | None:
+        agent = self.agent
+        if agent is None:
+            return None
+        return {
+            "pid": agent.host_pid,
+            "start_ticks": agent.start,
+            "start_time": epoch_of(agent.start),
+        }
 
     @property
     def level(self) -> str:
@@ -1037,7 +1409,7 @@ class Shim:
     def start(self, start: dict[str, Any]) -> None:
         self.tree.mark = f"{MARK_VARIABLE}={start['mark']}".encode()
         start["environment"][MARK_VARIABLE] = start["mark"]
-        notes = []
+        notes = self.notes
         if self.options.cgroup:
             cgroup = Cgroup(self.options.cgroup)
             try:
@@ -1045,9 +1417,9 @@ class Shim:
                 self.tree.cgroup = cgroup
             except OSError as error:
                 notes.append(f"no cgroup: {error.strerror}")
-        # Before the agent exists, so that a sweep knows where to look for it.
-        self.write_state(start["mark"])
         try:
+            # Before the agent exists, so that a sweep knows where to look for it.
+            self.write_state(start["mark"])
             self.agent = Agent(start, self.tree)
         except RefusedError as refused:
             self.refuse(refused.stage, refused.number, refused.text)
@@ -1058,30 +1430,42 @@ class Shim:
         if any(note.startswith("no cgroup") for note in self.agent.notes) and self.tree.cgroup:
             self.tree.cgroup.remove()
             self.tree.cgroup = None
-        self.write_state(start["mark"])
+        self.agent.host_pid = self.tree.host_pid(self.agent.pid)
+        try:
+            self.write_state(start["mark"])
+        except OSError as error:
+            self.refuse("shim", error.errno or 0, f"state file: {error.strerror}")
+            return
+        notes += self.agent.notes
+        self.channel.spool.begin(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         self.channel.send_object(
             STARTED,
             {
-                "pid": self.tree.host_pid(self.agent.pid),
+                "pid": self.agent.host_pid,
                 "start_time": epoch_of(self.agent.start),
                 "level": self.level,
-                "notes": notes + self.agent.notes,
+                "notes": notes,
+                "offset": self.channel.spool.end,
             },
         )
         self.input = Input(self.channel, self.selector, self.agent.stdin)
-        self.output = Output(self.channel, self.selector, int(start["cap"]))
+        caps = int(start["cap"]), int(start["held_cap"])
+        self.output = Output(self.channel, self.selector, *caps)
         self.output.attach(self.agent.outputs)
         self.reap()
 
     def refuse(self, stage: str, number: int, text: str) -> None:
         self.channel.send_object(REFUSED, {"stage": stage, "errno": number, "text": text})
-        self.channel.socket.settimeout(2.0)
-        self.channel.flush()
+        if self.channel.socket is not None:
+            self.channel.socket.settimeout(2.0)
+        with suppress(OSError):
+            self.channel.flush()
         self.ended = True
 
     def write_state(self, mark: str) -> None:
         """What a sweep needs when this process dies without a word."""
-        agent = self.agent
+        guardian = self.guardian
+        place = os.fstat(self.directory)
         state = {
             "version": PROTOCOL_VERSION,
             "session": self.options.session,
@@ -1092,13 +1476,11 @@ class Shim:
             "level": self.level,
             "cgroup": self.tree.cgroup.path if self.tree.cgroup else "",
             "mark": mark,
-            "agent": None,
+            "agent": self.agent_now(),
+            "guardian": guardian and {"pid": guardian.pid, "start_ticks": guardian.start},
+            # A copy of the directory is not the directory: who finds this in one has no shim.
+            "place": [place.st_dev, place.st_ino],
         }
-        if agent is not None:
-            state["agent"] = {
-                "pid": self.tree.host_pid(agent.pid),
-                "start_ticks": agent.start,
-            }
         write_state_file(self.options.state, state)
 
     # Requests. Each may take its time, so it is a generator: it yields how long it wants to rest.
@@ -1117,6 +1499,8 @@ class Shim:
         stop {interrupt_grace, terminate_grace}: → rungs, remaining, duration
         """
         reply: dict[str, Any] = {"id": request["id"]}
+        # An answer is for whoever has asked, not for his successor.
+        generation = self.channel.generation
         try:
             verb = request["verb"]
             if verb == "signal":
@@ -1133,7 +1517,8 @@ class Shim:
                 reply["error"] = f"unknown verb {verb}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             reply["error"] = f"{type(error).__name__}: {error}"
-        self.channel.send_object(REPLY, reply)
+        if generation == self.channel.generation:
+            self.channel.send_object(REPLY, reply)
 
     def alive(self) -> list[Process]:
         return [process for process in self.tree.scan().values() if not process.dead]
@@ -1186,58 +1571,17 @@ class Shim:
                 yield from self.until_gone(keys, begun + grace)
                 keys = {process.key for process in self.alive()}
             rungs.append(rung(signum, len(found), described, begun))
+            self.note(described)
         yield from self.kill_everything(rungs, reply)
+        self.note(rungs[-1]["found"] if rungs else [])
         reply["rungs"] = rungs
         reply["duration"] = time.monotonic() - started
 
-    def kill_orphans(self, spared: set[Key]) -> list[Process]:
-        """Kill what is handed to us as its parents die, faster than it can fork and leave.
-
-        A process that forks and exits without end is never where a scan looks for it, but each of
-        its successors becomes our child. Returns those that were alive.
-        """
-        found: dict[Key, Process] = {}
-        # Long enough to catch a sprinter, short enough for the pipes to wait.
-        deadline = time.monotonic() + 0.05
-        while time.monotonic() < deadline:
-            self.reap()
-            fresh = [process for process in self.tree.children() if process.key not in spared]
-            if not fresh:
-                break
-            for process in fresh:
-                if not process.dead:
-                    found[process.key] = process
-                    send_signal(process, signal.SIGKILL)
-        return list(found.values())
-
-    def kill_everything(self, rungs: list[dict[str, Any]], reply: dict[str, Any]) -> Pauses:
-        """SIGKILL until two looks in a row find nothing, not even a corpse."""
-        begun = time.monotonic()
-        killed: set[Key] = set()
-        described: list[dict[str, Any]] = []
-        empty = 0
-        pause = 0.001
-        found: list[Process] = []
-        while empty < 2 and time.monotonic() < begun + KILL_LIMIT:
-            childless = self.reap()
-            found = list(self.tree.scan().values())
-            populated = self.tree.cgroup is not None and self.tree.cgroup.populated()
-            if childless and not found and not populated:
-                empty += 1
-                continue
-            empty = 0
-            fresh = [p for p in found if not p.dead and p.key not in killed]
-            described += self.tree.describe(fresh[: LISTED - len(described)])
-            killed.update(process.key for process in fresh)
-            self.tree.kill(found)
-            killed.update(process.key for process in self.kill_orphans(set()))
-            yield pause
-            pause = min(pause * 1.5, 0.05)
-        if killed:
-            rungs.append(rung(signal.SIGKILL, len(killed), described, begun))
-        # What cannot be seen gone counts as there, even when it cannot be named.
-        reply["remaining"] = 0 if empty == 2 else max(1, len(found))
-        reply["left"] = self.tree.describe(found)
+    def note(self, described: list[dict[str, Any]]) -> None:
+        """Keep what a stop has found, for a host that comes after the one that has asked."""
+        for found in described:
+            if self.agent and found["pid"] != self.agent.host_pid and len(self.swept) < LISTED:
+                self.swept[found["pid"], found["start_time"]] = found
 
     def signal_young(self, found: list[Process], signum: int, signalled: dict[Key, bool]) -> bool:
         """Signal those that have not heard it yet. True when some are too young to hear it."""
@@ -1327,7 +1671,8 @@ class Shim:
 
     def perish(self) -> None:
         """Kill what is left, see it gone, remove the traces. Nothing is pumped any more."""
-        self.channel.socket.close()
+        self.channel.disconnect()
+        self.listener.close()
         proof: dict[str, Any] = {}
         for pause in self.kill_everything([], proof):
             time.sleep(pause)
@@ -1337,11 +1682,9 @@ class Shim:
         if self.tree.cgroup is not None and not self.tree.cgroup.remove():
             complain(f"could not remove {self.tree.cgroup.path}")
             return
-        for name in (SOCKET_FILE, STATE_FILE):
-            try:
-                os.unlink(os.path.join(self.options.state, name))
-            except OSError:
-                continue
+        for name in (SOCKET_FILE, INPUT_FILE, STATE_FILE):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.directory)
 
 
 def rung(signum: int, count: int, found: list[dict[str, Any]], begun: float) -> dict[str, Any]:
@@ -1352,6 +1695,12 @@ def rung(signum: int, count: int, found: list[dict[str, Any]], begun: float) -> 
 def complain(text: str) -> None:
     with suppress(OSError):
         os.write(2, f"bridle shim: {text}\n".encode("utf-8", "replace"))
+
+
+def be_deaf() -> None:
+    """An agent's `pkill python` must not end its session; the end comes over the socket."""
+    for signum in DEAF_TO:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def write_state_file(directory: str, state: dict[str, Any]) -> None:
@@ -1412,8 +1761,7 @@ def main(arguments: list[str]) -> None:
     if options.probe:
         probe(options)
         return
-    outer_fdinfo = None
-    host_pid = os.getpid()
+    outer_fdinfo = guardian = None
     try:
         if options.level == "PID_NAMESPACE":
             # The shim becomes the init of a new PID namespace and a child of the host service; when
@@ -1426,7 +1774,17 @@ def main(arguments: list[str]) -> None:
             os.setsid()
             outer_fdinfo = enter_namespace()
         else:
-            os.write(1, f"pid {host_pid}\n".encode())
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+            # Read by itself: a child that asks for its parent may be told of init.
+            guardian = read_process(os.getpid())
+            child = os.fork()
+            if child:
+                os.write(1, f"pid {child}\n".encode())
+                leave_pipes()
+                guard(child, options)
+                return
+            host_pid = os.getpid()
+            os.setsid()
             prctl(PR_SET_CHILD_SUBREAPER, 1)
         global proc_directory
         proc_directory = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -1434,15 +1792,20 @@ def main(arguments: list[str]) -> None:
         listener = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 10))
         # The host connected before it started us: this doesn't wait.
         connection, _ = listener.accept()
-        listener.close()
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(null, 0, inheritable=False)
-        os.dup2(null, 1, inheritable=False)  # the end of the birth pipe
-        os.close(null)
+        shim = Shim(options, listener, connection, Tree(outer_fdinfo), host_pid, guardian)
+        leave_pipes()
     except OSError as error:
         os.write(1, f"error {error}\n".encode())
         raise SystemExit(1) from None
-    Shim(options, connection, Tree(outer_fdinfo), host_pid).run()
+    shim.run(connection)
+
+
+def leave_pipes() -> None:
+    """Let go of what we were started with; this is the end of the birth pipe."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0, inheritable=False)
+    os.dup2(null, 1, inheritable=False)
+    os.close(null)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One shim as the host service sees it: started, asked, lost, ended; never left behind.
+"""One shim as the host service sees it: started or adopted, asked, lost, ended; never left behind.
 
 Owns the shim's processes (their birth, their reaping), its connection, and the sweep after its
 unexpected death. Knows nothing of input and output: those frames go on to `bridle_host.process`,
@@ -8,9 +8,11 @@ its only caller.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -28,7 +30,7 @@ from bridle_host.process_types import (
     ShimLostError,
     SpawnError,
 )
-from bridle_host.shim_link import Birth, Death, Link, connected_pair
+from bridle_host.shim_link import Birth, Death, Link, connect, connected_pair
 from bridle_host.sweep import SweepReport, read_state, shim_alive, sweep
 
 log = logging.getLogger("bridle.host.process")
@@ -41,6 +43,16 @@ AGENT_START_SECONDS = 30.0
 REQUEST_SECONDS = shim.KILL_LIMIT + 10.0
 # A shim that was told to end kills first; then it counts as hung.
 END_SECONDS = shim.KILL_LIMIT + 5.0
+# A shim answers a ping in a millisecond. One that is asked for something and stays silent for so
+# long is continued, should it have been stopped; and, when it is to stop what it holds and stays
+# silent after that too, killed, unless it is working or the machine lets it wait for a processor.
+PING_SECONDS = 0.5
+SILENT_SECONDS = 1.5
+DEAF_SECONDS = 2.5
+# A shim that is loaded or was frozen and continued greets its new host within this time.
+ADOPT_SECONDS = 10.0
+# How long a shim that no longer listens may take to be gone.
+PARTING_SECONDS = shim.KILL_LIMIT + 5.0
 
 LOG_FILE = "shim.log"
 
@@ -73,6 +85,9 @@ class ShimClient:
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._request = 0
         self._running = False  # between a successful start and the end that is asked for
+        self._detached = False
+        self._replaced = False
+        self._heard = loop.time()
         self._recovery: asyncio.Future[SweepReport] | None = None
 
     # Start.
@@ -97,6 +112,77 @@ class ShimClient:
             raise
         self._running = True
         return started
+
+    async def adopt(self) -> dict[str, Any]:
+        """Connect to the shim that an earlier host process has left (the body of HELLO).
+
+        Raises ShimLostError or ShimFailedError, as `ShimProcess.adopt`. Signals nothing but a shim
+        that was seen to be the one that is recorded, and that only to continue it.
+        """
+        state = read_state(self._directory)
+        if state is None or not shim_alive(state):
+            raise ShimLostError("there is no shim any more")
+        try:
+            self._watch(state)
+            await self._connect(state)
+            hello = await self._greeted()
+            self._compare(state, hello)
+        except BaseException:
+            self._let_go()
+            raise
+        self.pid = int(hello["pid"])
+        self._running = True
+        return hello
+
+    def _watch(self, state: dict[str, Any]) -> None:
+        """See the deaths of the guardian, if there is one, and of the shim."""
+        guardian = state.get("guardian")
+        if isinstance(guardian, dict):
+            # It may be dead: then the shim has no guardian any more.
+            with contextlib.suppress(OSError):
+                self._deaths.append(Death(int(guardian["pid"]), int(guardian["start_ticks"])))
+        try:
+            self._deaths.append(Death(int(state["pid"]), int(state["start_ticks"])))
+        except OSError:
+            raise ShimLostError("the shim has just died") from None
+
+    async def _connect(self, state: dict[str, Any]) -> None:
+        if state.get("version") != shim.PROTOCOL_VERSION:
+            raise ShimFailedError(f"the shim speaks version {state.get('version')}")
+        try:
+            client = connect(self._directory)
+        except OSError as error:
+            # It is about to end, or listens elsewhere: it closes its door, then kills, then dies.
+            if await self._deaths[-1].wait(PARTING_SECONDS):
+                raise ShimLostError("the shim was about to end") from None
+            raise ShimFailedError(f"the shim does not listen: {error.strerror}") from error
+        await self._loop.create_unix_connection(lambda: self._link, sock=client)
+
+    async def _greeted(self) -> dict[str, Any]:
+        done, _ = await asyncio.wait([self._greeting], timeout=SILENT_SECONDS)
+        if not done:
+            self._revive()
+        try:
+            return await _soon(self._greeting, ADOPT_SECONDS, "no greeting")
+        except ShimFailedError:
+            if self.gone and await self._deaths[-1].wait(PARTING_SECONDS):
+                raise ShimLostError("the shim has just died") from None
+            raise
+
+    def _compare(self, state: dict[str, Any], hello: dict[str, Any]) -> None:
+        if hello["version"] != shim.PROTOCOL_VERSION:
+            raise ShimFailedError(f"the shim speaks version {hello['version']}")
+        for name in ("session", "run", "pid", "start_ticks", "boot_id"):
+            if hello[name] != state[name]:
+                raise ShimFailedError(f"another shim listens: its {name} differs")
+        if hello["agent"] is None:
+            raise ShimFailedError("the shim has no agent")
+
+    def _let_go(self) -> None:
+        """Nothing came of an adoption."""
+        self._link.close()
+        for death in self._deaths:
+            death.release()
 
     async def _start_shim(self, options: list[str]) -> None:
         birth_read, birth_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -126,6 +212,7 @@ class ShimClient:
     # Frames and requests.
 
     def _frame(self, kind: int, body: bytes) -> None:
+        self._heard = self._loop.time()
         if kind == shim.REPLY:
             reply = json.loads(body)
             future = self._replies.get(reply["id"])
@@ -137,7 +224,9 @@ class ShimClient:
             _resolve(self._started, json.loads(body))
         elif kind == shim.REFUSED:
             _fail(self._started, _refusal(json.loads(body)))
-        else:
+        elif kind == shim.REPLACED:
+            self._replaced = True
+        elif kind != shim.PONG and not self._detached:
             self._on_frame(kind, body)
 
     def send(self, kind: int, body: bytes = b"") -> None:
@@ -149,6 +238,7 @@ class ShimClient:
 
         Raises ShimLostError, or ProcessError when the shim finds the request wrong.
         """
+        await self.unless_detached()
         if self.gone or not self._running:
             raise ShimLostError("the shim is gone")
         self._request += 1
@@ -157,17 +247,50 @@ class ShimClient:
         self._replies[number] = future
         self._link.send_object(shim.REQUEST, {"id": number, "verb": verb, **fields})
         try:
-            async with asyncio.timeout(seconds + REQUEST_SECONDS):
-                reply = await future
-        except TimeoutError:
-            # A shim that doesn't answer holds nothing together; its death starts the sweep.
-            self._deaths[-1].kill()
-            raise ShimLostError(f"the shim did not answer {verb}") from None
+            await self._answered(future, seconds + REQUEST_SECONDS, urgent=verb == "stop")
+            await self.unless_detached()
+            reply = future.result()
         finally:
             del self._replies[number]
         if "error" in reply:
             raise ProcessError(f"{verb}: {reply['error']}")
         return reply
+
+    async def _answered(
+        self, future: asyncio.Future[dict[str, Any]], seconds: float, *, urgent: bool
+    ) -> None:
+        """Until the reply is there. A shim that can't be brought to answer is killed."""
+        begun = self._loop.time()
+        revived = False
+        while not future.done():
+            left = begun + seconds - self._loop.time()
+            await asyncio.wait([future], timeout=min(PING_SECONDS, max(left, 0.0)))
+            if future.done() or self.gone:
+                # When it is gone, the future is done after the sweep, whatever time that takes.
+                await asyncio.wait([future])
+                return
+            silent = self._loop.time() - max(begun, self._heard)
+            if silent >= SILENT_SECONDS and not revived:
+                revived = True
+                self._revive()
+            working = shim.state_of(self.pid) in ("R", "D")
+            if left <= 0 or (urgent and silent >= DEAF_SECONDS and not working):
+                # A shim that doesn't answer holds nothing together; its death starts the sweep.
+                log.error("shim %d does not answer; it is killed", self.pid)
+                self._deaths[-1].signal(signal.SIGKILL)
+                raise ShimLostError("the shim did not answer")
+            self._link.send(shim.PING)
+
+    def _revive(self) -> None:
+        """Whoever stopped it, by whatever signal: it goes on."""
+        log.warning("a shim does not answer; it is continued, should it have been stopped")
+        for death in self._deaths:
+            death.signal(signal.SIGCONT)
+
+    async def unless_detached(self) -> None:
+        """Waits for ever once the shim was let go: there is nothing to tell of it any more."""
+        if self._detached:
+            await self._loop.create_future()
 
     # Loss and end.
 
@@ -181,7 +304,19 @@ class ShimClient:
         problem = ShimFailedError(f"the shim died: {_last_line(self._directory / LOG_FILE)}")
         _fail(self._greeting, problem)
         _fail(self._started, problem)
-        if self._running:
+        if self._detached:
+            return
+        if self._replaced:
+            # Its processes are another's business now.
+            log.error("shim %d has been taken over by another host process", self.pid)
+            self._running = False
+            for death in self._deaths:
+                death.release()
+            self._deaths.clear()
+            for future in self._replies.values():
+                _fail(future, ShimLostError("the shim was taken over"))
+            self._on_end()
+        elif self._running:
             log.error("shim %d is lost; sweeping %s", self.pid, self._directory)
             self._recovery = self._loop.run_in_executor(None, sweep, self._directory)
             self._recovery.add_done_callback(self._recovered)
@@ -203,32 +338,42 @@ class ShimClient:
         return None if self._recovery is None else await asyncio.shield(self._recovery)
 
     def detach(self) -> None:
-        """Close the connection and nothing else."""
+        """Close the connection and nothing else. Whoever waits goes on waiting."""
+        self._detached = True
         self._running = False
-        self._link.close()
+        self._let_go()
 
     async def end(self) -> None:
         """Let the shim kill what is left and end; see to it that it does."""
         self._running = False
-        self._link.send(shim.RELEASE)
         await self._see_dead(END_SECONDS)
 
     async def _see_dead(self, seconds: float) -> None:
-        """A shim ends at the loss of its connection. One that doesn't is killed; its rest swept."""
+        """A shim that was told to ends. One that doesn't is killed; its rest swept."""
         if self._link.connected:
+            # Also where it would outlive the connection.
+            self._link.send(shim.RELEASE)
             self._link.close()
             await asyncio.wait([self._disconnected])
+        if self._replaced:
+            return
         if self._birth is not None:
             hung = not await self._birth.wait(seconds)
-            for death in self._deaths:
-                if hung or not await death.wait(seconds):
-                    hung = True
-                    death.kill()
-                    await death.wait(seconds)
+            if hung:
+                for death in self._deaths:
+                    death.signal(signal.SIGKILL)
+        # The shim before its guardian.
+        for death in reversed(self._deaths):
+            if await death.wait(SILENT_SECONDS):
+                continue
+            death.signal(signal.SIGCONT)
+            if not await death.wait(seconds):
+                death.signal(signal.SIGKILL)
+                await death.wait(seconds)
         if self._recovery is not None:
             await asyncio.wait([self._recovery])
         # A shim that has ended well has removed its state.
-        if self._birth is not None and read_state(self._directory) is not None:
+        if self._deaths and read_state(self._directory) is not None:
             report = await asyncio.to_thread(sweep, self._directory)
             log.error("shim did not end well; the sweep killed %d", len(report.killed))
 
@@ -243,6 +388,11 @@ def _prepare(state_directory: Path) -> None:
     state = read_state(state_directory)
     if state is not None and shim_alive(state):
         raise SessionBusyError(f"shim {state['pid']} of run {state['run']} is alive")
+    try:
+        # What an earlier agent was given is not this one's.
+        (state_directory / shim.INPUT_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise ShimFailedError(f"state directory: {error.strerror}") from error
 
 
 def _launch(state_directory: Path, options: list[str], birth: int) -> tuple[Death, socket.socket]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -65,22 +67,38 @@ class Link(asyncio.Protocol):
 
 
 class Death:
-    """Reaps one child process when it dies, by its pidfd: no thread, no SIGCHLD handler."""
+    """Sees one process die, by its pidfd, and reaps it: no thread, no SIGCHLD handler.
 
-    def __init__(self, pid: int) -> None:
+    It is a child of ours, or of an earlier host process: then init reaps it.
+    """
+
+    def __init__(self, pid: int, start_ticks: int | None = None) -> None:
+        """Raises OSError when there is none, or not the one that started at that time."""
         self.pid = pid
         self._loop = asyncio.get_running_loop()
         self._seen: asyncio.Future[None] = self._loop.create_future()
         self._descriptor = os.pidfd_open(pid)
+        if start_ticks is not None:
+            # The descriptor holds whoever has the pid: if it is the right one now, it stays so.
+            process = shim.read_process(pid)
+            if process is None or process.start != start_ticks:
+                os.close(self._descriptor)
+                raise ProcessLookupError(errno.ESRCH, "another process has this pid now")
         self._loop.add_reader(self._descriptor, self._dead)
 
     def _dead(self) -> None:
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
+        self.release()
         with contextlib.suppress(ChildProcessError):  # reaped by another; dead in any case
             os.waitpid(self.pid, 0)
         if not self._seen.done():
             self._seen.set_result(None)
+
+    def release(self) -> None:
+        """Look no longer. Idempotent."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     @property
     def dead(self) -> bool:
@@ -91,10 +109,11 @@ class Death:
         done, _ = await asyncio.wait([self._seen], timeout=seconds)
         return bool(done)
 
-    def kill(self) -> None:
-        """SIGKILL. The pid is ours until it is reaped, which happens on this very loop."""
-        if not self.dead:
-            os.kill(self.pid, 9)
+    def signal(self, signum: int) -> None:
+        """Signal exactly this process; nothing when it is dead."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._descriptor, signum)
 
 
 class Birth:
@@ -153,7 +172,7 @@ def connected_pair(state_directory: Path) -> tuple[socket.socket, socket.socket]
         listener.bind(f"/proc/self/fd/{directory}/{temporary}")
         os.chmod(temporary, 0o600, dir_fd=directory)
         os.rename(temporary, shim.SOCKET_FILE, src_dir_fd=directory, dst_dir_fd=directory)
-        listener.listen(1)
+        listener.listen(8)
         client.connect(f"/proc/self/fd/{directory}/{shim.SOCKET_FILE}")
         client.setblocking(False)
     except BaseException:
@@ -163,3 +182,18 @@ def connected_pair(state_directory: Path) -> tuple[socket.socket, socket.socket]
     finally:
         os.close(directory)
     return listener, client
+
+
+def connect(state_directory: Path) -> socket.socket:
+    """To the shim that listens there. Raises OSError; never waits."""
+    directory = os.open(state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client.setblocking(False)
+        client.connect(f"/proc/self/fd/{directory}/{shim.SOCKET_FILE}")
+    except BaseException:
+        client.close()
+        raise
+    finally:
+        os.close(directory)
+    return client

@@ -20,13 +20,15 @@ from bridle_host import shim
 from bridle_host.process_types import ProcessInfo
 
 LISTED = 256
+# What a guardian may take to kill all that has come to it, before it is killed itself.
+GUARDIAN_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
     """found: False when there was no state file, so nothing to do. rebooted: the machine has
-    started anew since, so nothing can be left. killed: the first 256 that were. remaining: must
-    be 0. duration: seconds.
+    started anew since, so nothing can be left. killed: the first 256 that were, without shim and
+    guardian. remaining: must be 0. duration: seconds.
     """
 
     found: bool
@@ -51,6 +53,9 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
     if state["boot_id"] != shim.boot_id():
         _forget(state_directory)
         return SweepReport(found=True, session_id=session, run=run, rebooted=True)
+    if not state["in_place"]:
+        _forget(state_directory)
+        return SweepReport(found=True, session_id=session, run=run)
     search = _Search(state)
     killed: dict[tuple[int, int], ProcessInfo] = {}
     left: dict[int, shim.Process] = {}
@@ -63,9 +68,9 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
             continue
         empty = 0
         for process in left.values():
-            if process.key not in killed and len(killed) < LISTED:
+            if process.key not in search.own and process.key not in killed and len(killed) < LISTED:
                 killed[process.key] = _describe(process)
-        search.kill(left)
+        search.kill(left, time.monotonic() < started + min(GUARDIAN_SECONDS, limit / 2))
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     remaining = len(left)
@@ -84,11 +89,16 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
 
 
 def read_state(state_directory: Path) -> dict[str, Any] | None:
-    """The state file of a session's shim; None where there is none, or none that can be trusted."""
+    """The state file of a session's shim; None where there is none, or none that can be trusted.
+
+    `in_place` is added: whether the file was written where it is, and is no copy. The processes of a
+    copy's original may well live on, as somebody else's.
+    """
     path = state_directory / shim.STATE_FILE
     try:
         status = os.stat(path, follow_symlinks=False)
         state = json.loads(path.read_bytes())
+        directory = os.stat(state_directory)
     except (OSError, ValueError):
         return None
     # Whoever else could write it could name a victim.
@@ -96,12 +106,15 @@ def read_state(state_directory: Path) -> dict[str, Any] | None:
         return None
     texts = all(isinstance(state.get(key), str) for key in ("session", "boot_id", "mark", "cgroup"))
     numbers = all(isinstance(state.get(key), int) for key in ("run", "pid", "start_ticks"))
-    return state if texts and numbers else None
+    if not texts or not numbers:
+        return None
+    place = [directory.st_dev, directory.st_ino]
+    return {**state, "in_place": state.get("place", place) == place}
 
 
 def shim_alive(state: dict[str, Any]) -> bool:
-    """Whether the very process that wrote this state file is still there."""
-    if state["boot_id"] != shim.boot_id():
+    """Whether the very process that wrote this state file is still there. `state`: as read."""
+    if state["boot_id"] != shim.boot_id() or not state["in_place"]:
         return False
     process = shim.read_process(int(state["pid"]))
     return process is not None and process.start == state["start_ticks"] and not process.dead
@@ -110,9 +123,19 @@ def shim_alive(state: dict[str, Any]) -> bool:
 class _Search:
     def __init__(self, state: dict[str, Any]) -> None:
         self.recorded = {(int(state["pid"]), int(state["start_ticks"]))}
+        # Ours, and not the agent's.
+        self.own = set(self.recorded)
+        self.guardian: tuple[int, int] | None = None
+        guardian = state.get("guardian")
+        if isinstance(guardian, dict):
+            self.guardian = (int(guardian["pid"]), int(guardian["start_ticks"]))
+            self.recorded.add(self.guardian)
+            self.own.add(self.guardian)
         agent = state.get("agent")
         if isinstance(agent, dict):
-            self.recorded.add((int(agent["pid"]), int(agent["start_ticks"])))
+            key = (int(agent["pid"]), int(agent["start_ticks"]))
+            self.recorded.add(key)
+            self.own.discard(key)
         self.mark = f"{shim.MARK_VARIABLE}={state['mark']}".encode() if state["mark"] else b""
         self.cgroup = shim.Cgroup(state["cgroup"]) if state["cgroup"] else None
         self.strangers: set[tuple[int, int]] = set()
@@ -140,11 +163,15 @@ class _Search:
         found.discard(os.getpid())
         return {pid: everyone[pid] for pid in found if not everyone[pid].dead}
 
-    def kill(self, found: dict[int, shim.Process]) -> None:
+    def kill(self, found: dict[int, shim.Process], patience: bool) -> None:
+        """patience: the guardian may do its own part, which can't be outrun, and end."""
         if self.cgroup is not None:
             self.cgroup.kill()
         for process in found.values():
-            shim.send_signal(process, signal.SIGKILL)
+            if process.key == self.guardian and patience:
+                shim.send_signal(process, signal.SIGCONT)
+            else:
+                shim.send_signal(process, signal.SIGKILL)
 
 
 def _describe(process: shim.Process) -> ProcessInfo:
@@ -154,5 +181,5 @@ def _describe(process: shim.Process) -> ProcessInfo:
 
 
 def _forget(state_directory: Path) -> None:
-    for name in (shim.SOCKET_FILE, shim.STATE_FILE):
+    for name in (shim.SOCKET_FILE, shim.INPUT_FILE, shim.STATE_FILE):
         (state_directory / name).unlink(missing_ok=True)

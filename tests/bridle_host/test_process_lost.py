@@ -25,6 +25,7 @@ from bridle_host.process import (
     Ladder,
     ProcessError,
     ShimLostError,
+    ShimProcess,
     sweep,
 )
 from tests.bridle_host.process_support import (
@@ -38,7 +39,7 @@ from tests.bridle_host.process_support import (
     read_until,
     until,
 )
-from tests.bridle_host.test_process_stop import DAEMON, STUBBORN
+from tests.bridle_host.test_process_stop import AGENTS, DAEMON, STUBBORN
 
 SERVICES = str(Path(bridle_host.__file__).parents[1])
 
@@ -191,46 +192,117 @@ async def test_a_killed_shim_is_noticed_and_what_it_held_is_swept(room: Bench, a
     assert not (room.directory / "state-0" / "shim.json").exists()
 
 
-async def test_under_a_pid_namespace_the_death_of_the_shim_kills_without_any_sweep(
-    tmp_path: Path,
+# A daemon that keeps nothing of its session: no parent, no terminal, no descriptor, no environment.
+HIDDEN = """
+import os, signal, sys, time
+ready, left = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, 1)
+        os.closerange(0, 3)
+        os.dup2(left, 7)
+        code = 'import os, time; os.write(7, b"x"); os.close(7); time.sleep(600)'
+        os.execve(sys.executable, [sys.executable, '-I', '-S', '-c', code, sys.argv[1]], {})
+    os._exit(0)
+os.wait()
+os.read(ready, 1)
+os.write(1, b'ready')
+time.sleep(600)
+"""
+
+
+def hidden(tag: str) -> list[int]:
+    """The daemons of HIDDEN, by their last argument."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and alive(int(name)):
+            try:
+                line = Path(f"/proc/{name}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if line.endswith(b"\0" + tag.encode() + b"\0") and b"time.sleep(600)" in line:
+                found.append(int(name))
+    return found
+
+
+DEATHS = {**AGENTS, "hidden": HIDDEN}
+
+
+@pytest.mark.parametrize("agent", DEATHS)
+async def test_the_death_of_the_shim_kills_the_tree_with_no_host_there(
+    room: Bench, agent: str
 ) -> None:
+    process = await room.spawn(python(DEATHS[agent], room.tag), on_host_lost="keep")
+    await read_until(process, b"ready")
+    own = process.shim_pid
+    state = json.loads((room.directory / "state-0" / "shim.json").read_text())
+    room.left_alone.append(state["guardian"]["pid"] if state["guardian"] else own)
+    process.detach()
+    os.kill(own, signal.SIGKILL)
+    await until(lambda: not room.living() and not hidden(room.tag), 5)
+    with pytest.raises(ShimLostError):
+        await ShimProcess.adopt(room.directory / "state-0", room.containment)
+    report = await asyncio.to_thread(sweep, room.directory / "state-0")
+    assert (report.found, report.remaining) == (True, 0)
+    assert not (room.directory / "state-0" / "shim.json").exists()
+
+
+@pytest.mark.parametrize("agent", DEATHS)
+async def test_the_death_of_the_shim_kills_the_tree_while_the_host_is_there(
+    room: Bench, agent: str
+) -> None:
+    process = await room.spawn(python(DEATHS[agent], room.tag), on_host_lost="keep")
+    await read_until(process, b"ready")
+    os.kill(process.shim_pid, signal.SIGKILL)
+    proof = await asyncio.wait_for(process.stop(Ladder(5, 5)), 10)
+    assert proof.remaining == 0
+    assert room.living() == []
+    assert hidden(room.tag) == []
+
+
+async def test_an_agent_outlives_the_guardian_of_its_shim(tmp_path: Path) -> None:
     for containment in LEVELS:
-        if containment.level is not Level.PID_NAMESPACE:
+        if containment.level is not Level.SUBREAPER:
             continue
         place = tmp_path / containment.name
         place.mkdir()
         async with bench(place, containment) as room:
-            host = Host(room, 2, DAEMON)
-            found = host.agents()
-            host.process.send_signal(signal.SIGSTOP)  # nobody sweeps
-            for _, pid in found:
-                os.kill(pid, signal.SIGKILL)
-            await until(lambda: not room.living(), 5)
-            host.end()
-            for left in place.glob("lost-*"):
-                assert sweep(left).remaining == 0
-            assert cgroups(room) == []
+            process = await room.spawn(("cat",), on_host_lost="keep")
+            state = json.loads((place / "state-0" / "shim.json").read_text())
+            os.kill(state["guardian"]["pid"], signal.SIGKILL)
+            await process.write(b"here\n")
+            await read_until(process, b"here")
+            process.detach()
+            again = await ShimProcess.adopt(place / "state-0", containment)
+            room.started.append(again)
+            await again.write(b"still\n")
+            await read_until(again, b"still")
 
 
-async def test_a_sweep_finds_what_a_killed_host_and_a_killed_shim_left(room: Bench) -> None:
-    host = Host(room, 2, DAEMON)
-    found = host.agents()
-    host.process.send_signal(signal.SIGSTOP)
-    for _, pid in found:
+async def test_a_sweep_finds_what_shim_and_guardian_left_that_were_killed_at_one_blow(
+    room: Bench,
+) -> None:
+    process = await room.spawn(python(DAEMON), on_host_lost="keep")
+    await read_until(process, b"ready")
+    state = json.loads((room.directory / "state-0" / "shim.json").read_text())
+    pids = [state["guardian"]["pid"]] if state["guardian"] else []
+    room.left_alone += pids or [process.shim_pid]
+    process.detach()
+    for pid in [*pids, process.shim_pid]:
+        os.kill(pid, signal.SIGSTOP)  # so that neither acts on the other's death
+    for pid in [*pids, process.shim_pid]:
         os.kill(pid, signal.SIGKILL)
-    host.end()
-    killed = 0
-    for number in range(2):
-        report = await asyncio.to_thread(sweep, room.directory / f"lost-{number}")
-        assert report.found
-        assert (report.session_id, report.run) == (f"lost-{room.tag[:8]}-{number}", 1)
-        assert (report.remaining, report.rebooted) == (0, False)
-        killed += len(report.killed)
+    if room.containment.level is Level.PID_NAMESPACE:
+        await until(lambda: not room.living(), 5)
+    else:
+        assert room.living()  # else nothing is shown
+    report = await asyncio.to_thread(sweep, room.directory / "state-0")
+    assert (report.found, report.remaining, report.session_id) == (True, 0, f"{room.tag[:8]}-0")
     assert room.living() == []
-    if room.containment.name == "SUBREAPER":
-        assert killed >= 2
-    assert cgroups(room) == []
-    assert not sweep(room.directory / "lost-0").found
+    if room.containment.cgroup_root is not None:
+        assert list(room.containment.cgroup_root.glob(f"bridle-{room.tag[:8]}-*")) == []
+    assert not sweep(room.directory / "state-0").found
 
 
 async def test_a_sweep_takes_a_shim_that_still_lives(room: Bench) -> None:

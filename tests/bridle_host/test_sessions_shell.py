@@ -215,7 +215,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_host_that_was_killed_is_followed_by_one_that_ends_its_runs(
+async def test_a_host_that_was_killed_is_followed_by_one_that_takes_its_runs_over(
     tmp_path: Path, containment: Containment
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -226,13 +226,16 @@ async def test_a_host_that_was_killed_is_followed_by_one_that_ends_its_runs(
     process.kill()
     await process.wait()
     async with hosting(tmp_path, factories(), containment=containment) as host:
+        held = marked(SESSION)
+        assert held
+        assert "turn_ended" not in await host.kinds()
+        # An id that the first host has not given to another command.
+        await host.command(SESSION, 1, "the-kill", kill=host_pb.KillRun())
         ended = await host.event("session_ended")
         assert marked(SESSION) == []
         (await host.in_order()).finish()
-        assert ended.phase == session_pb2.PHASE_FAILED
-        lost = {session_pb2.END_REASON_HOST_STOPPED, session_pb2.END_REASON_AGENT_LOST}
-        assert ended.reason in lost
-        assert (await host.event("turn_ended")).stop_reason == event_pb2.STOP_REASON_AGENT_LOST
+        assert ended.phase == session_pb2.PHASE_KILLED
+        assert (await host.kinds()).count("turn_started") == 1
+        assert (await host.event("turn_ended")).stop_reason == event_pb2.STOP_REASON_KILLED
         assert (await host.event("tool_call_ended")).status == event_pb2.TOOL_CALL_STATUS_CANCELLED
-        assert "input_cancelled" not in await host.kinds()
         await until(lambda: not list((tmp_path / "runs").glob("*")))

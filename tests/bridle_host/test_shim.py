@@ -113,8 +113,8 @@ def test_what_the_socket_does_not_take_is_sent_later() -> None:
 
 
 def test_an_unknown_policy_for_a_lost_host_is_refused() -> None:
-    with pytest.raises(SystemExit, match="keep"):
-        shim.Options(["--on-host-lost=keep"])
+    with pytest.raises(SystemExit, match="forget"):
+        shim.Options(["--on-host-lost=forget"])
 
 
 def test_the_shim_imports_the_standard_library_only_and_no_asyncio() -> None:
