@@ -82,6 +82,15 @@ _LOGGED = frozenset(
 _ABOUT_WHO = frozenset({Code.UNAUTHENTICATED, Code.PERMISSION_DENIED})
 
 
+_PRINCIPALS = {
+    number: name.removeprefix("PRINCIPAL_KIND_")
+    for name, number in principal_pb2.PrincipalKind.items()
+}
+_STATES = {
+    number: name.removeprefix("OUTCOME_STATE_") for name, number in receipt_pb2.OutcomeState.items()
+}
+
+
 @dataclass(slots=True)
 class Seen:
     """One call, as far as it has come."""
@@ -111,6 +120,7 @@ class Audit:
         self._path = path
         self._reads = reads
         self._wall = wall
+        self._second = (-1, "")  # the newest one, as text
         self._throttle = Throttle(monotonic)
         self._file = AuditFile(path, self._lost) if path is not None else None
 
@@ -208,23 +218,27 @@ class Audit:
 
     def _time(self) -> str:
         seconds, rest = divmod(self._wall(), 10**9)
-        whole = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-        return whole.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        if seconds != self._second[0]:
+            self._second = seconds, datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+        return f"{self._second[1]}.{rest // 1000:06}Z"
 
 
 def encode(line: dict[str, object]) -> str:
     """One line of printable ASCII, without empty values and without secrets."""
-    kept = {key: _safe(value) for key, value in line.items() if value not in ("", None, [])}
-    return json.dumps(kept, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f")
+    text = _encode({key: _cut(value) for key, value in line.items() if value})
+    if "br" in text:  # as all secrets begin, whose characters JSON leaves as they are
+        text = masked(text).replace("…", "\\u2026")
+    return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
 
 
-def _safe(value: object) -> object:
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
+def _cut(value: object) -> object:
     if isinstance(value, str):
-        # A secret that begins within what is kept is seen whole.
-        text = masked(value[: 2 * _VALUE_MAX])
-        return text if len(text) <= _VALUE_MAX else text[:_VALUE_MAX] + "…"
+        return value if len(value) <= _VALUE_MAX else value[:_VALUE_MAX] + "…"
     if isinstance(value, list):
-        return [_safe(item) for item in value[:_ITEMS_MAX]]
+        return [_cut(item) for item in value[:_ITEMS_MAX]]
     return value
 
 
@@ -238,8 +252,7 @@ def _who(caller: Caller | None) -> Iterator[tuple[str, object]]:
     if caller is None:
         return
     principal = caller.principal
-    kind = principal_pb2.PrincipalKind.Name(principal.kind)
-    yield "principal", kind.removeprefix("PRINCIPAL_KIND_")
+    yield "principal", _PRINCIPALS.get(principal.kind, "")
     yield "principal_id", principal.id
     yield "principal_name", principal.name
     yield "token_id", caller.token_id
@@ -286,8 +299,7 @@ def _answered(response: object) -> Iterator[tuple[str, object]]:
         yield "command_id", receipt.command_id
         if receipt.session_id:
             yield "session_id", receipt.session_id
-        state = receipt_pb2.OutcomeState.Name(receipt.outcome.state)
-        yield "outcome", state.removeprefix("OUTCOME_STATE_")
+        yield "outcome", _STATES.get(receipt.outcome.state, "")
     children = getattr(response, "children", None)
     if children:
         yield "children", len(children)

@@ -18,7 +18,7 @@ from typing import TextIO
 
 _FIELDS = "bridle_fields"
 #: Also one that was cut somewhere.
-_SECRET = re.compile(r"(br[tsjh]_)[A-Za-z0-9_-]{16,}")
+_SECRET = re.compile(r"(br[tsjh]_)[A-Za-z0-9_-]{8,}")
 
 
 def masked(text: str) -> str:

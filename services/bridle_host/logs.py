@@ -17,7 +17,7 @@ from typing import TextIO
 
 _FIELDS = "bridle_fields"
 #: A token that got into a line all the same, such as into a fault's traceback.
-_SECRET = re.compile(r"(br[tsjh]_)[A-Za-z0-9_-]{16,}")
+_SECRET = re.compile(r"(br[tsjh]_)[A-Za-z0-9_-]{8,}")
 
 
 def kv(**fields: object) -> dict[str, dict[str, object]]:

@@ -297,7 +297,7 @@ def test_what_a_full_queue_could_not_take_is_counted(
 
     monkeypatch.setattr(os, "write", full)
     total = 2 * WAITING_MAX + 77
-    for number in range(total):
+    for number in range(1, total + 1):
         file.put(encode({"number": number}))
     monkeypatch.setattr(os, "write", real)
     path = tmp_path / "audit.jsonl"
