@@ -118,3 +118,11 @@ def test_the_ready_descriptor_is_a_number() -> None:
     assert load({"store": Path("/s"), "ready_fd": 3}, None).ready_fd == 3
     assert "ready_fd" in refused({"store": Path("/s"), "ready_fd": "x"})
     assert "ready_fd" in refused({"store": Path("/s"), "ready_fd": True})
+
+
+def test_the_audit_log_is_in_the_store_unless_another_place_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "control.yaml"
+    config.write_text("audit-log: /var/log/bridle.jsonl\naudit-reads: true\n")
+    plain, named = load({"store": tmp_path}, None), load({"store": tmp_path}, config)
+    assert (plain.audit_path, plain.audit_reads) == (tmp_path / "audit.jsonl", False)
+    assert (named.audit_path, named.audit_reads) == (Path("/var/log/bridle.jsonl"), True)
