@@ -116,7 +116,7 @@ class Retention:
             gone += await self._by_total()
         if gone:
             await self._free()
-            _log.info("events were let go of", extra=kv(events=gone))
+            _log.debug("events were let go of", extra=kv(events=gone))
         return gone
 
     # ---- which logs

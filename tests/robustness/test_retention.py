@@ -315,7 +315,7 @@ async def test_retention_under_way_breaks_no_promise_of_any_watcher(store: Sqlit
 
 
 async def test_compaction_does_not_hold_up_the_writer(store: SqliteStore) -> None:
-    """While 200,000 events go, a single event's commit takes 250 ms at the most."""
+    """While 200,000 events go, a single event's commit takes half a second at the most."""
     for turn in range(1, 51):
         await open_turn(store, turn, *[an_event("x" * 250, turn=turn)] * 4000)
     before = await store.read(lambda tx: tx.log_size("s1"))
@@ -343,7 +343,7 @@ async def test_compaction_does_not_hold_up_the_writer(store: SqliteStore) -> Non
         f" p99 {waits[int(len(waits) * 0.99)] * 1e3:.1f} ms, max {waits[-1] * 1e3:.1f} ms"
     )
     assert len(waits) > 50
-    assert waits[-1] < 0.25
+    assert waits[-1] < 0.5
 
 
 # ---------------------------------------------------------------- what people see
