@@ -183,6 +183,14 @@ async def test_an_index_that_lacks_a_row_is_found_at_the_start(tmp_path: Path) -
     assert await check_served(tmp_path / "store", logs) == "refused"
 
 
+async def test_a_damaged_schema_is_refused(tmp_path: Path) -> None:
+    logs = await a_store(tmp_path / "store")
+    path = tmp_path / "store" / DATABASE
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"end_message TEXT", b"end_massage TEXT"))
+    assert await check_served(tmp_path / "store", logs) == "refused"
+
+
 async def test_a_damaged_log_is_told_of_and_the_others_go_on(tmp_path: Path) -> None:
     async with running_pair(tmp_path) as pair:
         for slug in ("harmed", "sound"):
