@@ -121,6 +121,7 @@ class _Host:
             host_id=credential.host_id,
             control_address=settings.agents_address,
             connection=settings.control.environment,
+            output_cap=settings.output_cap,
         )
         self._link = Link(
             control=settings.control,

@@ -30,6 +30,8 @@ ARGUMENTS = 256 * 1024
 PARAGRAPH = 16 * 1024
 #: Bytes of a line for people, a name, a title.
 LINE = 4 * 1024
+#: Arguments that are too long: JSON text can't be cut and stay JSON.
+TRUNCATED = '{"truncated":true}'
 #: Steps of a plan that are told.
 PLAN_STEPS = 500
 
@@ -52,8 +54,9 @@ _PLAN_STATE = {
 class EventCoder:
     """See the module.
 
-    `output_cap` is how many bytes of output one turn may put into the log; 0 means no cap. What is
-    over it is left out, and a Diagnostic before the turn's end tells how much. `clock` gives
+    `output_cap` is how many bytes of output, messages, thoughts, plans and arguments one turn may
+    put into the log; 0 means no cap. What is over it is left out, a message whole, and a Diagnostic
+    before the turn's end tells how much. `clock` gives
     seconds since the epoch.
     """
 
@@ -110,8 +113,11 @@ class EventCoder:
         elif isinstance(payload, seen.ToolEnded):
             yield from self.output.end_call(payload.tool_call_id)
         elif isinstance(payload, core.TurnEnded) and self.output.dropped:
-            text = f"output of this turn beyond {self.output.cap} bytes was left out"
+            text = f"what this turn put out beyond {self.output.cap} bytes was left out"
             yield _diagnostic(event_pb2.DIAGNOSTIC_KIND_TRUNCATED, text, self.output.dropped)
+        size = _text_size(payload)
+        if size and not self.output.admits(size):
+            return
         self._cut = 0
         event = self._event(payload, artifacts)
         if emit.principal is not None:
@@ -131,14 +137,17 @@ class EventCoder:
         self._cut += dropped
         return kept
 
+    def _admitted(self, text: str) -> str:
+        """Arguments, or above the turn's cap a word that they are left out."""
+        return self._arguments(text) if self.output.admits(len(text)) else TRUNCATED
+
     def _arguments(self, text: str) -> str:
-        """JSON text can't be cut and stay JSON."""
         text = clean(text)
         size = len(text.encode())
         if size <= ARGUMENTS:
             return text
         self._cut += size
-        return '{"truncated":true}'
+        return TRUNCATED
 
     def _event(
         self, payload: core.LogEvent, artifacts: Sequence[event_pb2.Artifact]
@@ -164,7 +173,7 @@ class EventCoder:
                         tool_call_id=payload.tool_call_id,
                         tool=self._text(payload.tool, LINE),
                         title=self._text(payload.title, LINE),
-                        arguments_json=self._arguments(payload.arguments_json),
+                        arguments_json=self._admitted(payload.arguments_json),
                     )
                 )
             case seen.ToolEnded():
@@ -366,6 +375,22 @@ class EventCoder:
         if asked.expires_in is not None:
             request.expire_time.CopyFrom(timestamp(self._clock() + asked.expires_in))
         return request
+
+
+def _text_size(payload: core.LogEvent) -> int:
+    """Bytes, roughly, of what an agent may say without end and nothing else refers to; else 0."""
+    match payload:
+        case seen.Message():
+            pieces = payload.content
+            return sum(
+                len(piece.text) if isinstance(piece, seen.Text) else len(getattr(piece, "data", ""))
+                for piece in pieces
+            )
+        case seen.Thought():
+            return len(payload.text)
+        case seen.Plan():
+            return sum(len(step.text) for step in payload.steps)
+    return 0
 
 
 def _continues(first: Emit, second: Emit) -> bool:

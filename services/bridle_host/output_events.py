@@ -53,6 +53,15 @@ class OutputCoder:
         """The count of the cap begins anew."""
         self._written = self.dropped = 0
 
+    def admits(self, size: int) -> bool:
+        """Count something of this turn that is written whole or left out, as the cap allows."""
+        if self.cap and self._written + size > self.cap:
+            self._written = self.cap
+            self.dropped += size
+            return False
+        self._written += size
+        return True
+
     def write(self, output: ToolOutput, data: bytes) -> Iterator[event_pb2.Event]:
         """The events of `data`, which is what `output` and those after it hold."""
         key = (output.tool_call_id, output.stream)

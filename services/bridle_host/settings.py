@@ -21,6 +21,9 @@ from bridle_host.dial import CertificateError, Control
 _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
 #: Sessions that a host admits where nothing is said: each is a shim and an agent.
 SESSION_LIMIT = 64
+#: What one turn may put into the log where nothing is said, in MiB. More than people read and less
+#: than a log minds; a build that prints more is kept to its begin, and the log says so.
+OUTPUT_CAP = 16
 #: Seconds that sessions get to end when the service ends: an interrupt's grace and a little more.
 STOP_GRACE = 10.0
 
@@ -38,7 +41,7 @@ class HostSettings:
 
     `name` is None where the credential's, or the machine's, is to be taken; `agents_address` is
     where agents reach control; `directory` is where sessions work that name none; `containment` is
-    None for the strongest.
+    None for the strongest; `output_cap` is what one turn may put into the log, in bytes, 0 for all.
     """
 
     control: Control
@@ -49,6 +52,7 @@ class HostSettings:
     session_limit: int
     directory: Path
     containment: str | None
+    output_cap: int
     on_end: OnEnd
     stop_grace: float
     log_level: str
@@ -91,6 +95,7 @@ def parse(arguments: Sequence[str]) -> HostSettings:
         session_limit=given.session_limit,
         directory=given.directory.absolute(),
         containment=given.containment,
+        output_cap=given.output_cap * 1024 * 1024,
         on_end=OnEnd(given.on_end),
         stop_grace=given.stop_grace,
         log_level=given.log_level,
@@ -124,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--session-limit", "N", f"default {SESSION_LIMIT}", type=_limit, default=SESSION_LIMIT)
     add("--directory", "DIR", "where sessions work that name none", type=Path, default=Path())
     add("--containment", "LEVEL", "instead of the strongest that this machine gives")
+    about_cap = f"what one turn may put into the log, 0 for all; default {OUTPUT_CAP}"
+    add("--output-cap", "MIB", about_cap, type=_mebibytes, default=OUTPUT_CAP)
     serve.add_argument(
         "--on-end",
         choices=[choice.value for choice in OnEnd],
@@ -165,6 +172,12 @@ def _name(text: str) -> str:
 def _limit(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 10_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
+    return int(text)
+
+
+def _mebibytes(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1024 * 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of MiB from 0 to 1048576")
     return int(text)
 
 

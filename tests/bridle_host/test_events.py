@@ -25,6 +25,7 @@ from bridle_host.events import (
     MESSAGE,
     PARAGRAPH,
     PLAN_STEPS,
+    TRUNCATED,
     EventCoder,
 )
 from bridle_host.output_events import OUTPUT_EVENT
@@ -291,6 +292,28 @@ def test_above_its_cap_the_output_of_a_turn_is_left_out_and_that_is_told() -> No
     second = encoded(start, output(b"abcd"), over, by=by)
     assert outputs(second) == ["abcd"]
     assert not any(event.HasField("diagnostic") for event in second)
+
+
+def test_messages_count_for_the_cap_of_a_turn_and_are_left_out_whole() -> None:
+    by = coder(cap=10)
+    start = core.TurnStarted(TurnTrigger.AGENT)
+    told: list[core.LogEvent] = [
+        seen.Message("m", (seen.Text("12345"),)),
+        seen.Thought("t", "6789"),
+        seen.Message("n", (seen.Text("too much"),)),
+        seen.ToolStarted("c", "bash", '{"command":"ls"}'),
+        output(b"more"),
+        seen.Plan((seen.PlanStep("x"),)),
+        ended(),
+    ]
+    events = encoded(start, *told, core.TurnEnded(seen.StopReason.COMPLETED), by=by)
+    kinds = [event.WhichOneof("kind") for event in events]
+    assert kinds == [
+        *("turn_started", "agent_message", "agent_thought"),
+        *("tool_call_started", "tool_call_ended", "diagnostic", "turn_ended"),
+    ]
+    assert events[3].tool_call_started.arguments_json == TRUNCATED
+    assert events[-2].diagnostic.bytes_dropped == len('too much{"command":"ls"}morex')
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def test_the_least_that_has_to_be_said(tmp_path: Path, monkeypatch: pytest.Monke
         session_limit=64,
         directory=tmp_path,
         containment=None,
+        output_cap=16 * 1024 * 1024,
         on_end=OnEnd.DETACH,
         stop_grace=10.0,
         log_level="INFO",
@@ -33,9 +34,11 @@ def test_the_least_that_has_to_be_said(tmp_path: Path, monkeypatch: pytest.Monke
 def test_everything_that_can_be_said(tmp_path: Path) -> None:
     more = ["--name", "a.B-9", "--join-token-file", "join", "--session-limit", "3"]
     more += ["--directory", str(tmp_path), "--containment", "SUBREAPER", "--stop-grace", "0.5"]
+    more += ["--output-cap", "0"]
     given = parse([*LEAST, *more, "--on-end", "stop", "--log-level", "DEBUG"])
     assert (given.name, given.join_token_file, given.session_limit) == ("a.B-9", Path("join"), 3)
     assert (given.directory, given.containment, given.stop_grace) == (tmp_path, "SUBREAPER", 0.5)
+    assert given.output_cap == 0
     assert (given.on_end, given.log_level) == (OnEnd.STOP, "DEBUG")
 
 
@@ -48,6 +51,8 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
         (["--name", "ends-"], "no name for a host"),
         (["--session-limit", "0"], "not a number from 1"),
         (["--session-limit", "x"], "not a number from 1"),
+        (["--output-cap", "-1"], "not a number of MiB"),
+        (["--output-cap", "x"], "not a number of MiB"),
         (["--stop-grace", "-1"], "not a number of seconds"),
         (["--stop-grace", "nan"], "not a number of seconds"),
         (["--stop-grace", "x"], "not a number of seconds"),

@@ -309,7 +309,8 @@ _READERS: Mapping[str, Callable[[_Fields], Said]] = {
 def read(said: bytes) -> Said:
     """What a line says: something about the turn's course, or observations. Raises Unreadable."""
     try:
-        fields = json.loads(said)
+        # As text: of bytes json would guess whether they are UTF-16 or UTF-32.
+        fields = json.loads(said.decode())
     except (ValueError, RecursionError):
         raise UnreadableError("it is no JSON") from None
     if not isinstance(fields, dict):
