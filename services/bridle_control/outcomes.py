@@ -73,9 +73,12 @@ def supersedes(row: CommandRow, outcome: receipt_pb2.Outcome) -> bool:
 
     A row that is DONE was decided by control (a withdrawal, an expiry, a run's end), or by events
     that the host wrote. The host knows better: its final answer is the truth. But what it merely
-    has in work can't undo a decision.
+    has in work can't undo a decision. And UNKNOWN stays: with it the run was given up or what hung
+    on the command was closed, so that the log would know nothing of what the host tells now.
     """
-    return row.state < CommandState.DONE or outcome.state != PENDING
+    if row.state < CommandState.DONE:
+        return True
+    return outcome.state != PENDING and outcome_of(row).state != UNKNOWN
 
 
 def error_of(row: CommandRow) -> BridleError | None:

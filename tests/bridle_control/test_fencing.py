@@ -157,6 +157,33 @@ async def test_a_host_that_came_back_while_its_run_was_given_up_is_made_to_come_
     ]
 
 
+async def test_what_was_given_up_stays_unknown_although_its_host_has_the_session_again(
+    stack: Stack,
+) -> None:
+    old = await stack.host("old")
+    session = await stack.start(old)
+    receipt, deliver = await stack.send(old, session)
+    await old.synced()
+    await old.drop()
+    await stack.until(lambda: not stack.links.is_live(old.host_id))
+    new = await stack.host("new")
+    forced = pb.ResumeRequest(session=ref(session), host="new", force=True)
+    call = asyncio.ensure_future(fails(stack.sessions.Resume(forced, metadata=stack.admin)))
+    new.refuse(await new.command("start"), "START_FAILED")
+    await call
+    given_up = await stack.events(session.session_id)
+    assert outcome(await stack.command(receipt.command_id)) == ("UNKNOWN", "HOST_STATE_LOST")
+    # The refusal put the session back where it was; now the old host tells what it did meanwhile.
+    old.sends = False
+    old.turn(deliver, 1)
+    old.over(session.session_id, 1)
+    await old.connect()
+    old.flush()
+    await old.synced()
+    assert outcome(await stack.command(receipt.command_id)) == ("UNKNOWN", "HOST_STATE_LOST")
+    assert await stack.events(session.session_id) == given_up
+
+
 async def test_nothing_of_a_run_that_was_given_up_is_stored_when_its_host_comes_back(
     stack: Stack,
 ) -> None:
@@ -290,6 +317,31 @@ async def test_a_turn_that_is_interrupted_unseen_after_the_journal_was_lost_is_o
     assert (phase(now), now.turn_open, list(now.open_approvals)) == ("IDLE", False, [])
     await stack.begin_turn(host, session, 2)
     assert phase(await stack.session(name)) == "RUNNING"
+
+
+async def test_a_run_of_which_the_host_remembers_an_older_state_is_ended(stack: Stack) -> None:
+    host = await stack.host()
+    older, current = await stack.start(host, "older"), await stack.start(host, "current")
+    for session in (older, current):
+        await stack.begin_turn(host, session)
+        host.turn_over(session.session_id, 1, 1)
+    await host.synced()
+    await host.drop()
+    host.journal = FakeJournal()
+    host.inventory[older.session_id].last_turn = 0
+    host.inventory[current.session_id].last_turn = 1
+    await host.connect()
+    assert [(each.session_id, each.run) for each in host.reconciles[-1].kill] == [
+        (older.session_id, 1)
+    ]
+    # What it makes of that state is not stored: the numbers are taken.
+    before = await stack.events(older.session_id)
+    host.event(older.session_id, 1, turn=1, turn_started=event_pb2.TurnStarted())
+    await host.synced()
+    assert await stack.events(older.session_id) == before
+    ended = before[-1].session_ended
+    assert (ended.reason, ended.verified) == (session_pb2.END_REASON_HOST_STATE_LOST, False)
+    assert phase(await stack.session(current.session_id)) == "IDLE"
 
 
 async def test_a_turn_of_which_only_the_host_knows_the_begin_has_one_in_the_log_too(
