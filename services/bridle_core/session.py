@@ -147,6 +147,11 @@ class Session(Recovery):
         return self._turn.number if self._turn is not None else 0
 
     @property
+    def last_turn(self) -> int:
+        """The newest turn, of this run or an earlier one; 0 for none yet."""
+        return self._last_turn
+
+    @property
     def hurried(self) -> bool:
         """Whether somebody wants the turn or the run to end: what is left of it should not wait."""
         return self._interrupt is not None or self._end is not None

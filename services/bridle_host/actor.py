@@ -86,7 +86,7 @@ class SessionActor:
         machine = self._live.machine if self._live is not None else self._before
         if machine is not None:
             live.phase = session_pb2.Phase.Value(f"PHASE_{machine.phase}")
-            live.open_turn = machine.open_turn
+            live.open_turn, live.last_turn = machine.open_turn, machine.last_turn
             live.input_ids.extend(machine.input_ids)
         return live
 

@@ -19,7 +19,7 @@ import pytest
 from bridle.v1 import event_pb2, host_pb2, session_pb2
 from tests.pair import Pair, program, running_pair, until
 from tests.robustness.fault_proxy import fault_proxy
-from tests.scenarios.support import bearing, check_order, kinds, log, reaches, turn_ends
+from tests.scenarios.support import RAN, bearing, check_order, kinds, log, reaches, turn_ends
 
 #: Seconds in which a host that came back has ended what is no longer its own.
 ENDED = 5.0
@@ -245,11 +245,64 @@ async def removed(pair: Pair) -> None:
     assert await pair.host.wait() == 1
 
 
+async def set_back(pair: Pair) -> None:
+    """A host whose journal is an old copy of itself: what it says under taken numbers is not lost
+    in others', and what control had before is not told twice."""
+    ledger = pair.work / "ledger"
+    await pair.client.start_session("x", agent="shell", prompt=f"echo 0 >> {ledger}")
+    await turn_ends(pair, "x", 1)
+    await pair.end_host(signal.SIGKILL)
+    kept = pair.home / "kept"
+    await asyncio.to_thread(_copy_journal, pair.home / "host", kept)
+    await pair.start_host()
+    for number in range(1, 6):
+        await once_more(pair, "x", f"echo {number} >> {ledger}")
+    await pair.end_host(signal.SIGKILL)
+    await asyncio.to_thread(_copy_journal, kept, pair.home / "host")
+    await pair.start_host()
+    await says(pair.log("control"), "a host's journal is lost")
+    await once_more(pair, "x", f"echo 6 >> {ledger}")
+    events = await log(pair, "x")
+    check_order(events)
+    # Each turn is told once, whatever became of its run.
+    begun = [event.turn for event in events if event.WhichOneof("kind") == "turn_started"]
+    assert begun == sorted(set(begun))
+    lines = (await asyncio.to_thread(ledger.read_text)).split()
+    assert lines == [str(number) for number in range(7)]
+    await pair.kill_all()
+
+
+def _copy_journal(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for old in target.glob("journal*"):
+        old.unlink()
+    for file in source.glob("journal*"):
+        shutil.copy(file, target)
+
+
+async def once_more(pair: Pair, slug: str, line: str) -> None:
+    """One turn; in the next run, if the one before has ended with its host service."""
+    sent = await pair.client.send(slug, line, resume_if_ended=True)
+
+    async def has_run() -> bool:
+        receipt = await pair.client.get_command(sent.receipt.command_id)
+        if receipt.outcome.state == RAN:
+            await turn_ends(pair, slug, receipt.outcome.turn)
+            return True
+        if (await pair.client.get_session(slug)).phase == session_pb2.PHASE_FAILED:
+            # It was on its way as the run's end came: kept for the next one.
+            await pair.client.resume(slug)
+        return False
+
+    await until(has_run, f"{line} has run")
+
+
 CASES: dict[str, Callable[[Pair], Awaitable[None]]] = {
     "moved": moved,
     "twins": twins,
     "resets": resets,
     "removed": removed,
+    "set_back": set_back,
 }
 
 

@@ -24,6 +24,8 @@ _STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
 
 #: What the end of a run says that its host forgot.
 FORGOTTEN = "the host came back without this run"
+#: … or that it remembers an earlier time.
+SET_BACK = "the host came back with an older state of this run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,10 @@ def reconcile(
     for row in tx.live_sessions_of_host(host.host_id):
         told = sessions.get(row.session_id)
         there = told is not None and told.run == row.run
+        if there and accepted.journal_lost and told is not None and _is_older(row, told):
+            kill.append((row.session_id, row.run))
+            give_up(projection, row, session_pb2.END_REASON_HOST_STATE_LOST, SET_BACK)
+            continue
         if host.lost:
             returned = event_pb2.HostReturned(host_id=host.host_id)
             projection.happen(row, event_pb2.Event(host_returned=returned))
@@ -151,6 +157,12 @@ def reconcile(
 
 def _is_ours(row: SessionRow | None, host_id: str, run: int) -> bool:
     return row is not None and row.host_id == host_id and row.run == run and row.phase in LIVE
+
+
+def _is_older(row: SessionRow, told: wire.LiveSession) -> bool:
+    """Whether the host remembers less of the run than its log: its state was set back. It would
+    give numbers of turns out again, and inputs to the agent."""
+    return told.HasField("last_turn") and told.last_turn < row.turn
 
 
 def _was_started(tx: ReadTx, row: SessionRow) -> bool:

@@ -392,6 +392,7 @@ class LiveSession(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     OPEN_TURN_FIELD_NUMBER: _builtins.int
     INPUT_IDS_FIELD_NUMBER: _builtins.int
+    LAST_TURN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     run: _builtins.int
@@ -400,6 +401,11 @@ class LiveSession(_message.Message):
     """Its phase."""
     open_turn: _builtins.int
     """The turn that is open; 0 for none."""
+    last_turn: _builtins.int
+    """The newest turn that the host knows of. Where a journal is lost, and control knows of a
+    newer one, what the host remembers of the run is older than its log: control ends the run.
+    Unset: not told.
+    """
     @_builtins.property
     def input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The inputs that the host has and no turn has consumed."""
@@ -412,12 +418,15 @@ class LiveSession(_message.Message):
         phase: _session_pb2.Phase.ValueType = ...,
         open_turn: _builtins.int = ...,
         input_ids: _abc.Iterable[_builtins.str] | None = ...,
+        last_turn: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_turn", b"_last_turn", "last_turn", b"last_turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_ids", b"input_ids", "open_turn", b"open_turn", "phase", b"phase", "run", b"run", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_turn", b"_last_turn", "input_ids", b"input_ids", "last_turn", b"last_turn", "open_turn", b"open_turn", "phase", b"phase", "run", b"run", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_turn: _TypeAlias = _typing.Literal["last_turn"]  # noqa: Y015
+    _WhichOneofArgType__last_turn: _TypeAlias = _typing.Literal["_last_turn", b"_last_turn"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_turn) -> _WhichOneofReturnType__last_turn | None: ...
 
 Global___LiveSession: _TypeAlias = LiveSession  # noqa: Y015
 
