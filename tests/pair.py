@@ -52,6 +52,8 @@ class Pair:
     control: Process | None = None
     host: Process | None = None
     control_arguments: Sequence[str] = ()
+    #: What runs as `bridle-host`; empty for that of this distribution.
+    host_program: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self._client: Client | None = None
@@ -105,9 +107,10 @@ class Pair:
 
     async def _start(self, service: str, *arguments: str) -> tuple[Process, str]:
         more = self.host_environment if service == "host" else self.control_environment
+        other = self.host_program if service == "host" else ()
         with self.log(service).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                program(f"bridle-{service}"),
+                *(other or [program(f"bridle-{service}")]),
                 "serve",
                 *arguments,
                 stdin=DEVNULL,

@@ -167,8 +167,10 @@ class SessionActor:
             return
         except Exception:
             log.exception("a run can't be prepared")
-            await self._refuse(BridleError(Reason.INTERNAL, "the host failed at this start"))
-            return
+            if self._left is None:
+                await self._refuse(BridleError(Reason.INTERNAL, "the host failed at this start"))
+                return
+            prepared = None
         if self._detached:
             # A start that was not answered is given again; a run that was not taken over waits.
             self.goes_on = self._left is not None

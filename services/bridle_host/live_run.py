@@ -37,6 +37,7 @@ from bridle_core.effects import (
     Effect,
     Emit,
     InputCancelled,
+    InterruptTurn,
     Keep,
     Live,
     Met,
@@ -46,7 +47,15 @@ from bridle_core.effects import (
     StartAgent,
     TurnEnded,
 )
-from bridle_core.observations import Checkpoint, Content, Message, Note, NoteKind
+from bridle_core.observations import (
+    Checkpoint,
+    Content,
+    Message,
+    Note,
+    NoteKind,
+    ProcessGone,
+    TurnOver,
+)
 from bridle_core.phases import CancelReason
 from bridle_core.session import RunRecord, Session
 from bridle_host.calls import Calls
@@ -77,6 +86,9 @@ TOLD_PRESSURE = 1.0
 
 #: Where a driver stands that has told nothing.
 NOWHERE = Checkpoint(b"", 0)
+
+#: Seconds that an agent gets to end a turn that is over for the log.
+ASTRAY_GRACE = 5.0
 
 LiveText = Callable[[host_pb.LiveTextPiece], None]
 
@@ -112,6 +124,8 @@ class LiveRun:
         self.detached = False
         left = self._left = prepared.left
         self._unborn = prepared.unborn
+        #: See `RunState.astray`; as long as it lasts no turn begins.
+        self._astray = left is not None and left.astray
         self._checkpoint = NOWHERE
         if left is None:
             self.machine = Session(prepared.spec)
@@ -173,6 +187,12 @@ class LiveRun:
         if self._left is None:
             return self.machine.open(now)
         effects = self.machine.recovered(now)
+        if self._astray:
+            # Before anything is read of it.
+            end = InterruptTurn(ASTRAY_GRACE, include_background=False)
+            at = effects.index(ReadOn()) if ReadOn() in effects else len(effects)
+            effects.insert(at, end)
+            return effects
         if self._unborn:
             return [StartAgent(), *(e for e in effects if not isinstance(e, RecoverAgent | ReadOn))]
         return effects
@@ -235,7 +255,7 @@ class LiveRun:
         now = self._loop.time()
         machine, inbox = self.machine, self._inbox
         effects: list[Effect] = []
-        effects += machine.park(now) if self._parked else machine.unpark(now)
+        effects += machine.park(now) if self._parked or self._astray else machine.unpark(now)
         delivered: dict[str, tuple[Content, ...]] = {}
         for queued in inbox.commands():
             effects += self._apply(queued, now)
@@ -247,6 +267,8 @@ class LiveRun:
                     effects += machine.observe(observation, now)
                     if isinstance(observation, Checkpoint):
                         self._checkpoint = observation
+                    elif isinstance(observation, TurnOver | ProcessGone):
+                        self._astray = False
             match inbox.news():
                 case Gone(swept):
                     effects += machine.gone(swept, now)
@@ -368,7 +390,8 @@ class LiveRun:
         if record.turn:
             # Written with every piece of the output; whole once the turn is over.
             kept = replace(kept, last_output=record.last_output[-LAST_OUTPUT:])
-        return RunState(self._spec, kept, driver, acknowledge, self._scribe.output.kept()).dump()
+        output = self._scribe.output.kept()
+        return RunState(self._spec, kept, driver, acknowledge, output, self._astray).dump()
 
     async def _file(
         self, record: RunRecord, delivered: Mapping[str, tuple[Content, ...]]
@@ -380,7 +403,7 @@ class LiveRun:
         inputs = frozenset(self.machine.input_ids)
         new = [(i, delivered[i]) for i in inputs - self._filed if i in delivered]
         over = self._filed - inputs
-        told = (record.phase, record.turn, record.last_turn, record.pid)
+        told = (record.phase, record.turn, record.last_turn, record.pid, inputs, record.queue_state)
         state = self._dump(record) if told != self._told else None
         if new or state is not None:
             await asyncio.to_thread(self._write_files, new, state)

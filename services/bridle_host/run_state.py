@@ -17,6 +17,9 @@ from bridle_core.commands import RunSpec
 from bridle_core.observations import Capability, ResumeMode
 from bridle_core.phases import Phase
 from bridle_core.session import RunRecord
+from bridle_core.session_inputs import Timer
+
+_TURN_TIMERS = (Timer.TURN, Timer.INTERRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class RunState:
     driver: bytes = field(default=b"", repr=False)
     acknowledge: int = 0
     output: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: The agent is in a turn that is over for the log: it is to be ended, and nothing of it told.
+    astray: bool = False
 
     @property
     def opened(self) -> bool:
@@ -50,6 +55,12 @@ class RunState:
             and not (record.pid or record.replacing or record.verifying)
         )
 
+    @property
+    def needs_no_agent(self) -> bool:
+        """Whether the run goes on although no shim of it is left: none was there yet, the next is
+        about to be, or what is left of the last is being looked for."""
+        return self.unborn or self.record.replacing or self.record.verifying
+
     def completed(self, spec: RunSpec) -> RunSpec:
         """The spec of the start command, with what was true when the run began."""
         mine = self.spec
@@ -61,6 +72,34 @@ class RunState:
             # An upgrade may have taught the driver more, or less; the log tells what the run had.
             capabilities=mine.capabilities & spec.capabilities,
         )
+
+    def forgotten(self) -> Self:
+        """For a journal that is lost: what control can still know of the run.
+
+        The open turn is over for the log, and no command will get an answer any more.
+        """
+        record = self.record
+        in_turn = record.phase in (Phase.RUNNING, Phase.WAITING)
+        bare = replace(
+            record,
+            phase=Phase.IDLE if in_turn else record.phase,
+            turn=0,
+            tools=(),
+            approvals=(),
+            expiries=(),
+            resolved=(),
+            writing=(),
+            written=(),
+            steering=(),
+            interrupt=None,
+            interrupts=(),
+            cancels=(),
+            enders=(),
+            timers=tuple(
+                one for one in record.timers if one[0] not in (Timer.TURN, Timer.INTERRUPT)
+            ),
+        )
+        return replace(self, record=bare, output={}, astray=bool(record.turn))
 
     def dump(self) -> bytes:
         """As JSON text."""
@@ -78,6 +117,7 @@ class RunState:
             "driver": base64.b64encode(self.driver).decode("ascii"),
             "acknowledge": self.acknowledge,
             "output": self.output,
+            "astray": self.astray,
         }
         return json.dumps(kept, separators=(",", ":")).encode()
 
@@ -103,6 +143,7 @@ class RunState:
             record = RunRecord.load(kept["record"])
             driver = base64.b64decode(kept.get("driver", ""), validate=True)
             output = dict(kept.get("output", {}))
-            return cls(spec, record, driver, int(kept.get("acknowledge", 0)), output)
+            astray = bool(kept.get("astray", False))
+            return cls(spec, record, driver, int(kept.get("acknowledge", 0)), output, astray)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("not the state of a run") from error

@@ -33,7 +33,7 @@ from bridle_host.live_run import LiveText
 from bridle_host.run_files import RunFiles, every
 from bridle_host.run_processes import sweep_until_gone
 from bridle_host.run_state import RunState
-from bridle_host.sweep import read_state, shim_alive
+from bridle_host.sweep import read_state, shim_alive, shim_present
 from bridle_host.translate import command_of, time_to_live
 
 log = logging.getLogger("bridle.host.sessions")
@@ -41,6 +41,9 @@ log = logging.getLogger("bridle.host.sessions")
 #: Seconds in which sessions are let go of: all that they wait for is a sync of the disk, or the
 #: sweep of processes that are left of one.
 DETACH_GRACE = 10.0
+
+#: Seconds in which a shim that is there, and holds nothing yet, begins to or ends.
+SHIM_GRACE = 5.0
 
 #: A start with less time to live, in seconds, is out of time: control hands it over all the same,
 #: as this host may have had it before, and alone can tell.
@@ -328,14 +331,31 @@ class Sessions:
             await self._take_in(files, left)
         known = {(files.session_id, files.run) for files in self._strays} | self._actors.keys()
         for files in await asyncio.to_thread(lambda: list(every(self._runs))):
-            if (files.session_id, files.run) not in known:
+            if (files.session_id, files.run) in known:
+                continue
+            if (forgotten := await self._forgotten(files)) is not None:
+                await self._take_in(files, forgotten)
+            else:
                 self._strays.append(files)
+
+    async def _forgotten(self, files: RunFiles) -> RunState | None:
+        """A run that lives and that the journal, which must be a new one, does not know."""
+        state = await asyncio.to_thread(files.read_state)
+        if state is None or not await _held(files):
+            return None
+        try:
+            forgotten = RunState.load(state).forgotten()
+        except ValueError:
+            return None
+        log.warning("the journal does not know a live run: session=%s", files.session_id)
+        await self._journal.put_run(files.session_id, files.run, forgotten.dump())
+        return forgotten
 
     async def _take_in(self, files: RunFiles, left: RunState) -> None:
         async def prepare() -> Prepared | None:
             command = await asyncio.to_thread(files.read_start)
-            held = await asyncio.to_thread(_held, files)
-            if command is None or not (held or left.unborn or left.record.replacing):
+            held = await _held(files)
+            if command is None or not (held or left.needs_no_agent):
                 return None
             if not held:
                 await sweep_until_gone(files.process)
@@ -356,10 +376,17 @@ class Sessions:
         await asyncio.to_thread(files.remove)
 
 
-def _held(files: RunFiles) -> bool:
-    """Whether a shim holds the run's process."""
-    state = read_state(files.process)
-    return state is not None and shim_alive(state)
+async def _held(files: RunFiles) -> bool:
+    """Whether a shim holds the run's process. One that is about to begin, or to end, is awaited."""
+    deadline = asyncio.get_running_loop().time() + SHIM_GRACE
+    while True:
+        state = await asyncio.to_thread(read_state, files.process)
+        if state is not None and shim_alive(state):
+            return True
+        present = await asyncio.to_thread(shim_present, files.process)
+        if not present or asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(0.02)
 
 
 async def _all_ended(actors: Iterable[SessionActor]) -> None:

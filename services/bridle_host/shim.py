@@ -127,6 +127,8 @@ SHELLS = frozenset({"bash", "sh", "dash", "ash", "busybox", "ksh", "mksh", "zsh"
 # How long a forked child may go on with its parent's signal handlers and not be signalled, seconds:
 # of its own running, which is microseconds until a shell's child gets rid of them; and of its age.
 NEWBORN_RUNNING, NEWBORN_AGE = 0.005, 1.0
+# What a shim gets to leave its state directory to another, in seconds.
+CLAIM_SECONDS = 10.0
 # An agent that spawns without end would keep an interrupt busy for ever.
 INTERRUPT_KILL_LIMIT = 3.0
 # How often a shim without a host looks whether anybody could still come, seconds.
@@ -1192,6 +1194,8 @@ class Shim(Reaper):
         self.ended = False
         self.listening_for_room = False
         self.directory = os.open(options.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        claim(self.directory)
+        self.recorded = False
         own = read_process(tree.own)
         self.start_ticks = own.start if own else 0
 
@@ -1465,6 +1469,7 @@ class Shim(Reaper):
     def write_state(self, mark: str) -> None:
         """What a sweep needs when this process dies without a word."""
         guardian = self.guardian
+        self.recorded = True
         place = os.fstat(self.directory)
         state = {
             "version": PROTOCOL_VERSION,
@@ -1682,9 +1687,27 @@ class Shim(Reaper):
         if self.tree.cgroup is not None and not self.tree.cgroup.remove():
             complain(f"could not remove {self.tree.cgroup.path}")
             return
-        for name in (SOCKET_FILE, INPUT_FILE, STATE_FILE):
+        # One that was never told what to start has left nothing: what is there is its successor's,
+        # which waits for the directory.
+        for name in (SOCKET_FILE, INPUT_FILE, STATE_FILE) if self.recorded else ():
             with suppress(OSError):
                 os.unlink(name, dir_fd=self.directory)
+
+
+def claim(directory: int) -> None:
+    """One shim at a time in a state directory. Raises BlockingIOError.
+
+    The host that started the one before may have died before it told it what to start: that one
+    is about to end.
+    """
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while True:
+        try:
+            return fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.02)
 
 
 def rung(signum: int, count: int, found: list[dict[str, Any]], begun: float) -> dict[str, Any]:

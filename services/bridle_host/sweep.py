@@ -8,6 +8,7 @@ host's start for each session directory, and by `bridle_host.process` when a shi
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -118,6 +119,21 @@ def shim_alive(state: dict[str, Any]) -> bool:
         return False
     process = shim.read_process(int(state["pid"]))
     return process is not None and process.start == state["start_ticks"] and not process.dead
+
+
+def shim_present(state_directory: Path) -> bool:
+    """Whether any shim is at work in this directory, also one that has recorded nothing yet."""
+    try:
+        directory = os.open(state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(directory)
+    return False
 
 
 class _Search:

@@ -16,5 +16,7 @@ def end_shims(runs: Path) -> None:
 
 def held(runs: Path) -> list[str]:
     """The sessions in this directory of a host whose shims are alive."""
-    found = ((files.session_id, read_state(files.process)) for files in every(runs))
-    return sorted(session for session, state in found if state is not None and shim_alive(state))
+    found = ((files, read_state(files.process)) for files in every(runs))
+    return sorted(
+        files.session_id for files, state in found if state is not None and shim_alive(state)
+    )
