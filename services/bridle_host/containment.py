@@ -9,8 +9,9 @@ Levels, strongest first:
 - ``PID_NAMESPACE``: the shim is the init of a PID namespace. Nothing leaves it, the kernel kills
   all of it when the shim dies, and a kill cannot be outrun by forks. Needs root (CAP_SYS_ADMIN).
 - ``SUBREAPER``: orphans come to the shim, which walks its descendants and looks for the session's
-  mark in the environment of processes. When the shim itself is SIGKILLed, what it held lives until
-  the host sweeps; a process that has also cleaned its environment is then not found.
+  mark in the environment of processes. When the shim itself is SIGKILLed, what it held comes to the
+  guardian above it, which kills it. Only when both are killed at one blow does something live until
+  the host sweeps; a process that has left the tree and cleaned its environment is then not found.
 
 ``+CGROUP`` is added to either where a cgroup v2 is found in which the host may make its own.
 """
