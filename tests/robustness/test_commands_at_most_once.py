@@ -29,12 +29,12 @@ from tests.scenarios.support import NOT_RUN, RAN, check_order, log, reaches, tur
 
 SESSIONS = 4
 #: Of each session at least; it goes on until all has been broken that is to be.
-SENDS = int(os.environ.get("BRIDLE_SENDS", "40"))
+SENDS = int(os.environ.get("BRIDLE_SENDS", "25"))
 #: Faults that must have been met, or nothing was tried.
 RESETS_MIN = 20
 SEED = int(os.environ.get("BRIDLE_SEED", "11"))
 #: What dies by kill -9 on the way, in order.
-KILLED = ("control", "control")
+KILLED = ("control", "host", "control", "host")
 #: Seconds in which every Send has an outcome, once nothing breaks any more.
 SETTLED = 60.0
 
