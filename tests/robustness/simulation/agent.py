@@ -60,6 +60,8 @@ class Agent:
         self._asking = ""
         self._timer: asyncio.TimerHandle | None = None
         self._ids = 0
+        #: Some heed no interrupt, and have to be killed.
+        self._deaf = chance.random() < 0.05
 
     # --- orders, each done once ----------------------------------------------------------------
 
@@ -70,11 +72,8 @@ class Agent:
     def send(self, label: int, content: Sequence[Content]) -> None:
         if not self._first("send", label):
             return
-        key = _key(content)
-        self.got.append(key)
-        self._heard(key)
         steps: list[Callable[[], None]] = [lambda: self._begin(label)]
-        steps += self._steps(key)
+        steps += self._hear(content)
         steps.append(lambda: self._end(StopReason.COMPLETED))
         self._plan = steps
         self._go_on()
@@ -82,14 +81,12 @@ class Agent:
     def steer(self, input_id: str, content: Sequence[Content]) -> None:
         if not self._first("steer", input_id) or not self._open:
             return
-        key = _key(content)
-        self.got.append(key)
-        self._heard(key)
+        steps = self._hear(content)
         self._say(Steered(input_id))
-        self._plan = self._steps(key) + self._plan
+        self._plan = steps + self._plan
 
     def interrupt(self) -> None:
-        if self._open and not self.dead:
+        if self._open and not self.dead and not self._deaf:
             self._asking = ""
             self._plan = [lambda: self._end(StopReason.INTERRUPTED)]
             self._go_on()
@@ -105,6 +102,7 @@ class Agent:
 
     def kill(self) -> None:
         """By its host: told as such."""
+        self.killed = self.killed or not self.dead
         self._die(ProcessGone(self.pid, signal=SIGKILL, killed=True))
 
     # --- faults --------------------------------------------------------------------------------
@@ -127,6 +125,16 @@ class Agent:
             return False
         self._orders.add((what, which))
         return True
+
+    def _hear(self, content: Sequence[Content]) -> list[Callable[[], None]]:
+        """Takes inputs, a piece of text each; what it does about them."""
+        steps: list[Callable[[], None]] = []
+        for piece in content:
+            assert isinstance(piece, Text)
+            self.got.append(piece.text)
+            self._heard(piece.text)
+            steps += self._steps(piece.text)
+        return steps
 
     def _steps(self, key: str) -> list[Callable[[], None]]:
         steps: list[Callable[[], None]] = []
@@ -201,9 +209,3 @@ class Agent:
     def _id(self) -> str:
         self._ids += 1
         return f"{self.name}-{self._ids}"
-
-
-def _key(content: Sequence[Content]) -> str:
-    piece = content[0]
-    assert isinstance(piece, Text)
-    return piece.text

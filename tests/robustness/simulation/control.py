@@ -38,6 +38,23 @@ ADMIN = Caller(
 )
 
 
+def agent_of(session_id: str, run: int) -> Caller:
+    """The caller that a session's own token stands for."""
+    principal = principal_pb2.Principal(
+        kind=principal_pb2.PRINCIPAL_KIND_SESSION, id=session_id, name="agent"
+    )
+    rights = ("session.read", "session.start")
+    return Caller(
+        CredentialKind.SESSION,
+        "t3",
+        principal,
+        "default",
+        rights,
+        session_id=session_id,
+        run=run,
+    )
+
+
 class Control:
     """See the module. `listener` hears of each commit."""
 
@@ -121,18 +138,20 @@ class Control:
 
     # --- for callers ---------------------------------------------------------------------------
 
-    async def call(self, verb: str, request: Any, remaining: float = 10.0) -> Any:
-        """A call of SessionService by the admin. Raises BridleError; LinkDownError where control
-        is down, or dies before it has answered."""
+    async def call(
+        self, verb: str, request: Any, remaining: float = 10.0, caller: Caller = ADMIN
+    ) -> Any:
+        """A call of SessionService. Raises BridleError; LinkDownError where control is down, or
+        dies before it has answered."""
         await asyncio.sleep(self._chance.random() * 2 * self.latency)
         if not self.up:
             raise LinkDownError
-        task = self._spawn(self._handle(verb, request, remaining))
+        task = self._spawn(self._handle(verb, request, remaining, caller))
         await asyncio.wait({task})
         if task.cancelled():
             raise LinkDownError
         return task.result()
 
-    async def _handle(self, verb: str, request: Any, remaining: float) -> Any:
-        callers.set_current(ADMIN)
+    async def _handle(self, verb: str, request: Any, remaining: float, caller: Caller) -> Any:
+        callers.set_current(caller)
         return await getattr(self.service, verb)(request, Context(remaining=remaining))

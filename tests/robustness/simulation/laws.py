@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from bridle.v1 import event_pb2, receipt_pb2
+from bridle_control.caller import Caller
 from bridle_control.store.api import Changes
 from bridle_control.store.event_bytes import unframe
 from bridle_core.ordering import OrderChecker
@@ -55,7 +56,8 @@ class Asked:
     verb: str
     slug: str
     request_id: str
-    key: str = ""
+    key: str
+    caller: Caller
     receipt: receipt_pb2.Receipt | None = None
     refused: str = ""
     #: Whether the end has been read from control, once the faults were over.
@@ -137,8 +139,8 @@ class Laws:
     def _outcome(self, command_id: str, outcome: receipt_pb2.Outcome, verb: int) -> None:
         before = self._outcomes.get(command_id)
         if before is not None and before[0] not in (0, PENDING, outcome.state):
-            expired = before == (NOT_RUN, receipt_pb2.OUTCOME_REASON_EXPIRED)
-            if not (expired and verb == receipt_pb2.VERB_INTERRUPT):
+            # A host that had begun what was withdrawn knows better.
+            if before != (NOT_RUN, receipt_pb2.OUTCOME_REASON_EXPIRED):
                 self._break(f"an outcome changed: {before} became {short(outcome)}, verb {verb}")
         self._outcomes[command_id] = (outcome.state, outcome.reason)
 

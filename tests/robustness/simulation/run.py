@@ -210,9 +210,7 @@ class Run:
         agent = self._host.agents.pop(self._key, None)
         if agent is not None:
             agent.news = None
-            if not agent.dead:
-                agent.killed = True
-                agent.kill()
+            agent.kill()
         if self._muted:
             await self._process.append(self._key, [], None, over=True)
         late = [answer_after_end(command) for command, _ in self._commands]

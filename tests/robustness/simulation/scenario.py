@@ -8,7 +8,7 @@ The laws hold after every step: a step is a commit of control, or an input that 
 
 1. A session's numbers have no gap, and its log keeps to the order table.
 2. No agent gets an input twice, whoever runs the session by then.
-3. What a receipt once said does not change, but that a withdrawn interrupt may have run after all.
+3. What a receipt once said does not change, but that what was withdrawn may have run after all.
 4. No session has two live agents, unless its host was given up by force.
 
 And once the faults are over: within 60 virtual seconds every session rests, every command is
@@ -146,9 +146,26 @@ class Story(Storm):
                 await self._respond(session)
                 found.append(f"{session.slug} waits for an answer")
             elif session.phase != session_pb2.PHASE_IDLE or session.inputs_waiting:
+                if session.queue_state == session_pb2.QUEUE_STATE_HELD:
+                    await self._release(session)
                 found.append(f"{session.slug} is {session_pb2.Phase.Name(session.phase)}")
+            if session.closing and session.phase in LIVE_PHASES:
+                found.append(f"{session.slug} is being killed")
+            found += await self._open(session)
         found += await self._undecided()
         return found
+
+    async def _open(self, session: session_pb2.Session) -> list[str]:
+        """Commands without an outcome, also those that no caller knows of."""
+        rows = await self.control.store.read(lambda tx: tx.open_commands(session.session_id))
+        return [f"{session.slug} has an open command of verb {row.verb}" for row in rows]
+
+    async def _release(self, session: session_pb2.Session) -> None:
+        request = pb.ReleaseQueueRequest(
+            session=session_pb2.SessionRef(id=session.session_id),
+            request_id=uuid7(self.control.wall()),
+        )
+        await self._try("ReleaseQueue", request)
 
     async def _resume_failed(self, session: session_pb2.Session) -> None:
         request = pb.ResumeRequest(
@@ -190,7 +207,7 @@ class Story(Storm):
     async def _final(self, asked: Asked) -> receipt_pb2.Receipt | None:
         try:
             request = pb.GetCommandRequest(request_id=asked.request_id)
-            answer = await self.control.call("GetCommand", request)
+            answer = await self.control.call("GetCommand", request, caller=asked.caller)
         except BridleError as error:
             if str(error.reason) != "COMMAND_NOT_FOUND":
                 raise
@@ -214,14 +231,18 @@ class Story(Storm):
                 self._break(f"{asked.key} did not run, and its receipt says so")
             if asked.verb == "Send" and outcome.state == NOT_RUN and asked.key in got:
                 self._break(f"{asked.key} ran, and its receipt says that it did not")
-            harmless = not any(host.lost_machine for host in self.hosts) and not self._forced
-            dead = any(agent.killed for host in self.hosts for _, agent in host.all_agents)
-            if outcome.state == UNKNOWN and harmless and not dead and not self._kills():
+            if outcome.state == UNKNOWN and self._harmless(asked.receipt.session_id):
                 self._break(f"{asked.verb} {asked.key} is UNKNOWN, and nobody was killed")
         self._words()
 
-    def _kills(self) -> bool:
-        return any(asked.verb == "Kill" for asked in self._asked)
+    def _harmless(self, session_id: str) -> bool:
+        """Whether nothing befell the session from which it has not come away whole."""
+        if session_id in self._forced or any(host.lost_machine for host in self.hosts):
+            return False
+        agents = [
+            agent for host in self.hosts for key, agent in host.all_agents if key[0] == session_id
+        ]
+        return not any(agent.killed for agent in agents)
 
     def _words(self) -> None:
         """Of each agent that nothing cut off, every word stands in the log, once and in order."""
@@ -234,9 +255,6 @@ class Story(Storm):
                 known = [place[text] for text in agent.said if text in place]
                 if known != sorted(known):
                     self._break(f"words of {agent.name} stand in another order")
-                if len(known) < len(agent.said) and self._whole(host, session_id, agent.killed):
+                if len(known) < len(agent.said) and self._harmless(session_id):
                     missing = [text for text in agent.said if text not in place]
                     self._break(f"{missing} of {agent.name} are not in the log")
-
-    def _whole(self, host: Host, session_id: str, killed: bool) -> bool:
-        return not (killed or host.lost_machine or session_id in self._forced or self._kills())
