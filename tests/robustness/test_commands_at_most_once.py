@@ -144,7 +144,8 @@ async def test_every_send_takes_effect_once_in_order_and_all_answers_to_one_id_a
         breaking = Breaking(pair, [clients, link])
         await breaking.while_sending(senders, ledgers)
         assert breaking.count["resets"] >= RESETS_MIN, breaking.count
-        assert sum(sender.failures for sender in senders.values()) > 0
+        # (A connection at least with each: what was reset has been in use.)
+        assert min(clients.resets, link.resets) >= RESETS_MIN // 4, breaking.count
         for slug, sender in senders.items():
             await sender.again(pair.client, ledgers[slug])
             await check(pair, slug, sender, ledgers[slug])
