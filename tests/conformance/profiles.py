@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridle_core.observations import Message, Observation, ResumeMode, Text, ToolOutput
 from bridle_host.drivers.base import DriverFactory
@@ -30,12 +31,16 @@ class Profile:
     ignoring: str
     children: Callable[[int, bool], str]
     flood: str
+    #: So many lines, the numbers from 1 on, over a second or so.
+    count: Callable[[int], str]
     dies: str
     quits: str
     remember: str
     recall: str
     #: How AUTO resumes.
     resumes: ResumeMode
+    #: Half of a character on stdout, "begun" on stderr; the other half once the file is there.
+    halves: Callable[[Path], str] | None = None
 
     @property
     def name(self) -> str:
@@ -60,11 +65,16 @@ PROFILES = (
         ignoring="trap '' INT; echo begun; while :; do :; done",
         children=_shell_children,
         flood="yes begun",
+        count=lambda last: f"for i in $(seq {last}); do echo $i; sleep 0.002; done",
         dies="echo begun; kill -9 $$",
         quits="exit 0",
         remember="export WORD=remembered",
         recall="echo $WORD",
         resumes=ResumeMode.SEEDED,
+        halves=lambda go: (
+            f"printf '\\303'; echo begun >&2; until test -e '{go}'; do sleep 0.01; done;"
+            " printf '\\251\\n'"
+        ),
     ),
     Profile(
         factory=factories()["scripted"],
@@ -73,6 +83,7 @@ PROFILES = (
         ignoring="ignore interrupt; say begun; sleep 600",
         children=_scripted_children,
         flood="tool begun; flood as=tool piece=65536 1000000000000",
+        count=lambda last: "; sleep 0.002; ".join(f"say {i}" for i in range(1, last + 1)),
         dies="say begun; die signal=KILL",
         quits="quit",
         remember="remember word remembered",

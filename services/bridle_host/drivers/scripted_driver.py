@@ -13,6 +13,7 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 
 from bridle_core import values
@@ -276,7 +277,10 @@ class ScriptedDriver(Driver):
                 self._gone_unseen(error)
                 return
             if process is None:
-                birth = self._next_birth(birth, Outcome.REPLACE)
+                told = birth.serial == self._serial and self._stage is Stage.BETWEEN
+                anew = replace(birth, serial=birth.serial + 1)
+                birth = self._next_birth(birth, Outcome.REPLACE) if told else anew
+                self._stage = Stage.BETWEEN
         last: ShimProcess | None = None
         while True:
             outcome = Outcome.REFUSED
@@ -321,7 +325,8 @@ class ScriptedDriver(Driver):
         return Birth(last.serial + 1, self._conversation, native, last.forced, replacement)
 
     async def _adopt(self, birth: Birth) -> ShimProcess | None:
-        """Take over the process that is there; None when it is told to be gone.
+        """Take over the process that is there; None when the next is due: this one is told to be
+        gone, or was to take that one's place, and is gone before anything was told of it.
 
         Raises ShimLostError, ShimFailedError.
         """
@@ -330,7 +335,7 @@ class ScriptedDriver(Driver):
         try:
             process = await self._context.adopt()
         except ProcessError:
-            if over:
+            if over or (birth.replacement and self._stage is not Stage.UP):
                 return None
             raise
         if over:

@@ -245,7 +245,9 @@ class ShellDriver(Driver):
                 self._gone_unseen(error)
                 return
             if bash is None:
-                birth = self._next_birth()
+                told = birth.serial == self._serial and self._stage is Stage.BETWEEN
+                anew = replace(birth, serial=birth.serial + 1, nonce=secrets.token_hex(16))
+                birth = self._next_birth() if told else anew
         elif birth is None:
             birth = self._first_birth()
         if birth is None:
@@ -292,7 +294,8 @@ class ShellDriver(Driver):
         return Birth(self._serial + 1, secrets.token_hex(16), True, ResumeMode.SEEDED, lost)
 
     async def _adopt(self, birth: Birth) -> Bash | None:
-        """Take over the bash that is there; None when it is told to be gone, and the next is due.
+        """Take over the bash that is there; None when the next is due: this one is told to be gone,
+        or was to take that one's place, and is gone before anything was told of it.
 
         Raises ShimLostError, ShimFailedError.
         """
@@ -300,7 +303,7 @@ class ShellDriver(Driver):
         try:
             bash = await Bash.adopt(self._context, birth.nonce, 0 if over else self._spilled())
         except ProcessError:
-            if over:
+            if over or (birth.replacement and self._stage is not Stage.UP):
                 return None
             raise
         if over:
