@@ -138,10 +138,10 @@ class Laws:
 
     def _outcome(self, command_id: str, outcome: receipt_pb2.Outcome, verb: int) -> None:
         before = self._outcomes.get(command_id)
-        if before is not None and before[0] not in (0, PENDING, outcome.state):
-            # A host that had begun what was withdrawn knows better.
-            if before != (NOT_RUN, receipt_pb2.OUTCOME_REASON_EXPIRED):
-                self._break(f"an outcome changed: {before} became {short(outcome)}, verb {verb}")
+        # A host that had begun what was withdrawn knows better.
+        may_change = (None, (NOT_RUN, receipt_pb2.OUTCOME_REASON_EXPIRED))
+        if before not in may_change and before[0] not in (0, PENDING, outcome.state):
+            self._break(f"an outcome changed: {before} became {short(outcome)}, verb {verb}")
         self._outcomes[command_id] = (outcome.state, outcome.reason)
 
     def _heard(self, session_id: str, key: str) -> None:

@@ -206,13 +206,18 @@ class _Session:
             session_pb2.END_REASON_STOP_REQUESTED: any(op.verb == "stop" for op in self.ops),
             session_pb2.END_REASON_KILL_REQUESTED: any(op.verb == "kill" for op in self.ops),
             session_pb2.END_REASON_AGENT_LOST: self.faulted,
+            # A shim that was killed while its host was away.
+            session_pb2.END_REASON_HOST_STOPPED: self.faulted,
         }
         lost = 0
         for event in self.log.events:
             if event.WhichOneof("kind") != "session_ended":
                 continue
             ended = event.session_ended
-            lost += ended.reason == session_pb2.END_REASON_AGENT_LOST
+            lost += ended.reason in (
+                session_pb2.END_REASON_AGENT_LOST,
+                session_pb2.END_REASON_HOST_STOPPED,
+            )
             if not allowed.get(ended.reason, False) or not ended.verified:
                 named = session_pb2.EndReason.Name(ended.reason)
                 self.complain(
