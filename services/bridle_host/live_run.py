@@ -255,7 +255,8 @@ class LiveRun:
         now = self._loop.time()
         machine, inbox = self.machine, self._inbox
         effects: list[Effect] = []
-        effects += machine.park(now) if self._parked or self._astray else machine.unpark(now)
+        if self._parked or self._astray:
+            effects += machine.park(now)
         delivered: dict[str, tuple[Content, ...]] = {}
         for queued in inbox.commands():
             effects += self._apply(queued, now)
@@ -269,6 +270,8 @@ class LiveRun:
                         self._checkpoint = observation
                     elif isinstance(observation, TurnOver | ProcessGone):
                         self._astray = False
+            if not (self._parked or self._astray):
+                effects += machine.unpark(now)
             match inbox.news():
                 case Gone(swept):
                     effects += machine.gone(swept, now)

@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from bridle import by_id
 from bridle.errors import BridleError
 from bridle.ids import uuid7
@@ -96,6 +98,18 @@ class Agent:
         for pid, ticks in self.processes.items():
             assert started(pid) == ticks, f"{self.slug}: {pid} is another process"
 
+    async def told(self) -> int:
+        """How long its log is."""
+        return (await self.pair.client.get_session(self.slug)).last_sequence
+
+    async def heard(self, since: int) -> None:
+        """Wait until its log is longer than it was."""
+
+        async def longer() -> bool:
+            return await self.told() > since
+
+        await until(longer, f"{self.slug} is heard again")
+
     async def lines(self) -> list[str]:
         return output(await log(self.pair, self.slug)).splitlines()
 
@@ -113,6 +127,7 @@ class Agent:
         return count
 
 
+@pytest.mark.timeout(120 + 20 * ROUNDS)
 async def test_a_host_that_is_killed_again_and_again_loses_no_agent_no_word_and_no_order(
     tmp_path: Path,
 ) -> None:
@@ -126,7 +141,6 @@ async def test_a_host_that_is_killed_again_and_again_loses_no_agent_no_word_and_
             for agent in agents:
                 group.create_task(agent.start(chance.randrange(1, 5)))
         await pair.client.start_session("doer", agent="shell")
-        before = 0
         for number in range(ROUNDS):
             # One order on its way while the host dies, others that wait in its queue.
             async with asyncio.TaskGroup() as group:
@@ -136,18 +150,19 @@ async def test_a_host_that_is_killed_again_and_again_loses_no_agent_no_word_and_
                     await asyncio.sleep(chance.random() * 0.02)
                 await asyncio.sleep(chance.random() * 0.1)
                 await pair.end_host(signal.SIGKILL)
+                before = [await agent.told() for agent in agents]
                 await asyncio.sleep(chance.random() * 0.3)
                 began = time.monotonic()
                 await pair.start_host()
-                slowest = max(slowest, time.monotonic() - began)
             for agent in agents:
                 agent.check_alive()
-            # None passes idle: each agent has said something in each round.
-            lines = [len(await agent.lines()) for agent in agents]
-            assert min(lines) > before
-            before = min(lines)
+            # Back is who hears them all again; so none passes idle, either.
+            for agent, told in zip(agents, before, strict=True):
+                await agent.heard(told)
+            slowest = max(slowest, time.monotonic() - began)
         counts = [await agent.finish() for agent in agents]
         await eventually(lambda: len(played(ledger)) >= 3 * ROUNDS)
+        await reaches(pair, "doer", session_pb2.PHASE_IDLE)
         await turn_ends(pair, "doer", 3 * ROUNDS)
         orders = played(ledger)
         assert sorted(orders) == sorted(f"{n}{part}" for n in range(ROUNDS) for part in "abc")
@@ -343,3 +358,32 @@ async def test_an_upgraded_host_takes_over_the_sessions_of_its_predecessor(tmp_p
 
 async def session_id(pair: Pair, slug: str) -> str:
     return (await pair.client.get_session(slug)).session_id
+
+
+async def test_a_lost_journal_costs_the_open_turn_and_no_agent(tmp_path: Path) -> None:
+    async with running_pair(tmp_path) as pair:
+        agent = Agent(pair, "lasting")
+        await agent.start(2)
+        shell = next(
+            pid for pid, (_, command) in living(pair).items() if command.startswith("bash")
+        )
+        await pair.client.send("lasting", "echo waiting")
+        await pair.end_host(signal.SIGKILL)
+        for file in (pair.home / "host").glob("journal*"):
+            file.unlink()
+        await pair.start_host()
+        ended = (await turn_ends(pair, "lasting", 1)).turn_ended
+        assert ended.stop_reason == event_pb2.STOP_REASON_HOST_STATE_LOST
+        await turn_ends(pair, "lasting", 2)
+        await reaches(pair, "lasting", session_pb2.PHASE_IDLE)
+        assert started(shell) == agent.processes[shell]
+        events = await log(pair, "lasting")
+        check_order(events)
+        assert output(events, 2) == "waiting\n"
+        # Nothing of the turn that is over for the log follows its end.
+        over = next(e.sequence for e in events if e.WhichOneof("kind") == "turn_ended")
+        assert not [e for e in events if e.turn == 1 and e.sequence > over]
+        # And it is over for the agent, too.
+        await eventually(lambda: set(lasting(pair)) == {shell} | set(lasting(pair, "lasting")))
+        assert not [c for _, c in living(pair).values() if c.startswith("sleep 0.")]
+        assert kinds(events).count("process_started") == 1
