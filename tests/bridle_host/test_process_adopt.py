@@ -559,6 +559,31 @@ async def test_a_ladder_is_climbed_to_its_end_without_the_host(room: Bench) -> N
     assert (await again.stop(KILL_NOW)).remaining == 0
 
 
+async def test_the_answer_to_a_host_that_is_gone_is_not_given_to_the_next(one: Bench) -> None:
+    process = await keep(one, python(IGNORE))
+    await read_until(process, b"ready")
+    stopping = asyncio.ensure_future(process.stop(Ladder(0.3, 0)))
+    await process.mark()  # the shim has heard of the stop
+    process.detach()
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    again = await adopt(one)
+    kinds: list[int] = []
+    on_frame = again._shim._link._on_frame
+
+    def count(kind: int, body: bytes) -> None:
+        kinds.append(kind)
+        on_frame(kind, body)
+
+    again._shim._link._on_frame = count
+    await again.wait()
+    while await again.processes():
+        pass  # it is on its way out
+    await asyncio.sleep(0.1)  # for what must not come: the end of the stop
+    await again.mark()
+    assert kinds.count(shim.REPLY) == again._shim._request
+
+
 async def test_what_a_stop_found_is_counted_by_the_host_that_comes_after(one: Bench) -> None:
     process = await keep(one, ("bash", "-c", "setsid sleep 600 & sleep 600 & wait"))
     while len(await process.processes()) != 3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -110,6 +111,42 @@ def test_what_the_socket_does_not_take_is_sent_later() -> None:
     assert received.endswith(b'{"code": 0}')
     ours.close()
     theirs.close()
+
+
+def test_input_that_was_received_is_left_out_and_a_hole_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    read, write = os.pipe()
+    with selectors.DefaultSelector() as selector:
+        given = shim.Input(shim.Channel(ours), selector, write)
+        for offset, data in ((0, b"abc"), (0, b"abc"), (1, b"bcd"), (2, b"c"), (4, b"e")):
+            given.add(offset, data)
+        with pytest.raises(ConnectionError):
+            given.add(6, b"g")
+        given.end()
+    assert os.read(read, 100) == b"abcde"
+    os.close(read)
+    ours.close()
+    theirs.close()
+
+
+def test_a_frame_follows_the_output_before_it_and_no_other() -> None:
+    ours, theirs = socket.socketpair()
+    channel = shim.Channel(ours)
+    channel.spool.begin(1000)
+    channel.spool.add(1, b"one")
+    channel.send(shim.PONG)
+    channel.spool.add(1, b"two")
+    channel.flush()
+    receiver = shim.Channel(theirs)
+    frames = [(kind, body[shim.OUTPUT_HEAD.size :]) for kind, body in receiver.receive()]
+    assert frames == [(shim.OUTPUT, b"one"), (shim.PONG, b""), (shim.OUTPUT, b"two")]
+    channel.spool.taken(1004)
+    channel.spool.acknowledge(1002)
+    channel.disconnect()
+    receiver.disconnect()
+    assert (channel.spool.read, channel.spool.sent) == (1002, 1002)
+    assert channel.spool.next_frame(channel.spool.end) is not None
+    assert channel.spool.sent == 1006
 
 
 def test_an_unknown_policy_for_a_lost_host_is_refused() -> None:
