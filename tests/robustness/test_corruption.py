@@ -41,7 +41,8 @@ Logs = dict[str, tuple[bytes, ...]]
 
 async def a_store(directory: Path) -> Logs:
     """A closed store with two logs, and what is in them."""
-    async with open_sqlite(directory) as store:
+    # At one time, or rows would have other lengths each time.
+    async with open_sqlite(directory, clock=lambda: 1_700_000_000_123_456_789) as store:
         await begin(store, a_session("s1"), a_session("s2"))
         for number in range(20):
             for session_id in ("s1", "s2"):
