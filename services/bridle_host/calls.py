@@ -77,7 +77,8 @@ class Calls:
                 first = [call for call in self._waiting if isinstance(call, RecoverAgent | ReadOn)]
                 self._waiting.clear()
                 self._waiting.extend(first if isinstance(call, KillAgent) else ())
-                if self._current is not None and not self._recovering:
+                spared = self._recovering and isinstance(call, KillAgent)
+                if self._current is not None and not spared:
                     self._current.cancel()
             self._waiting.append(call)
         self._arrived.set()
