@@ -102,6 +102,7 @@ class Sessions:
         self._group: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
         self._ending = False
+        self._detaching = False
         self._placed = True
         #: Of an earlier host process: runs to go on with, and what belongs to no run.
         self._recovered: list[SessionActor] = []
@@ -124,6 +125,8 @@ class Sessions:
     async def submit(self, command: host_pb.Command) -> None:
         """Takes a command. Waits when too many wait for its session."""
         await self._running.wait()
+        if self._detaching:
+            return  # its run goes on without us: the next process of the host is given it again
         known = self._journal.answers(command.command_id)
         actor = self._actors.get((command.session_id, command.run))
         if known:
@@ -161,7 +164,7 @@ class Sessions:
         else:
             seconds = time_to_live(command)
             expires = None if seconds is None else asyncio.get_running_loop().time() + seconds
-            if not await actor.submit(Queued(core, expires)):
+            if not await actor.submit(Queued(core, expires)) and not self._detaching:
                 await self._answer_ended(command)
 
     async def _start(self, command: host_pb.Command) -> None:
@@ -302,7 +305,7 @@ class Sessions:
         When it returns, all that was written is durable, and no shim is held any more. No run
         starts any more. What is being ended gets `DETACH_GRACE`; the next process goes on with it.
         """
-        self._ending = True
+        self._ending = self._detaching = True
         actors = list(self._actors.values())
         for actor in actors:
             actor.detach()
