@@ -28,6 +28,9 @@ def shell_script(key: str, chance: random.Random) -> str:
     )
     if chance.random() < 0.3:
         loop = f"bash -c {shlex.quote(loop)}"
+    if chance.random() < 0.05:
+        # Outlives its turn and every host process, and may not outlive its session.
+        loop = f"setsid sleep 1000 & {loop}"
     return f"echo got {key} >> ledger\n{loop}\ntrue"
 
 
@@ -38,6 +41,8 @@ def scripted_script(key: str, chance: random.Random) -> str:
         verb = chance.choice(("say", "say", "tool", "tool", "think"))
         steps.append(f"{verb} {key}/{number}")
         steps.append(f"sleep {chance.choice((0.01, 0.05, 0.1, 0.2))}")
+    if chance.random() < 0.05:
+        steps.insert(1, "fork as=daemon 1000")
     if chance.random() < 0.08:
         steps.insert(len(steps) // 2, f"ask name=rm{chance.randrange(1000)} wait=3 {key}?")
     return "\n".join(steps)

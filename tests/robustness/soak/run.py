@@ -130,7 +130,10 @@ async def _calm(made: World, traffic: Traffic, client: Client) -> None:
     while restless:
         if made.now > deadline:
             for subject in restless:
-                made.complain(f"{subject.slug} does not come to rest")
+                session = await client.get_session(subject.slug)
+                host = (subject.number % len(made.hosts), subject.session_id)
+                told = " ".join(str(session).split())[:800]
+                made.complain(f"{subject.slug} on host {host} does not come to rest: {told}")
             return
         still = []
         for subject in restless:

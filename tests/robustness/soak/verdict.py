@@ -112,10 +112,27 @@ class _Session:
         except Broken as broken:
             self.complain("reordered", str(broken))
         self._output()
+        self._processes()
         self._runs()
         self._ends()
         for op in self.ops:
             self._op(op)
+
+    def _processes(self) -> None:
+        """Each run has one agent, whatever its host went through, unless an interrupt killed it."""
+        for event in self.log.events:
+            if event.WhichOneof("kind") != "process_started":
+                continue
+            if event.process_started.replacement and not self.escalated:
+                self.complain("", f"the agent of run {event.run} was replaced for no reason")
+        runs = [
+            event.run
+            for event in self.log.events
+            if event.WhichOneof("kind") == "process_started"
+            and not event.process_started.replacement
+        ]
+        if len(runs) != len(set(runs)):
+            self.complain("", "a run has two agents")
 
     # --- what was printed ----------------------------------------------------------------------
 

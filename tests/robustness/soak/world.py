@@ -110,7 +110,7 @@ class World:
     def left_over(self) -> dict[int, str]:
         """The processes that came of this soak, with their commands: by its mark in their
         environment, or its directory in their command line."""
-        mark, directory = f"{MARK}={self.mark}".encode(), str(self.directory).encode()
+        mark, directory = f"{MARK}={self.mark}".encode(), f"{self.directory}/".encode()
         found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
