@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         help="keep no more of all events than, say, 50GiB; the oldest go first; default: all",
     )
     serve.add_argument(
+        "--restored",
+        action="store_true",
+        help="this once: the store was set back to a copy, which is not always noticed",
+    )
+    serve.add_argument(
         "--ready-fd", type=int, metavar="N", help="write the ready line there, not to stdout"
     )
     serve.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")

@@ -186,7 +186,7 @@ async def serve(settings: Settings) -> bool:
 
     Raises StoreOpenError, SettingsError.
     """
-    store = await SqliteStore.open(settings.store)
+    store = await SqliteStore.open(settings.store, restored=settings.restored)
     try:
         control = Control(settings, store)
         with _signals(control.reopen) as stop:

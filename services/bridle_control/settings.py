@@ -83,6 +83,8 @@ class Settings:
     #: What is kept of the logs; by default all.
     retain_per_session: Limits = EVERYTHING
     retain_total: Limits = EVERYTHING
+    #: The store was set back to an older state.
+    restored: bool = False
     ready_fd: int | None = None
     log_level: str = "INFO"
 
@@ -128,6 +130,7 @@ def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
         audit_reads=_truth("audit_reads", chosen.get("audit_reads", False)),
         retain_per_session=_limits("retain_per_session", chosen.get("retain_per_session")),
         retain_total=_limits("retain_total", chosen.get("retain_total")),
+        restored=_truth("restored", chosen.get("restored", False)),
         ready_fd=_number("ready_fd", chosen["ready_fd"]) if "ready_fd" in chosen else None,
         log_level=_text("log_level", chosen.get("log_level", "INFO")).upper(),
     )
@@ -155,7 +158,7 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise SettingsError(f"{path}: must be a mapping of settings")
-    known = {field.name for field in fields(Settings)} - {"ready_fd"}
+    known = {field.name for field in fields(Settings)} - {"ready_fd", "restored"}
     result = {}
     for key, value in found.items():
         name = str(key).replace("-", "_")

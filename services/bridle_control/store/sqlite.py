@@ -72,6 +72,7 @@ class SqliteStore:
         directory: Path,
         *,
         create: bool = False,
+        restored: bool = False,
         clock: Callable[[], int] = time.time_ns,
         free_bytes: Callable[[], int] | None = None,
         reserve_bytes: int = RESERVE_BYTES,
@@ -83,15 +84,17 @@ class SqliteStore:
     ) -> SqliteStore:
         """Opens the store in a directory of its own; with `create`, makes a new one.
 
-        `clock` gives nanoseconds since the epoch, `free_bytes` the room on the disk; `on_fatal`
-        is called on the writer's thread when the disk failed, and must end the process. Raises
-        StoreOpenError. Blocks for as long as SQLite takes to recover a log, and to look at the
-        tables, so it is called before anything is served.
+        `restored`: it was set back to an older state, which is not always seen. `clock` gives
+        nanoseconds since the epoch, `free_bytes` the room on the disk; `on_fatal` is called on the
+        writer's thread when the disk failed, and must end the process. Raises StoreOpenError.
+        Blocks for as long as SQLite takes to recover a log, and to look at the tables, so it is
+        called before anything is served.
         """
         opened = open_directory(
             directory,
             create=create,
             now=clock(),
+            restored=restored,
             migrations=migrations,
             connection_class=connection_class,
         )

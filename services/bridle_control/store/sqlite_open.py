@@ -28,6 +28,7 @@ from bridle_control.store.api import (
 )
 from bridle_control.store.schema import APPLICATION_ID, MIGRATIONS, Migration
 from bridle_control.store.sqlite_checkpoint import LOG_BYTES
+from bridle_control.store.sqlite_restored import OPENING, note_opening
 
 _log = logging.getLogger("bridle.control.store")
 
@@ -37,7 +38,7 @@ RESERVE = "reserve"
 #: How long the tables are looked through at a start, in seconds.
 EXAMINE = 0.7
 _OURS = frozenset(
-    {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", LOCK, RESERVE}
+    {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", LOCK, OPENING, RESERVE}
 )
 
 
@@ -65,12 +66,14 @@ def open_directory(
     *,
     create: bool,
     now: int,
+    restored: bool = False,
     migrations: Sequence[Migration] = MIGRATIONS,
     connection_class: type[sqlite3.Connection] = sqlite3.Connection,
 ) -> OpenStore:
     """Opens the store in `directory`; with `create`, makes a new one there.
 
-    Raises StoreOpenError, one kind for each thing that can be wrong.
+    `restored`: it was set back to an older state. Raises StoreOpenError, one kind for each thing
+    that can be wrong.
     """
     database = directory / DATABASE
     try:
@@ -89,6 +92,7 @@ def open_directory(
             _migrate(connection, migrations, now)
             _compare_schema(connection, database, migrations)
             _examine(connection, database)
+            note_opening(connection, database, restored=restored)
             ids = dict(connection.execute("SELECT key, value FROM meta").fetchall())
         except BaseException:
             connection.close()
