@@ -29,7 +29,7 @@ from dataclasses import replace
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2
-from bridle_core.commands import Deliver
+from bridle_core.commands import Cancel, Deliver
 from bridle_core.effects import (
     Answer,
     ArtifactsReported,
@@ -186,7 +186,13 @@ class LiveRun:
         now = self._loop.time()
         if self._left is None:
             return self.machine.open(now)
-        effects = self.machine.recovered(now)
+        effects: list[Effect] = []
+        for input_id in self.machine.input_ids:
+            if input_id not in self._filed:
+                # The disk had no room for it. It is better not to run it than to run another.
+                log.error("what an input says was not kept; it is cancelled: %s", input_id)
+                effects += self.machine.apply(Cancel("", input_id), now)
+        effects += self.machine.recovered(now)
         if self._astray:
             # Before anything is read of it.
             end = InterruptTurn(ASTRAY_GRACE, include_background=False)

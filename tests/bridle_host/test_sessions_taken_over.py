@@ -131,11 +131,30 @@ async def test_the_next_process_of_the_host_goes_on_in_mid_turn_and_tells_nothin
 
 
 @pytest.mark.usefixtures("held")
+<<<<<<< HEAD
+async def test_an_input_of_which_only_the_name_was_kept_is_cancelled_and_never_run_empty(
+=======
 async def test_what_comes_while_a_host_leaves_its_sessions_is_answered_by_the_next(
+>>>>>>> a5a4ad5c103bb99d098abb5ebb651b29695b6b19
     tmp_path: Path,
 ) -> None:
     factory = FakeFactory()
     async with hosting(tmp_path, {FAKE: factory}) as host:
+<<<<<<< HEAD
+        await in_turn(host, factory)
+        lost = await host.send("y", input_id="i-y")
+        await host.answer(await host.send("z", input_id="i-z"))
+        await host.sessions.detach_all()
+    RunFiles(tmp_path / "runs", SESSION, 1).remove_inputs(["i-y"])
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        driver = await factory.driver()
+        await driver.called("read_on")
+        assert await host.outcome(lost) == ("NOT_RUN", "CANCELLED")
+        assert (await host.event("input_cancelled")).input_id == "i-y"
+        driver.tell(TurnOver(StopReason.COMPLETED))
+        assert await driver.called("send") == ("send", 2, "z")
+=======
         driver = await in_turn(host, factory)
         driver.tell_group(TurnOver(StopReason.COMPLETED, 0), Checkpoint(b"one", 1))
         await host.event("turn_ended")
@@ -154,6 +173,7 @@ async def test_what_comes_while_a_host_leaves_its_sessions_is_answered_by_the_ne
         await host.command(command_id=late, deliver=again)
         assert await host.answer(late) == ("PENDING", "QUEUED")
         await host.outcome(await host.command(command_id="k", kill=host_pb.KillRun()))
+>>>>>>> a5a4ad5c103bb99d098abb5ebb651b29695b6b19
 
 
 @pytest.mark.usefixtures("held")
