@@ -25,6 +25,7 @@ from bridle_core.effects import (
     Effect,
     Emit,
     InterruptTurn,
+    Keep,
     KillAgent,
     ReadOn,
     RecoverAgent,
@@ -38,7 +39,7 @@ from bridle_core.effects import (
 )
 from bridle_core.observations import Checkpoint, Content, Observation, Text
 from bridle_core.ordering import OrderChecker
-from bridle_core.phases import Phase
+from bridle_core.phases import InputMode, Phase
 from bridle_core.session import RunRecord, Session
 from bridle_host.drivers.base import Driver, DriverContext, DriverFactory
 from bridle_host.process import ProcessSpec, ShimProcess, sweep
@@ -73,6 +74,7 @@ class Succession:
         self._checkpoint = Checkpoint(b"", 0)
         self.events: list[Emit] = []
         self.answers: list[Answer] = []
+        self.kept = b""
         self._checker = OrderChecker()
         # One life of a host.
         self.machine = Session(self._spec)
@@ -167,11 +169,11 @@ class Succession:
         self._commands.append(command)
         self._wake.set()
 
-    async def send(self, script: str) -> str:
+    async def send(self, script: str, mode: InputMode = InputMode.QUEUE) -> str:
         """Deliver an input, and wait until it is accepted. Returns the input's id."""
         self._inputs += 1
         name = f"i{self._inputs}"
-        self.do(Deliver("c" + name, name, (Text(script),), self._inputs))
+        self.do(Deliver("c" + name, name, (Text(script),), self._inputs, mode))
         await self.answered("c" + name)
         return name
 
@@ -316,6 +318,8 @@ class Succession:
                 self.events.append(effect)
             elif isinstance(effect, Answer):
                 self.answers.append(effect)
+            elif isinstance(effect, Keep):
+                self.kept = effect.state
         self._record = self.machine.record().dump()
         if group:
             last = group[-1]
