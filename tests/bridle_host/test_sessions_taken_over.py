@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
-from bridle.v1 import session_pb2
+from bridle.v1 import content_pb2, session_pb2
 from bridle_core.observations import (
     Checkpoint,
     MessageText,
@@ -149,6 +149,32 @@ async def test_an_input_of_which_only_the_name_was_kept_is_cancelled_and_never_r
         assert (await host.event("input_cancelled")).input_id == "i-y"
         driver.tell(TurnOver(StopReason.COMPLETED))
         assert await driver.called("send") == ("send", 2, "z")
+
+
+@pytest.mark.usefixtures("held")
+async def test_what_comes_while_a_host_leaves_its_sessions_is_answered_by_the_next(
+    tmp_path: Path,
+) -> None:
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        driver = await in_turn(host, factory)
+        driver.tell_group(TurnOver(StopReason.COMPLETED, 0), Checkpoint(b"one", 1))
+        await host.event("turn_ended")
+        queued = await host.send("y", input_id="i-y")
+        await host.answer(queued)
+        await host.sessions.detach_all()
+        # It is not over for a run that goes on, nor can what was said of it be said again.
+        late = await host.send("z", input_id="i-z", session_id=SESSION)
+        await host.command(command_id=queued, deliver=host_pb.DeliverInput(input_id="i-y"))
+        assert [len(await host.answers(each)) for each in (queued, late)] == [1, 0]
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        again = host_pb.DeliverInput(
+            input_id="i-z", content=[content_pb2.Content(text="z")], sequence=9
+        )
+        await host.command(command_id=late, deliver=again)
+        assert await host.answer(late) == ("PENDING", "QUEUED")
+        await host.outcome(await host.command(command_id="k", kill=host_pb.KillRun()))
 
 
 @pytest.mark.usefixtures("held")
