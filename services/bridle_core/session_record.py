@@ -127,6 +127,11 @@ class RunRecord:
     resting: bool = False
     parked: bool = False
 
+    @property
+    def input_ids(self) -> tuple[str, ...]:
+        """As `Session.input_ids`: the inputs that no turn has consumed."""
+        return tuple(item.input_id for item in (*self.handed, *self.steering, *self.queue))
+
     def dump(self) -> str:
         """As JSON text."""
         return values.dump(self)

@@ -83,11 +83,12 @@ class SessionActor:
     def live_session(self) -> host_pb.LiveSession:
         """What the inventory says of it."""
         live = host_pb.LiveSession(session_id=self.session_id, run=self.run_number, phase=_STARTING)
-        machine = self._live.machine if self._live is not None else self._before
-        if machine is not None:
-            live.phase = session_pb2.Phase.Value(f"PHASE_{machine.phase}")
-            live.open_turn, live.last_turn = machine.open_turn, machine.last_turn
-            live.input_ids.extend(machine.input_ids)
+        left = self._left.record if self._left is not None else None
+        record = self._live.durable if self._live is not None else left
+        if record is not None:
+            live.phase = session_pb2.Phase.Value(f"PHASE_{record.phase}")
+            live.open_turn, live.last_turn = record.turn, record.last_turn
+            live.input_ids.extend(record.input_ids)
         return live
 
     async def submit(self, queued: Queued) -> bool:

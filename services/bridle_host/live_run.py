@@ -120,6 +120,9 @@ class LiveRun:
         self._scribe = Scribe(prepared.spec, files.session_id, files.run, output_cap)
         #: What the journal has of the machine; None before the first append.
         self.record: RunRecord | None = None
+        #: What the inventory says: of the machine, what is durable. It must not be ahead of the
+        #: entries that Hello tells of, or control would be told of a turn's begin twice.
+        self.durable: RunRecord | None = None
         self.muted = False
         self.detached = False
         left = self._left = prepared.left
@@ -131,7 +134,7 @@ class LiveRun:
             self.machine = Session(prepared.spec)
         else:
             self.machine = Session.restore(prepared.spec, left.record, inputs or {})
-            self.record = left.record
+            self.record = self.durable = left.record
             self._checkpoint = Checkpoint(left.driver, left.acknowledge)
             self._scribe.output.restore(left.output)
         #: The checkpoint that the journal has, and the inputs that are in files.
@@ -362,6 +365,7 @@ class LiveRun:
             await self._journal.append(entries, lambda: state, urgent=urgent)
         elif state is not None:
             await self._journal.put_run(*state)
+        self.durable = record
         if state is not None:
             self._processes.acknowledge(self._kept.acknowledge)
         for piece in pieces:

@@ -665,6 +665,32 @@ async def test_the_inventory_tells_what_lives(tmp_path: Path) -> None:
         assert live.phase == session_pb2.PHASE_RUNNING
 
 
+async def test_the_inventory_is_not_ahead_of_what_the_journal_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        await host.start()
+        driver = await factory.driver()
+        await host.event("phase_changed")
+        await until(lambda: host.sessions.inventory()[0].phase == session_pb2.PHASE_IDLE)
+        append, begun, go_on = host.journal.append, asyncio.Event(), asyncio.Event()
+
+        async def append_late(*entries: Any, **how: Any) -> None:
+            begun.set()
+            await go_on.wait()
+            await append(*entries, **how)
+
+        monkeypatch.setattr(host.journal, "append", append_late)
+        driver.tell(TurnBegan())
+        await begun.wait()
+        (live,) = host.sessions.inventory()
+        assert (live.open_turn, live.phase) == (0, session_pb2.PHASE_IDLE)
+        go_on.set()
+        await host.event("turn_started")
+        await until(lambda: host.sessions.inventory()[0].open_turn == 1)
+
+
 async def test_the_next_host_process_ends_what_the_last_one_left(tmp_path: Path) -> None:
     factory = FakeFactory()
     async with hosting(tmp_path, {FAKE: factory}) as host:
