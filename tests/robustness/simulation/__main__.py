@@ -1,6 +1,6 @@
 """Many seeds of the simulation: `make simulate SEEDS=10000`, or one again: `SEED=7 TRACE=1`.
 
-    python -m tests.robustness.simulation [--seeds N] [--first N] [--safety] [--trace]
+    python -m tests.robustness.simulation [--seeds N] [--first N] [--safety] [--forgotten] [--trace]
 
 Prints one line for each seed that breaks a law, and one line of figures at the end; exit code 1
 when any did. The order of Python's sets depends on its hash seed, so that is fixed here: the same
@@ -32,7 +32,7 @@ def main() -> int:
     events = inputs = faults = 0
     outcomes: Counter[str] = Counter()
     for seed in range(given.first, given.first + given.seeds):
-        told, error = _one(seed, liveness=not given.safety)
+        told, error = _one(seed, liveness=not given.safety, forgotten=given.forgotten)
         if error:
             broken += 1
             print(f"simulate: {error}", flush=True)
@@ -50,12 +50,12 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def _one(seed: int, *, liveness: bool) -> tuple[Told, str]:
+def _one(seed: int, *, liveness: bool, forgotten: bool) -> tuple[Told, str]:
     """What a seed came to, as far as it came, and what is wrong with it."""
     stories: list[Story] = []
 
     async def story() -> None:
-        stories.append(Story(seed))
+        stories.append(Story(seed, forgotten=forgotten))
         await stories[0].tell(liveness)
 
     try:
@@ -72,6 +72,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--safety", action="store_true", help="faults to the end")
+    about = "hosts also lose their journals while their agents live on"
+    parser.add_argument("--forgotten", action="store_true", help=about)
     parser.add_argument("--trace", action="store_true", help="print all that happened")
     return parser.parse_args()
 

@@ -85,8 +85,8 @@ class Agent:
         self._say(Steered(input_id))
         self._plan = steps + self._plan
 
-    def interrupt(self) -> None:
-        if self._open and not self.dead and not self._deaf:
+    def interrupt(self, *, deaf_too: bool = False) -> None:
+        if self._open and not self.dead and (deaf_too or not self._deaf):
             self._asking = ""
             self._plan = [lambda: self._end(StopReason.INTERRUPTED)]
             self._go_on()

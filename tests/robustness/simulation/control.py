@@ -65,8 +65,9 @@ class Control:
         self.clock_off = 0.0
         self._begin = asyncio.get_running_loop().time()
         self.disk = Disk(self.wall())
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._wires: set[Wire] = set()
+        # In order, not as sets: who is ended first must not hang on where it lies in memory.
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._wires: dict[Wire, None] = {}
         self.latency = 0.005
         self.up = False
 
@@ -92,7 +93,7 @@ class Control:
     def kill(self) -> None:
         """Ends the process; nobody is told but by their broken connections."""
         self.up = False
-        tasks, self._tasks = self._tasks, set()
+        tasks, self._tasks = self._tasks, {}
         for task in tasks:
             task.cancel()
         for stream in list(self._wires):
@@ -100,8 +101,8 @@ class Control:
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task
 
     # --- for hosts -----------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class Control:
         if not self.up:
             raise LinkDownError
         stream = Wire(self._chance, self.latency)
-        self._wires.add(stream)
+        self._wires[stream] = None
         self._spawn(self._serve(host_id, stream))
         return stream
 
@@ -133,7 +134,7 @@ class Control:
         except BridleError as raised:
             error = raised
         finally:
-            self._wires.discard(stream)
+            self._wires.pop(stream, None)
             stream.end_by_control(error)
 
     # --- for callers ---------------------------------------------------------------------------

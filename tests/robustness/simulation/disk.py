@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_core.commands import RunSpec
 from bridle_core.observations import Content
+from bridle_core.session import RunRecord
+from bridle_host.run_state import RunState
 
 Key = tuple[str, int]
 
@@ -23,6 +25,13 @@ class Kept:
     contents: dict[str, tuple[Content, ...]]
     #: How many of its agent's words are in the journal.
     taken: int
+    #: See `RunState.astray`.
+    astray: bool = False
+
+    def forgotten(self) -> Kept:
+        """For a journal that is lost, while the agent and the plain files live on."""
+        left = RunState(self.spec, RunRecord.load(self.record)).forgotten()
+        return replace(self, record=left.record.dump(), astray=left.astray)
 
 
 @dataclass

@@ -69,6 +69,7 @@ class Host:
         self.process: Process | None = None
         #: Whether something befell it that its sessions need not survive.
         self.lost_machine = False
+        self.lost_journal = False
 
     def _new_id(self, what: str) -> str:
         return f"{what}-{self.name}-{next(self._numbers)}"
@@ -98,6 +99,16 @@ class Host:
         if not keep_journal:
             self.journal = Journal(self._new_id("journal"))
 
+    def lose_journal(self) -> None:
+        """Ends the process; its journal is gone, its agents and their runs' files are not."""
+        self.kill()
+        self.lost_journal = True
+        runs = self.journal.runs
+        self.journal = Journal(self._new_id("journal"))
+        for key, kept in runs.items():
+            if kept.record and key in self.agents:
+                self.journal.runs[key] = kept.forgotten()
+
     def agent(self, key: Key) -> Agent:
         """The run's agent; a new one where there is none."""
         if key not in self.agents:
@@ -125,7 +136,7 @@ class Process:
         self._stream: LinkStream | None = None
         self._sent = Sent(host.journal.last_sequence)
         self._attempt = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         # One append at a time, in order: what is written later has the higher number.
         self._writing = asyncio.Lock()
         self.dead = False
@@ -146,8 +157,8 @@ class Process:
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     # --- the link ------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from bridle_core.effects import (
     StopAgent,
     VerifyGone,
 )
+from bridle_core.observations import ProcessGone, TurnOver
 from bridle_core.phases import CancelReason
 from bridle_core.session import RunRecord, Session, answer_after_end
 from bridle_host.entries import Scribe
@@ -61,6 +62,9 @@ class Run:
         else:
             record = RunRecord.load(kept.record)
             self.machine = Session.restore(kept.spec, record, self._contents)
+        self._astray = kept.astray
+        #: What the inventory says: no more than the journal has.
+        self._durable = self.machine.record()
         self._agent: Agent | None = None
         self._commands: deque[tuple[Command, float | None]] = deque()
         self._under_way: set[str] = set()
@@ -75,9 +79,10 @@ class Run:
         return wire.LiveSession(
             session_id=self._key[0],
             run=self._key[1],
-            phase=session_pb2.Phase.Value(f"PHASE_{self.machine.phase}"),
-            open_turn=self.machine.open_turn,
-            input_ids=self.machine.input_ids,
+            phase=session_pb2.Phase.Value(f"PHASE_{self._durable.phase}"),
+            open_turn=self._durable.turn,
+            last_turn=self._durable.last_turn,
+            input_ids=self._durable.input_ids,
         )
 
     def has(self, command_id: str) -> bool:
@@ -122,6 +127,8 @@ class Run:
             machine = self.machine
             opening = machine.open(_now()) if self._fresh else machine.recovered(_now())
             await self._perform(opening)
+            if self._astray:
+                agent.interrupt(deaf_too=True)
             while not (machine.closed or self._muted):
                 await self._step(agent)
         await self._leave()
@@ -138,12 +145,17 @@ class Run:
             self._wake.clear()
         now = _now()
         effects: list[Effect] = []
+        if self._astray:
+            effects += machine.park(now)
         commands, self._commands = self._commands, deque()
         for command, expires in commands:
             effects += self._apply(command, expires, now)
         batch = agent.out[self._taken : self._taken + self._host.chance.randint(1, BATCH)]
         for observation in batch:
             effects += machine.observe(observation, now)
+            if self._astray and isinstance(observation, TurnOver | ProcessGone):
+                self._astray = False
+                effects += machine.unpark(now)
         self._taken += len(batch)
         if self._gone and self._taken == len(agent.out):
             effects += machine.gone(0, now)
@@ -171,12 +183,14 @@ class Run:
         machine = self.machine
         wanted = set(machine.input_ids)
         self._contents = {name: said for name, said in self._contents.items() if name in wanted}
-        kept = Kept(self._kept.spec, machine.record().dump(), dict(self._contents), self._taken)
+        record, contents = machine.record(), dict(self._contents)
+        kept = Kept(self._kept.spec, record.dump(), contents, self._taken, self._astray)
         if machine.closed:
             await self._process.append(self._key, entries, None, over=True)
             self._under_way.clear()
             return
         await self._process.append(self._key, entries, kept)
+        self._durable = record
         for effect in effects:
             self._call(effect)
 

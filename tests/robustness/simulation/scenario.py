@@ -237,7 +237,9 @@ class Story(Storm):
 
     def _harmless(self, session_id: str) -> bool:
         """Whether nothing befell the session from which it has not come away whole."""
-        if session_id in self._forced or any(host.lost_machine for host in self.hosts):
+        if session_id in self._forced:
+            return False
+        if any(host.lost_machine or host.lost_journal for host in self.hosts):
             return False
         agents = [
             agent for host in self.hosts for key, agent in host.all_agents if key[0] == session_id

@@ -23,6 +23,7 @@ class Storm(Callers):
             "agent-crash": (2, self._crash_agent),
             "power": (1, self._power),
             "journal-lost": (1, self._lose_journal),
+            "journal-forgotten": (int(self._forgotten), self._forget_journal),
             "clock": (1, self._turn_clock),
         }
         names = list(faults)
@@ -81,6 +82,12 @@ class Storm(Callers):
         host = dice.choice(self.hosts)
         host.lose_power(keep_journal=False)
         await asyncio.sleep(dice.choice((1.0, 12.0)))
+        host.start()
+
+    async def _forget_journal(self, dice: random.Random) -> None:
+        host = dice.choice(self.hosts)
+        host.lose_journal()
+        await asyncio.sleep(dice.choice((0.0, 1.0, 12.0)))
         host.start()
 
     def _turn_clock(self, dice: random.Random) -> None:

@@ -97,8 +97,11 @@ def run(seed: int, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    # More than once: a task group that fails in the same moment swallows it.
+    for _ in range(100):
+        left = asyncio.all_tasks(loop)
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.01))

@@ -190,6 +190,12 @@ async def _read_receipts(traffic: Traffic, client: Client) -> None:
     async with asyncio.TaskGroup() as tasks:
         for op in traffic.ops:
             tasks.create_task(read(op))
+    told = "".join(
+        f"{op.at:8.2f} #{op.number} {op.verb} {op.subject.slug} {op.key} id={op.request_id}"
+        f" attempts={op.attempts} {op.refused} {' '.join(str(op.final).split())}\n"
+        for op in traffic.ops
+    )
+    (traffic.world.directory / "requests").write_text(told)
 
 
 async def _read_logs(traffic: Traffic, client: Client) -> dict[str, Log]:
