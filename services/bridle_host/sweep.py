@@ -92,8 +92,8 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
 def read_state(state_directory: Path) -> dict[str, Any] | None:
     """The state file of a session's shim; None where there is none, or none that can be trusted.
 
-    `in_place` is added: whether the file was written where it is, and is no copy. The processes of a
-    copy's original may well live on, as somebody else's.
+    `in_place` is added: whether the file was written where it is, and is no copy. The processes of
+    a copy's original may well live on, as somebody else's.
     """
     path = state_directory / shim.STATE_FILE
     try:
