@@ -34,23 +34,34 @@ def load(kind: type[T], text: str | bytes) -> T:
     return built
 
 
+#: What json takes as it is; words (StrEnum) are texts to it.
+_AS_IT_IS = (str, int, float, types.NoneType)
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
+    if isinstance(value, _AS_IT_IS):
+        return value
+    if isinstance(value, tuple):
+        return [one if isinstance(one, _AS_IT_IS) else _plain(one) for one in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
     if isinstance(value, frozenset):
-        return sorted(_plain(one) for one in value)
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return value
+        return sorted(map(_plain, value))
     told = {}
-    for field in dataclasses.fields(value):
-        held = getattr(value, field.name)
-        if held != _default(field):
-            told[field.name] = _plain(held)
+    kind: Any = type(value)
+    for name, default in _defaults(kind):
+        held = getattr(value, name)
+        if held is not default and held != default:
+            told[name] = _plain(held)
     return told
+
+
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+    """The fields of a dataclass, and what each holds where nothing is said. Called for each kind
+    once: a run is written down again with all that its agent puts out.
+    """
+    return tuple((field.name, _default(field)) for field in dataclasses.fields(kind))
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
