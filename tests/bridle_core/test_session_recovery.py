@@ -171,9 +171,20 @@ def test_what_ran_out_while_no_host_was_there_waits_until_what_was_said_is_read(
     run = Run(RunSpec("start", "fake", policy=Policy(turn_timeout=10.0))).up().begin()
     run.now += 60.0
     assert calls(run.succeed()) == [RECOVER, READ_ON]
-    run.wait(0.5)
+    assert run.wait(0.5) == []
     run.finish()
     assert run.events(TurnEnded)[-1].stop_reason is StopReason.COMPLETED
+
+
+def test_a_stop_that_took_too_long_while_no_host_was_there_gets_its_time() -> None:
+    run = Run().up()
+    run.stop()
+    run.now += 300.0
+    run.succeed()
+    assert run.wait(STOP_GRACE) == []
+    run.see(ProcessGone(7, exit_code=0, deliberate=True))
+    run.gone()
+    assert run.phase() is Phase.STOPPED
 
 
 # --- what is remembered --------------------------------------------------------------------------
