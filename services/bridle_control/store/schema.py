@@ -155,7 +155,23 @@ def _to_version_4(connection: sqlite3.Connection) -> None:
     )
 
 
+def _to_version_5(connection: sqlite3.Connection) -> None:
+    """Who asked for something in a session: looked up within a host's write, for principals that it
+    names, and a host may name whom it likes."""
+    connection.execute(
+        "CREATE INDEX commands_by_principal ON commands (session_id, principal, accept_time)"
+        " WHERE state = 4"
+    )
+    connection.execute("CREATE INDEX inputs_by_principal ON inputs (session_id, principal)")
+
+
 Migration = Callable[[sqlite3.Connection], None]
 
 #: `MIGRATIONS[n]` makes version n + 1 of version n; version 0 is an empty file.
-MIGRATIONS: Sequence[Migration] = (_to_version_1, _to_version_2, _to_version_3, _to_version_4)
+MIGRATIONS: Sequence[Migration] = (
+    _to_version_1,
+    _to_version_2,
+    _to_version_3,
+    _to_version_4,
+    _to_version_5,
+)

@@ -28,7 +28,7 @@ class ChangeSet:
     commands: dict[str, CommandRow] = field(default_factory=dict)
     commands_gone: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
-    size: int = 0  # bytes of events, for the bound of a group
+    size: int = 0  # bytes of events that came or went: for the bound of a group, and checkpoints
 
     def add(self, other: ChangeSet) -> None:
         self.appended += other.appended

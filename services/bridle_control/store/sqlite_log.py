@@ -319,4 +319,6 @@ class LogWrites(LogReads, SessionWrites):
                 self._run("DELETE FROM events WHERE log = ? AND sequence <= ?", (log, last))
             if last is None or (last == rows[-1][0] and gone < limit):
                 self._run("DELETE FROM garbage WHERE log = ?", (log,))
+        # What goes is written to the log ahead, too: checkpoints have to know.
+        self.changes.size += room
         return gone

@@ -85,9 +85,11 @@ class QueueReads(ReadBase):
         return [_input(row) for row in rows]
 
     def inputs_left_expired(self, now: int, limit: int = 256) -> list[InputRow]:
-        # (Whatever waits is looked at, by its partial index: it is little, in all sessions.)
+        # (Whatever waits is looked at, by its partial index: it is little, in all sessions. Left to
+        # itself SQLite goes through all inputs that ever were, for their order.)
         rows = self._all(
-            f"{_INPUTS} WHERE state = 1 AND expire_time > 0 AND expire_time <= ?"
+            f"{_INPUTS} INDEXED BY inputs_waiting"
+            " WHERE state = 1 AND expire_time > 0 AND expire_time <= ?"
             " AND session_id NOT IN (SELECT session_id FROM sessions WHERE phase BETWEEN 1 AND 5)"
             " ORDER BY session_id, sequence LIMIT ?",
             (now, limit),
