@@ -7,6 +7,9 @@ passes what is still needed:
   - while the newest run has had no turn, that run from its SessionStarted or SessionResumed on;
   - an input that waits (its InputQueued) and an approval that is open.
 
+A log that is damaged where that has to be looked up is left as it is, and told of: a copy may bring
+it back. What it takes does not count in all, so that no other log has to give way to it.
+
 So a reader always finds whole what goes on now, how the newest run ended, and what somebody still
 has to answer; a log may be larger than its limit by that.
 
@@ -30,7 +33,7 @@ from bridle_control.logs import kv
 from bridle_control.retain import Limits
 from bridle_control.store.api import Changes, LogSize, ReadTx, Store, Tx
 from bridle_control.store.event_bytes import unframe
-from bridle_core.errors import BridleError
+from bridle_core.errors import BridleError, Reason
 
 _log = logging.getLogger("bridle.control.retention")
 
@@ -85,6 +88,8 @@ class Retention:
         self._ages_due = 0.0
         # The newest turn (or run) begins at an event that is found once: by (run, turn).
         self._beginnings: dict[str, tuple[tuple[int, int], int]] = {}
+        # Logs that don't read back; told of once.
+        self._damaged: set[str] = set()
         store.listen(self._committed)
 
     def _committed(self, changes: Changes) -> None:
@@ -138,7 +143,7 @@ class Retention:
         """Events of all sessions that are older than they may be."""
         gone, after = 0, ""
         while True:
-            oldest = await self._store.read(partial(_oldest_of_page, after))
+            oldest = await self._store.read(partial(self._oldest_of_page, after))
             for committed, session_id in oldest:
                 if committed:
                     while went := await self._age_step(session_id):
@@ -154,7 +159,7 @@ class Retention:
             return 0
         heap: list[tuple[int, str]] | None = None
         while True:
-            events, size = await self._store.read(lambda tx: tx.log_totals())
+            events, size = await self._store.read(self._totals)
             over_events = max(0, events - limits.events) if limits.events else 0
             over_bytes = max(0, size - limits.bytes) if limits.bytes else 0
             if not (over_events or over_bytes):
@@ -166,7 +171,7 @@ class Retention:
             _, session_id = heapq.heappop(heap)
             went = await self._step_of_total(session_id, over_events, over_bytes)
             gone += went
-            if went and (committed := await self._store.read(partial(_oldest, session_id))):
+            if went and (committed := await self._store.read(partial(self._oldest, session_id))):
                 heapq.heappush(heap, (committed, session_id))
 
     async def _oldest_of_all(self) -> list[tuple[int, str]]:
@@ -174,12 +179,43 @@ class Retention:
         found: list[tuple[int, str]] = []
         after = ""
         while True:
-            page = await self._store.read(partial(_oldest_of_page, after))
+            page = await self._store.read(partial(self._oldest_of_page, after))
             found += [entry for entry in page if entry[0]]
             if len(page) < PAGE:
                 heapq.heapify(found)
                 return found
             after = page[-1][1]
+
+    def _totals(self, tx: ReadTx) -> tuple[int, int]:
+        """How many events and bytes all logs have, without the damaged ones."""
+        events, size = tx.log_totals()
+        for damaged in map(tx.log_size, self._damaged):
+            if damaged is not None:
+                events, size = events - damaged.events, size - damaged.bytes
+        return events, size
+
+    def _oldest_of_page(self, after: str, tx: ReadTx) -> list[tuple[int, str]]:
+        sizes = tx.log_sizes(after=after, limit=PAGE)
+        return [(self._oldest(size.session_id, tx), size.session_id) for size in sizes]
+
+    def _oldest(self, session_id: str, tx: ReadTx) -> int:
+        """When the oldest event of a log was committed; 0 for one that is empty or damaged."""
+        bounds = tx.bounds(session_id)
+        if bounds is None or bounds.head < bounds.floor:
+            return 0
+        try:
+            return _committed_at(tx, session_id, bounds.floor)
+        except BridleError as error:
+            self._leave(session_id, error)
+            return 0
+
+    def _leave(self, session_id: str, error: BridleError) -> None:
+        """A log does not read back, and is left as it is. Raises all other errors."""
+        if error.reason is not Reason.LOG_CORRUPT:
+            raise error
+        if session_id not in self._damaged:
+            self._damaged.add(session_id)
+            _log.error("a damaged log is left as it is", extra=kv(session=session_id))
 
     # ---- one step of one log; each returns how many events went, 0 where no more may go
 
@@ -242,10 +278,12 @@ class Retention:
             log = tx.log_size(session_id)
             if log is None:
                 return 0
-            wanted = floor(tx, log)
-            if wanted <= log.floor:
+            try:
+                wanted = floor(tx, log)
+                return min(wanted, self._needed(tx, session_id)) if wanted > log.floor else 0
+            except BridleError as error:
+                self._leave(session_id, error)
                 return 0
-            return min(wanted, self._needed(tx, session_id))
 
         wanted = await self._store.read(find)
         if not wanted:
@@ -311,16 +349,3 @@ def _inputs_of(tx: ReadTx, session_id: str, sequence: int) -> int:
     names = event.turn_started.input_ids if event is not None else ()
     rows = [tx.input(name) for name in names]
     return min([sequence, *(row.sequence for row in rows if row is not None)])
-
-
-def _oldest(session_id: str, tx: ReadTx) -> int:
-    """When the oldest event of a log was committed; 0 for an empty one."""
-    bounds = tx.bounds(session_id)
-    if bounds is None or bounds.head < bounds.floor:
-        return 0
-    return _committed_at(tx, session_id, bounds.floor)
-
-
-def _oldest_of_page(after: str, tx: ReadTx) -> list[tuple[int, str]]:
-    sizes = tx.log_sizes(after=after, limit=PAGE)
-    return [(_oldest(size.session_id, tx), size.session_id) for size in sizes]
