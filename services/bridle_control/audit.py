@@ -181,8 +181,11 @@ class Audit:
             self._write(seen, **ended)
 
     def cancelled(self, seen: Seen) -> None:
-        """The client went away: what it asked for may have been accepted."""
-        if self._told(seen):
+        """The client went away: what it asked for may have been accepted.
+
+        Not before it was known who calls; such lines would cost a flood without a token nothing.
+        """
+        if seen.caller is not None and self._told(seen):
             self._write(seen, code="CANCELLED")
 
     def _told(self, seen: Seen) -> bool:

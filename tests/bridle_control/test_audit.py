@@ -23,17 +23,20 @@ from bridle.v1 import (
     host_service_pb2_grpc,
     identity_service_pb2,
     identity_service_pb2_grpc,
+    principal_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
 )
 from bridle_control import audit_file
 from bridle_control.app import Control
-from bridle_control.audit import encode
+from bridle_control.audit import Audit, Seen, encode
 from bridle_control.audit_file import WAITING_MAX, AuditFile
+from bridle_control.caller import Caller
 from bridle_control.ids import uuid7
 from bridle_control.settings import Address, Settings, SettingsError
 from bridle_control.throttle import FIRST, KINDS_MAX, OTHERS, WINDOW, Throttle
 from bridle_control.tokens import hash_secret
+from bridle_core.rights import REQUIREMENT_OF, CredentialKind
 from tests.bridle_control.serving import RunningControl, bearer, control_server, fails, mint, opened
 
 pb: Any = identity_service_pb2
@@ -190,6 +193,24 @@ async def test_a_flood_of_refusals_is_counted_and_not_written_one_by_one(
     assert len(found) == FIRST + 1
     assert found[-1]["who"] == "ipv4:127.0.0.1"
     assert sum(record.message == "refused" for record in caplog.records) == FIRST + 1
+
+
+def test_a_cancelled_call_is_told_of_only_once_its_caller_is_known(tmp_path: Path) -> None:
+    method = "/bridle.v1.SessionService/Kill"
+    audit = Audit(tmp_path / "audit.jsonl")
+    audit.open()
+    audit.cancelled(Seen(method, REQUIREMENT_OF[method], "ipv4:10.0.0.7:1"))
+    caller = Caller(
+        kind=CredentialKind.USER,
+        token_id="t1",
+        principal=principal_pb2.Principal(name="ann"),
+        workspace="default",
+        rights=("*",),
+    )
+    audit.cancelled(Seen(method, REQUIREMENT_OF[method], "ipv4:10.0.0.7:1", caller))
+    audit.close()
+    (line,) = lines_of(tmp_path / "audit.jsonl")
+    assert (line["code"], line["principal_name"]) == ("CANCELLED", "ann")
 
 
 async def test_the_kernel_refuses_the_file_and_stop_and_kill_go_on(
