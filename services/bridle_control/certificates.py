@@ -23,7 +23,8 @@ from bridle_control.settings import SettingsError
 
 log = logging.getLogger("bridle.control.certificates")
 
-#: What tells a file from another of the same name: device, inode, size, time of change in ns.
+#: What tells a file from another of the same name: device, inode, size, time of change in ns. (Not
+#: that of its content: a copy may set it back, and it stays when a file may be read at last.)
 _Signature = tuple[tuple[int, int, int, int], ...]
 
 
@@ -88,7 +89,7 @@ def _signature(path: Path) -> tuple[int, int, int, int]:
         found = os.stat(path)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def _check_pair(cert: Path, key: Path) -> None:

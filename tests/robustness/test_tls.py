@@ -222,6 +222,29 @@ async def test_a_renewed_certificate_is_taken_without_a_restart_and_a_broken_one
         assert await _connects(new.channel(control.hosts, stale), alpha) == "UNAVAILABLE"
 
 
+async def test_a_certificate_that_is_mended_in_its_place_is_taken_whatever_its_time_says(
+    tmp_path: Path,
+) -> None:
+    pki = Pki(tmp_path / "pki")
+
+    def shown() -> str:
+        place = (control.address.host, control.address.port)
+        return ssl.get_server_certificate(place, timeout=PATIENCE).strip()
+
+    async with serving(tmp_path, pki) as control:
+        first = await asyncio.to_thread(shown)
+        make_control(pki.directory, REACHED_BY, 30)
+        cert = pki.control.cert
+        second, time = cert.read_bytes(), cert.stat().st_mtime_ns
+        # Half of it is there; then all of it, as a copy that keeps times and places writes it.
+        cert.write_bytes(second[:-200] + b"x" * 200)
+        os.utime(cert, ns=(time, time))
+        assert await asyncio.to_thread(shown) == first
+        cert.write_bytes(second)
+        os.utime(cert, ns=(time, time))
+        assert await asyncio.to_thread(shown) == second.decode().strip()
+
+
 class Machine:
     """A user's machine, on which each command of the README is a process of its own."""
 
