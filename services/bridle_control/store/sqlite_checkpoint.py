@@ -26,7 +26,9 @@ LOG_BYTES = 64 * 1024 * 1024
 #: Pages that a write changes beside its events: rows and their indexes.
 _PAGES_OF_WRITE = 2
 _PAGES_OF_COMMIT = 6
-#: How long another process that reads (a backup) may hold up a checkpoint, in milliseconds.
+#: How long another process that looks (a backup) may hold up a write, in milliseconds.
+BUSY_MS = 5000
+#: The same of a checkpoint that holds up the readers.
 _PATIENCE_MS = 100
 
 #: Holds up new reads while it is entered, and waits for those that are under way.
@@ -67,8 +69,11 @@ class Checkpoints:
         crash_points.reached("store.in-checkpoint")
         if pages * _PAGE >= self._longest:
             self._connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
-            with self._pause():
-                self._checkpoint("RESTART")
+            try:
+                with self._pause():
+                    self._checkpoint("RESTART")
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         crash_points.reached("store.after-checkpoint")
 
     def _checkpoint(self, how: str) -> int:

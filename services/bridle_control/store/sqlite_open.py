@@ -27,7 +27,7 @@ from bridle_control.store.api import (
     StoreOpenError,
 )
 from bridle_control.store.schema import APPLICATION_ID, MIGRATIONS, Migration
-from bridle_control.store.sqlite_checkpoint import LOG_BYTES
+from bridle_control.store.sqlite_checkpoint import BUSY_MS, LOG_BYTES
 from bridle_control.store.sqlite_restored import OPENING, note_opening
 
 _log = logging.getLogger("bridle.control.store")
@@ -122,7 +122,7 @@ def connect_reader(database: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     return connection
 
 
@@ -191,7 +191,7 @@ def _connect(database: Path, connection_class: type[sqlite3.Connection]) -> sqli
         # What a statement puts aside must not fail for want of room in a place that is not ours.
         connection.execute("PRAGMA temp_store = MEMORY")
         # Another process may still be looking (a backup); it never writes.
-        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     except BaseException:
         connection.close()
         raise

@@ -407,3 +407,19 @@ async def test_a_store_copied_while_it_is_written_opens_at_a_commit(tmp_path: Pa
         shutil.copytree(tmp_path / "store", tmp_path / "copy")
     async with open_sqlite(tmp_path / "copy") as copy:
         assert (await copy.read(lambda tx: tx.events("s1", 0))).sequences == (1, 2)
+
+
+async def test_a_log_that_became_long_leaves_the_patience_with_other_processes_as_it_was(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "store"
+    async with open_sqlite(directory, checkpoint_bytes=64 * 1024, log_bytes=64 * 1024) as store:
+        await begin(store)
+        for _ in range(20):
+            await append(store, "s1", "x" * 20_000)
+        other = sqlite3.connect(directory / DATABASE, isolation_level=None, check_same_thread=False)
+        with closing(other):
+            # As what copies a store does for a moment, where it moves the log by itself.
+            other.execute("BEGIN IMMEDIATE")
+            asyncio.get_running_loop().call_later(0.5, other.execute, "ROLLBACK")
+            assert await append(store, "s1", "more") == 21
