@@ -126,12 +126,16 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """The run is over: the process and every descendant were seen gone, `swept` of them killed."""
+    """The run is over: the process and every descendant were seen gone, `swept` of them killed.
+
+    Not `verified`: nobody could look; its ProcessExited may be missing.
+    """
 
     phase: Phase
     reason: EndReason
     message: str = ""
     swept: int = 0
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)

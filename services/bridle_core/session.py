@@ -252,8 +252,11 @@ class Session(Recovery):
         self._wind_up()
         return self._flush()
 
-    def gone(self, swept: int, now: float) -> list[Effect]:
-        """The process and every descendant were seen gone; `swept` of them had to be killed."""
+    def gone(self, swept: int, now: float, *, verified: bool = True) -> list[Effect]:
+        """The process and every descendant were seen gone; `swept` of them had to be killed.
+
+        Not `verified`: they are out of reach, and may live.
+        """
         if self._closed:
             return []
         self._now = now
@@ -262,7 +265,8 @@ class Session(Recovery):
         self._close_turn()
         if self._up:
             self._up = False
-            self._emit(ProcessExited(self._pid, killed=True))
+            if verified:
+                self._emit(ProcessExited(self._pid, killed=True))
         self._closed = True
         if not self._opened and not self._enders and end.phase is Phase.FAILED:
             # A Resume that failed: nothing was written, so the session stays as it was.
@@ -271,7 +275,7 @@ class Session(Recovery):
             start = self._spec.start_command
             self._refuse(start, Reason.START_FAILED, end.message, metadata)
         else:
-            self._finish(end, swept)
+            self._finish(end, swept, verified)
         self._out.append(Closed())
         return self._flush()
 

@@ -288,14 +288,14 @@ class Ends(Turns):
         self._timers.clear()
         self._out.append(VerifyGone())
 
-    def _finish(self, end: End, swept: int) -> None:
+    def _finish(self, end: End, swept: int, verified: bool) -> None:
         if not self._opened:
             # A resumed run that never came up, and that somebody ended: the log tells both.
             self._open(SessionResumed(self._resume_mode(None)))
         if end.phase is not Phase.FAILED:
             self._cancel_items(self._queue.take_all(), self._closing, end.principal)
         self._move(ENDS[end.phase])
-        ended = SessionEnded(end.phase, end.reason, end.message, swept)
+        ended = SessionEnded(end.phase, end.reason, end.message, swept, verified)
         self._emit(ended, principal=end.principal)
         for command_id in self._enders:
             self._answer(command_id, OutcomeState.RAN, Met.DONE)

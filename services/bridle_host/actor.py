@@ -29,6 +29,7 @@ from bridle_host.live_run import LiveRun, LiveText
 from bridle_host.run_files import RunFiles
 from bridle_host.run_processes import sweep_until_gone
 from bridle_host.run_state import RunState
+from bridle_host.sweep import living_elsewhere
 
 log = logging.getLogger("bridle.host.actor")
 
@@ -218,6 +219,7 @@ class SessionActor:
 
     async def _end_left(self, left: RunState) -> None:
         """End a run of an earlier process of which nothing can be taken over."""
+        elsewhere = await asyncio.to_thread(living_elsewhere, self._files.process)
         swept = await sweep_until_gone(self._files.process)
         log.warning(
             "ended a run of an earlier host process: session=%s run=%d swept=%d",
@@ -228,8 +230,10 @@ class SessionActor:
         # One that never opened and was no Resume left no trace: control gives its start again.
         if left.opened and self._before is not None and not self._muted:
             message = "the host service ended and took the run with it"
+            if elsewhere:
+                message = "the host's state is a copy, and the agent lives on under its original"
             scribe = Scribe(left.spec, self.session_id, self.run_number)
-            await end_lost_run(self._journal, scribe, self._before, message, swept)
+            await end_lost_run(self._journal, scribe, self._before, message, swept, not elsewhere)
 
     async def _refuse(self, error: BridleError) -> None:
         answer = Answer(
@@ -273,11 +277,17 @@ class SessionActor:
 
 
 async def end_lost_run(
-    journal: Journal, scribe: Scribe, machine: Session, message: str, swept: int = 0
+    journal: Journal,
+    scribe: Scribe,
+    machine: Session,
+    message: str,
+    swept: int = 0,
+    verified: bool = True,
 ) -> None:
-    """Writes the end of a run whose processes are gone. The machine is a restored one."""
+    """Writes the end of a run whose processes are gone, or, not `verified`, out of reach. The
+    machine is a restored one."""
     if machine.closed:
         return
-    effects = machine.host_lost(0.0, message) + machine.gone(swept, 0.0)
+    effects = machine.host_lost(0.0, message) + machine.gone(swept, 0.0, verified=verified)
     # Whatever room there is: control takes them only once it has heard of them.
     await journal.append(scribe.entries(effects), always=True)

@@ -295,7 +295,7 @@ class EventCoder:
                         phase=_phase(payload.phase),
                         reason=session_pb2.EndReason.Value(f"END_REASON_{payload.reason}"),
                         message=self._text(payload.message, LINE),
-                        verified=True,
+                        verified=payload.verified,
                         swept=payload.swept,
                     )
                 )

@@ -89,6 +89,15 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
     )
 
 
+def living_elsewhere(state_directory: Path) -> int:
+    """How many processes live of the session of which this state file is a copy. Kills none: they
+    are the original's. 0 where the file is no copy. Blocks."""
+    state = read_state(state_directory)
+    if state is None or state["in_place"] or state["boot_id"] != shim.boot_id():
+        return 0
+    return len(_Search(state).look())
+
+
 def read_state(state_directory: Path) -> dict[str, Any] | None:
     """The state file of a session's shim; None where there is none, or none that can be trusted.
 

@@ -968,7 +968,8 @@ class SessionEnded(_message.Message):
     """A line for people."""
     verified: _builtins.bool
     """Whether the process and every descendant were seen gone. False only where a
-    run was given up by force.
+    run was given up: by force, because its host lost what it knew of it, or by a
+    host whose state is a copy, while the agent lives on under the original.
     """
     swept: _builtins.int
     """How many processes beyond the agent's own had to be killed at the end."""
