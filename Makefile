@@ -49,6 +49,10 @@ soak: setup ## Break a real pair for MINUTES=10 by SEED=… (else one of chance)
 	@$(BIN)/python -m tests.robustness.soak $(if $(SEED),--seed $(SEED)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
+.PHONY: protections
+protections: setup ## Switch off each protection in turn (ONLY=word: some), and see its test turn red
+	@$(BIN)/python -m tests.robustness.protections $(if $(ONLY),--only '$(ONLY)')
+
 .PHONY: simulate
 simulate: setup ## Play SEEDS=1000 stories of faults on virtual time, from FIRST=0 on
 	@$(BIN)/python -m tests.robustness.simulation $(if $(SEEDS),--seeds $(SEEDS)) \
