@@ -91,8 +91,17 @@ class Agent:
         script = COUNTING.format(room=self.room, slug=self.slug, pause=pause)
         await self.pair.client.start_session(self.slug, agent="shell", prompt=script)
         await eventually((self.room / "daemon").exists)
-        await eventually(lambda: len(lasting(self.pair, self.slug)) == 2)
-        self.processes = lasting(self.pair, self.slug)
+        await reaches(self.pair, self.slug, session_pb2.PHASE_RUNNING)
+        events = await log(self.pair, self.slug)
+        up = next(e for e in events if e.WhichOneof("kind") == "process_started")
+        # By what they are, not by their number: whoever starts them may be seen for a moment.
+        await eventually(lambda: len(self.daemons()) == 1)
+        pids = (up.process_started.pid, *self.daemons())
+        self.processes = {pid: started(pid) for pid in pids}
+
+    def daemons(self) -> list[int]:
+        found = living(self.pair).items()
+        return [pid for pid, told in found if told == (self.slug, "sleep 100000")]
 
     def check_alive(self) -> None:
         for pid, ticks in self.processes.items():
