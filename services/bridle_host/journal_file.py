@@ -47,6 +47,9 @@ APPLICATION_ID = 0x4252444A
 #: Written since the last checkpoint, in bytes of bodies, before the next one: large enough that
 #: most entries are acknowledged and gone by then, small enough that a start replays it at once.
 CHECKPOINT_BYTES = 8 * 1024 * 1024
+#: The size of the write-ahead log that is too much, whatever was written: each commit costs whole
+#: pages, a small one a hundred times what it says.
+LOG_BYTES = 16 * 1024 * 1024
 #: What is asked for, in bytes, to see whether a quota leaves any.
 _SAMPLE_BYTES = 64 * 1024
 _WRITE_FAILED = 778  # SQLITE_IOERR_WRITE, which the module does not name
@@ -365,7 +368,15 @@ class JournalFile:
 
     def wants_checkpoint(self) -> bool:
         """Whether enough was written since the last checkpoint."""
-        return self._unsaved >= CHECKPOINT_BYTES
+        return self._unsaved >= CHECKPOINT_BYTES or self.log_bytes >= LOG_BYTES
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        try:
+            return os.stat(f"{self._path}-wal").st_size
+        except FileNotFoundError:
+            return 0
 
     def checkpoint(self) -> None:
         """Moves the write-ahead log into the file. Raises DiskFullError, or what is fatal."""

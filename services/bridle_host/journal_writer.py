@@ -165,6 +165,7 @@ class JournalWriter:
             if self._file.wants_checkpoint() or ended:
                 self._checkpoint()
             if self._disk_full and not ended:
+                self._make_room()
                 self._set_disk_full(not self._lay_ballast())
 
     def _gather(self, group: list[_Job]) -> tuple[_Job | None, bool]:
@@ -197,7 +198,7 @@ class JournalWriter:
                 self._file.commit(changes)
                 break
             except DiskFullError:
-                if not self._give_ballast():
+                if not self._make_room() and not self._give_ballast():
                     raise
         self._answer(group, changes, None)
 
@@ -225,6 +226,15 @@ class JournalWriter:
                 self._loop.call_soon_threadsafe(function)
 
     # --- a full disk ---
+
+    def _make_room(self) -> bool:
+        """Whether it could let go of a write-ahead log that is worth it: most of what stands in
+        there is acknowledged, so that the file hardly grows."""
+        size = self._file.log_bytes
+        if size < SLICE_BYTES:
+            return False
+        self._checkpoint()
+        return self._file.log_bytes < size
 
     def _lay_ballast(self) -> bool:
         """Whether the ballast holds its place now; what it holds of it, it keeps."""

@@ -28,6 +28,7 @@ from tests.bridle_host.journal_support import (
     settle,
     until,
 )
+from tests.robustness.disks import Filler, small_disk
 
 # --- entries ---
 
@@ -536,6 +537,40 @@ async def test_a_checkpoint_on_a_full_disk_is_made_later(
         await journal.append([lifecycle("b")])
         await journal.wait_for_room()
         assert await journal.append([output("c")]) == 3
+
+
+async def test_the_write_ahead_log_stays_small_however_little_each_commit_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridle_host.journal_file.LOG_BYTES", 512 * 1024)
+    log = tmp_path / "journal-wal"
+    largest = 0
+    async with opened(tmp_path) as journal:
+        for number in range(1, 101):
+            await journal.append([output()], lambda: ("s", 1, b"state"))
+            journal.acknowledge(number)
+            largest = max(largest, log.stat().st_size)
+        assert 256 * 1024 < largest < 640 * 1024
+        await until(lambda: log.stat().st_size < 512 * 1024)
+
+
+async def test_a_disk_that_the_write_ahead_log_itself_has_filled_has_room_again_by_itself(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk", 16) as disk:
+        filler = Filler(disk)
+        async with opened(disk, reserve_bytes=4 * 1024 * 1024) as journal:
+            while (disk / "journal-wal").stat().st_size < 6 * 1024 * 1024:
+                await journal.append([output()], lambda: ("s", 1, b"state"))
+                journal.acknowledge(journal.last_sequence)
+            filler.fill()
+            for _ in range(20):
+                await journal.append([lifecycle()])
+            async with asyncio.timeout(10):
+                await journal.wait_for_room()
+                await journal.append([output("there is room")])
+            assert not journal.pressed
+            assert (disk / "journal.reserve").stat().st_size == 4 * 1024 * 1024
 
 
 # --- the file ---
