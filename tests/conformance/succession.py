@@ -264,6 +264,12 @@ class Succession:
         )
         self.process = await ShimProcess.spawn(spec, CONTAINMENT)
         self._shims.append(self.process.shim_pid)
+        with suppress(OSError):
+            # Without a PID namespace there is a guardian between the shim and us.
+            status = Path(f"/proc/{self.process.shim_pid}/stat").read_text()  # noqa: ASYNC240
+            parent = int(status.rpartition(")")[2].split()[1])
+            if parent != os.getpid():
+                self._shims.append(parent)
         return self.process
 
     async def _adopt(self) -> ShimProcess:
