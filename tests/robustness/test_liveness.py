@@ -69,7 +69,7 @@ class Case:
         await until(is_there, f"{self.name}: {line}")
 
     async def host_notices(self) -> None:
-        await self.host_says("control was silent")
+        await self.host_says("link is down")
 
     async def works(self) -> None:
         """The same shell, with all that was in it, does one more turn."""
