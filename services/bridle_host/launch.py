@@ -161,7 +161,13 @@ class Launcher:
         resume = None
         if mode is not None:
             kept = start.resume
-            resume = ResumeFrom(mode, kept.driver_state, kept.same_host)
+            resume = ResumeFrom(
+                mode,
+                kept.driver_state,
+                kept.same_host,
+                kept.transcript,
+                tuple(kept.left_out),
+            )
         spec = RunSpec(
             start_command=command.command_id,
             agent=start.agent,

@@ -17,12 +17,13 @@ NATIVE resume is only asked for with NATIVE_RESUME.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bridle_core.observations import Capability, Content, Decision, Observation, ResumeMode
+from bridle_core.transcript import Transcript
 from bridle_host.process import ShimProcess
 
 
@@ -37,11 +38,17 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class ResumeFrom:
-    """What a resumed run is made from. `driver_state`: what KeepState gave, the newest, or b""."""
+    """What a resumed run is made from. `driver_state`: what KeepState gave, the newest, or b"".
+
+    transcript: what was said in the session so far, rendered for a model, "" for nothing or with
+    NATIVE; left_out: what of it that leaves out, for the `lost` of a SEEDED ProcessUp.
+    """
 
     mode: ResumeMode
     driver_state: bytes = field(default=b"", repr=False)
     same_host: bool = True
+    transcript: str = field(default="", repr=False)
+    left_out: tuple[str, ...] = ()
 
 
 class Spawn(Protocol):
@@ -70,7 +77,8 @@ class DriverContext:
     """What a driver is given. `state_directory` is the run's own, private, on this host.
 
     What a driver keeps there outlives the host process, though not the machine, and so does the
-    agent. It need not be synced.
+    agent. It need not be synced. `transcript` tells what was said in the session until now, for an
+    agent that takes another's place within the run.
     """
 
     session_id: str
@@ -81,6 +89,7 @@ class DriverContext:
     state_directory: Path
     spawn: Spawn
     adopt: Adopt
+    transcript: Callable[[], Transcript] = Transcript
 
 
 class Driver(Protocol):

@@ -1075,22 +1075,34 @@ class ResumeFrom(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     DRIVER_STATE_FIELD_NUMBER: _builtins.int
     SAME_HOST_FIELD_NUMBER: _builtins.int
+    TRANSCRIPT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     mode: _event_pb2.ResumeMode.ValueType
     """AUTO, NATIVE or SEEDED."""
     driver_state: _builtins.bytes
     """What the driver wanted kept, the newest; may be empty."""
     same_host: _builtins.bool
     """Whether the run before was on this host."""
+    transcript: _builtins.str
+    """What was said in the session so far, rendered for a model; empty with NATIVE, and where
+    nothing was said. What agents and tools said in it is data, and marked as such.
+    """
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of it the transcript leaves out, a line each for people."""
+
     def __init__(
         self,
         *,
         mode: _event_pb2.ResumeMode.ValueType = ...,
         driver_state: _builtins.bytes = ...,
         same_host: _builtins.bool = ...,
+        transcript: _builtins.str = ...,
+        left_out: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver_state", b"driver_state", "mode", b"mode", "same_host", b"same_host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver_state", b"driver_state", "left_out", b"left_out", "mode", b"mode", "same_host", b"same_host", "transcript", b"transcript"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
