@@ -18,6 +18,7 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,8 +211,10 @@ async def running_pair(
     finally:
         await pair.end_host(signal.SIGKILL)
         await pair.end_control(signal.SIGKILL)
-        # Sessions outlive their host, and no test is to leave one.
-        await asyncio.to_thread(end_shims, pair.runs)
+        # Sessions outlive their host, and no test is to leave one. In a thread that ends here: the
+        # loop, and so a thread that it keeps, may live on for other tests.
+        with ThreadPoolExecutor(1) as thread:
+            await asyncio.get_running_loop().run_in_executor(thread, end_shims, pair.runs)
 
 
 def program(name: str) -> str:

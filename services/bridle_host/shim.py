@@ -1491,9 +1491,11 @@ class Shim(Reaper):
     # Requests. Each may take its time, so it is a generator: it yields how long it wants to rest.
 
     def request(self, request: dict[str, Any]) -> None:
-        self.jobs.append((0.0, self.begin(request)))
+        # An answer is for whoever has asked, not for his successor, who may be there before the
+        # job has its first turn.
+        self.jobs.append((0.0, self.begin(request, self.channel.generation)))
 
-    def begin(self, request: dict[str, Any]) -> Pauses:
+    def begin(self, request: dict[str, Any], generation: int) -> Pauses:
         """Run one request and send its reply.
 
         signal {signal}: the agent's root process. → delivered
@@ -1504,8 +1506,6 @@ class Shim(Reaper):
         stop {interrupt_grace, terminate_grace}: → rungs, remaining, duration
         """
         reply: dict[str, Any] = {"id": request["id"]}
-        # An answer is for whoever has asked, not for his successor.
-        generation = self.channel.generation
         try:
             verb = request["verb"]
             if verb == "signal":

@@ -18,7 +18,11 @@ from bridle.host.v1 import host_link_service_pb2 as link_pb2
 from bridle.host.v1 import host_link_service_pb2_grpc
 from bridle.v1 import identity_service_pb2, watch_pb2
 from bridle_control.app import Control
+from bridle_control.health import Health
+from bridle_control.links.stream import HostStream
 from bridle_control.settings import Address, Settings, SettingsError
+from bridle_control.streams import OpenCalls
+from bridle_core.errors import BridleError
 from tests.bridle_control.serving import (
     RunningControl,
     bearer,
@@ -57,7 +61,7 @@ async def linked(control: RunningControl) -> Any:
 
 
 async def test_the_end_says_not_serving_then_goodbye_then_ends_watches(
-    control: RunningControl,
+    control: RunningControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     health: Any = health_pb2_grpc.HealthStub(control.channel)
     told = health.Watch(health_pb2.HealthCheckRequest(service="bridle.v1.SessionService"))
@@ -70,22 +74,37 @@ async def test_the_end_says_not_serving_then_goodbye_then_ends_watches(
     )(watch_pb2.WatchSessionsRequest(), metadata=control.metadata)
     assert (await watch.read()).HasField("snapshot_end")
 
+    # As control does it: what goes over several streams comes out of them in any order.
     order: list[str] = []
+    ending, put, end_all = Health.ending, HostStream._put, OpenCalls.end_all
+
+    def notes_ending(self: Health) -> None:
+        order.append("not serving")
+        ending(self)
+
+    async def notes_goodbye(self: HostStream, context: Any, message: Any) -> None:
+        await put(self, context, message)
+        order.extend(["goodbye"] * message.HasField("goodbye"))
+
+    async def notes_end(self: OpenCalls, error: BridleError, grace: float) -> None:
+        order.append("watch")
+        await end_all(self, error, grace)
+
+    monkeypatch.setattr(Health, "ending", notes_ending)
+    monkeypatch.setattr(HostStream, "_put", notes_goodbye)
+    monkeypatch.setattr(OpenCalls, "end_all", notes_end)
 
     async def see_health() -> None:
         assert (await told.read()).status == NOT_SERVING
-        order.append("not serving")
 
     async def see_goodbye() -> None:
         while not (message := await link.read()).HasField("goodbye"):
             pass
         assert message.goodbye.reason
         assert (await fails(link)).reason == "SHUTTING_DOWN"
-        order.append("goodbye")
 
     async def see_watch() -> None:
         assert (await fails(watch)).reason == "SHUTTING_DOWN"
-        order.append("watch")
 
     control.stop.set()
     async with asyncio.TaskGroup() as group:

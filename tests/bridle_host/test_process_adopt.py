@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import bridle_host
-from bridle_host import shim
+from bridle_host import shim, shim_client, shim_link
 from bridle_host.process import (
     HELD_CAP,
     KILL_NOW,
@@ -550,40 +550,86 @@ async def test_a_foreign_listener_in_the_place_of_the_shim_is_not_believed(one: 
 async def test_a_ladder_is_climbed_to_its_end_without_the_host(room: Bench) -> None:
     process = await keep(room, python(IGNORE))
     await read_until(process, b"ready")
-    stopping = asyncio.ensure_future(process.stop(Ladder(0.3, 0.3)))
-    await process.mark()  # the shim has heard of the stop
-    process.detach()
-    stopping.cancel()
-    await asyncio.wait([stopping])
+    await stop_heard(process, Ladder(0.3, 0.3))
     await until(lambda: not alive(process.pid), 5)
     again = await adopt(room)
     assert await again.wait() == ExitStatus(None, signal.SIGKILL)
     assert (await again.stop(KILL_NOW)).remaining == 0
 
 
-async def test_the_answer_to_a_host_that_is_gone_is_not_given_to_the_next(one: Bench) -> None:
-    process = await keep(one, python(IGNORE))
-    await read_until(process, b"ready")
-    stopping = asyncio.ensure_future(process.stop(Ladder(0.3, 0)))
-    await process.mark()  # the shim has heard of the stop
+async def stop_heard(process: ShimProcess, ladder: Ladder) -> None:
+    """Ask for a stop, see that the shim has heard of it, and let go of it at once."""
+    stopping = asyncio.ensure_future(process.stop(ladder))
+    await until(lambda: process._shim._request)  # the stop is asked for before the mark
+    await process.mark()
     process.detach()
     stopping.cancel()
     await asyncio.wait([stopping])
-    again = await adopt(one)
-    kinds: list[int] = []
-    on_frame = again._shim._link._on_frame
+
+
+def count_replies(process: ShimProcess) -> list[int]:
+    """The numbers of the requests that are answered from now on."""
+    numbers: list[int] = []
+    on_frame = process._shim._link._on_frame
 
     def count(kind: int, body: bytes) -> None:
-        kinds.append(kind)
+        if kind == shim.REPLY:
+            numbers.append(json.loads(body)["id"])
         on_frame(kind, body)
 
-    again._shim._link._on_frame = count
+    process._shim._link._on_frame = count
+    return numbers
+
+
+async def ladder_is_over(again: ShimProcess) -> None:
+    """Wait until the shim has ended a stop that another has asked for."""
     await again.wait()
     while await again.processes():
         pass  # it is on its way out
-    await asyncio.sleep(0.1)  # for what must not come: the end of the stop
+    # A stop of our own ends after the one that was begun before it.
+    await again.stop(KILL_NOW)
     await again.mark()
-    assert kinds.count(shim.REPLY) == again._shim._request
+
+
+async def test_the_answer_to_a_host_that_is_gone_is_not_given_to_the_next(one: Bench) -> None:
+    process = await keep(one, python(IGNORE))
+    await read_until(process, b"ready")
+    await stop_heard(process, Ladder(0.3, 0))
+    again = await adopt(one)
+    answered = count_replies(again)
+    await ladder_is_over(again)
+    assert answered == list(range(1, again._shim._request + 1))
+
+
+async def test_a_question_that_is_read_as_the_next_host_comes_is_not_answered_to_that_one(
+    one: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await keep(one, python(IGNORE))
+    await read_until(process, b"ready")
+    shim_pid = process._shim.pid
+    os.kill(shim_pid, signal.SIGSTOP)
+    await until(lambda: state_of(shim_pid) == "T")
+    # It finds both at once: the question of the one, and the other at its door.
+    stopping = asyncio.ensure_future(process.stop(Ladder(0.3, 0)))
+    await until(lambda: process._shim._request)
+    process.detach()
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    connected = asyncio.Event()
+
+    def connect(directory: Path) -> socket.socket:
+        connection = shim_link.connect(directory)
+        connected.set()
+        return connection
+
+    monkeypatch.setattr(shim_client, "connect", connect)
+    adopting = asyncio.ensure_future(adopt(one))
+    await connected.wait()
+    os.kill(shim_pid, signal.SIGCONT)
+    again = await adopting
+    answered = count_replies(again)
+    await ladder_is_over(again)
+    assert answered == list(range(1, again._shim._request + 1))
 
 
 async def test_what_a_stop_found_is_counted_by_the_host_that_comes_after(one: Bench) -> None:

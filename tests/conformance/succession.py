@@ -85,6 +85,7 @@ class Succession:
         self._commands: list[Command] = []
         self._wake = asyncio.Event()
         self._trap: tuple[Trap, Moment] | None = None
+        self._trapped_spawn = False
         self.dead = asyncio.Event()
         self._changed = asyncio.Condition()
         self.lives = 0
@@ -119,6 +120,10 @@ class Succession:
     def trap(self, trap: Trap, moment: Moment) -> None:
         """Die at the first group of which this is true; `dead` is set then, and `die` completes."""
         self._trap = (trap, moment)
+
+    def trap_spawn(self) -> None:
+        """Die as soon as another agent is started: before its driver hears of it."""
+        self._trapped_spawn = True
 
     async def gone(self, linger: float = 0.0) -> None:
         """Wait for the trap. linger: let the driver go on for so long, with nothing durable."""
@@ -270,6 +275,10 @@ class Succession:
             parent = int(status.rpartition(")")[2].split()[1])
             if parent != os.getpid():
                 self._shims.append(parent)
+        if self._trapped_spawn:
+            self._trapped_spawn = False
+            await self._fall()
+            await asyncio.Event().wait()  # until `die`
         return self.process
 
     async def _adopt(self) -> ShimProcess:

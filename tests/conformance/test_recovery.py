@@ -273,10 +273,9 @@ async def test_a_replacement_that_is_starting_comes_up_once(
     run: Succession, profile: Profile, lost: bool
 ) -> None:
     await begun(run, profile.ignoring)
-    first = run.process
+    run.trap_spawn()
     run.do(Interrupt("stop it", grace=0.1))
-    await eventually(lambda: run.process is not first)
-    await run.die()
+    await run.gone()
     if lost:
         # Nothing was told of it yet, so another can be brought up.
         await run.sweep()

@@ -70,11 +70,13 @@ def living(pair: Pair) -> dict[int, tuple[str, str]]:
 
 def lasting(pair: Pair, slug: str = "") -> dict[int, int]:
     """Those of one session, or of all, that are no step of the counting: when each was started."""
-    return {
-        pid: started(pid)
+    found = {
+        pid: shim.read_process(pid)
         for pid, (session, command) in living(pair).items()
         if slug in ("", session) and not command.startswith("sleep 0.")
     }
+    # (One that has ended between the two looks is not there.)
+    return {pid: seen.start for pid, seen in found.items() if seen is not None and not seen.dead}
 
 
 class Agent:
