@@ -68,7 +68,7 @@ def wait_for(condition: Any) -> None:
 
 async def told(path: Path, count: int) -> list[dict[str, Any]]:
     """The lines, once there are so many."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(found := lines_of(path)) < count:  # noqa: ASYNC110 (a thread writes it)
             await asyncio.sleep(0.005)
     return found
@@ -231,7 +231,7 @@ async def test_the_kernel_refuses_the_file_and_stop_and_kill_go_on(
     for _ in range(5):
         begin = time.monotonic()
         assert (await fails(stub.Kill(kill, metadata=control.metadata))).reason
-        assert time.monotonic() - begin < 1.0
+        assert time.monotonic() - begin < 6.0
     assert lines_of(log_of(control, tmp_path)) == []
     monkeypatch.setattr(os, "write", real)
     released.set()

@@ -377,7 +377,7 @@ async def test_it_goes_round_by_itself_and_only_when_something_came(store: Store
     small = retention(store, "10ev", clock=clock)
     task = asyncio.get_running_loop().create_task(small.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not clock.waiting:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0)
             await turn(store, 1, 100)
@@ -412,7 +412,7 @@ async def test_a_round_that_fails_is_made_again(
     small = retention(failing, "10ev", clock=clock)
     task = asyncio.get_running_loop().create_task(small.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not clock.waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             assert "retention failed" in caplog.text

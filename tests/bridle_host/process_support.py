@@ -79,7 +79,7 @@ class Bench:
         for pid in self.left_alone:
             # A host that lets go of a shim ends, and init reaps; we go on.
             with suppress(ChildProcessError):
-                await until(lambda pid=pid: os.waitpid(pid, os.WNOHANG)[0], 5)  # type: ignore[misc]
+                await until(lambda pid=pid: os.waitpid(pid, os.WNOHANG)[0])  # type: ignore[misc]
 
     def living(self) -> list[int]:
         """Pids of what is alive and carries our tag, read from /proc by no code under test."""
@@ -137,7 +137,7 @@ def memory_of(pid: int) -> float:
     raise AssertionError(f"no memory for {pid}")
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

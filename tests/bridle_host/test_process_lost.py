@@ -123,7 +123,7 @@ async def test_when_the_host_is_killed_nothing_is_left(room: Bench, agent: str) 
     started = time.monotonic()
     host.end()
     await until(lambda: not room.living() and not any(alive(shim) for _, shim in found))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert list(room.directory.glob("lost-*/shim.json")) == []
     assert cgroups(room) == []
 
@@ -143,7 +143,7 @@ while True: time.sleep(60)
     host = Host(room, 2, stubborn, stopping="yes")
     assert len(host.agents()) == 2
     host.end()
-    await until(lambda: not room.living(), 5)
+    await until(lambda: not room.living())
 
 
 async def test_a_host_that_dies_in_the_middle_of_starting_leaves_nothing(room: Bench) -> None:
@@ -177,7 +177,7 @@ async def test_a_killed_shim_is_noticed_and_what_it_held_is_swept(room: Bench, a
     process = await room.spawn(python(STUBBORN[agent]))
     await read_until(process, b"ready")
     os.kill(process.shim_pid, signal.SIGKILL)
-    status = await asyncio.wait_for(process.wait(), 15)
+    status = await asyncio.wait_for(process.wait(), 30)
     # The root of a runner is gone before its shim.
     assert status == ExitStatus(None, None) or agent == "runner"
     proof = await process.stop(Ladder(5, 5))
@@ -240,7 +240,7 @@ async def test_the_death_of_the_shim_kills_the_tree_with_no_host_there(
     room.left_alone.append(state["guardian"]["pid"] if state["guardian"] else own)
     process.detach()
     os.kill(own, signal.SIGKILL)
-    await until(lambda: not room.living() and not hidden(room.tag), 5)
+    await until(lambda: not room.living() and not hidden(room.tag))
     with pytest.raises(ShimLostError):
         await ShimProcess.adopt(room.directory / "state-0", room.containment)
     report = await asyncio.to_thread(sweep, room.directory / "state-0")
@@ -255,7 +255,7 @@ async def test_the_death_of_the_shim_kills_the_tree_while_the_host_is_there(
     process = await room.spawn(python(DEATHS[agent], room.tag), on_host_lost="keep")
     await read_until(process, b"ready")
     os.kill(process.shim_pid, signal.SIGKILL)
-    proof = await asyncio.wait_for(process.stop(Ladder(5, 5)), 10)
+    proof = await asyncio.wait_for(process.stop(Ladder(40, 40)), 30)
     assert proof.remaining == 0
     assert room.living() == []
     assert hidden(room.tag) == []
@@ -294,7 +294,7 @@ async def test_a_sweep_finds_what_shim_and_guardian_left_that_were_killed_at_one
     for pid in [*pids, process.shim_pid]:
         os.kill(pid, signal.SIGKILL)
     if room.containment.level is Level.PID_NAMESPACE:
-        await until(lambda: not room.living(), 5)
+        await until(lambda: not room.living())
     else:
         assert room.living()  # else nothing is shown
     report = await asyncio.to_thread(sweep, room.directory / "state-0")

@@ -112,7 +112,7 @@ async def test_writing_to_an_agent_that_closed_its_input_fails(room: Bench) -> N
             await process.write(b"x" * 1000)
 
     with pytest.raises(InputClosedError):
-        await asyncio.wait_for(write_on(), 10)
+        await asyncio.wait_for(write_on(), 30)
 
 
 async def test_writing_waits_for_an_agent_that_does_not_read(one: Bench) -> None:
@@ -124,7 +124,7 @@ async def test_writing_waits_for_an_agent_that_does_not_read(one: Bench) -> None
     writing = asyncio.ensure_future(process.write(b"y" * 1_000_000))
     await process.signal(signal.SIGKILL)
     with pytest.raises(InputClosedError):
-        await asyncio.wait_for(writing, 10)
+        await asyncio.wait_for(writing, 30)
 
 
 async def test_a_mebibyte_on_stderr_before_reading_a_mebibyte_of_stdin_locks_nothing(
@@ -142,7 +142,7 @@ sys.stdout.write(str(len(sys.stdin.buffer.read())))
         await process.write(b"i" * 1_048_576)
         await process.close_stdin()
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(feed())
         said = group.create_task(read_all(process))
     assert said.result() == {1: b"1048576", 2: b"e" * 1_048_576}
@@ -246,7 +246,7 @@ async def test_a_marker_passes_a_flood_of_another_process(room: Bench) -> None:
     output = process.output()
     await process.write(b"go\n")
     said = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for chunk in output:
             if chunk.stream is Stream.CONTROL:
                 break
@@ -260,13 +260,13 @@ async def test_a_grandchild_that_holds_stdout_does_not_delay_the_exit(room: Benc
     process = await room.spawn(("bash", "-c", script))
     assert await read_all(process) == {1: b"last words\n"}
     assert await process.wait() == ExitStatus(7, None)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     assert len(await process.processes()) == 2
 
 
 async def test_the_exit_passes_a_grandchild_that_floods_stdout(room: Bench) -> None:
     process = await room.spawn(("bash", "-c", "yes & sleep 0.1; exit 5"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         said = await read_all(process)
     assert said[1].startswith(b"y\ny\n")
     assert await process.wait() == ExitStatus(5, None)

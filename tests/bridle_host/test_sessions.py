@@ -748,7 +748,7 @@ async def test_a_journal_without_any_room_keeps_no_host_from_coming_back(tmp_pat
         await up(host, factory)
     # Only control's acknowledgements make room, and it is not dialled before this.
     sizes = {"cap_bytes": 1, "reserve_bytes": 1}
-    async with asyncio.timeout(10), hosting(tmp_path, {FAKE: factory}, journal=sizes) as host:
+    async with asyncio.timeout(30), hosting(tmp_path, {FAKE: factory}, journal=sizes) as host:
         ended = await host.event("session_ended")
         assert ended.reason == session_pb2.END_REASON_HOST_STOPPED
 

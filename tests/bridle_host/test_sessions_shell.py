@@ -188,10 +188,10 @@ async def test_a_flood_of_output_does_not_hold_an_interrupt(
         await host.event("tool_call_output", 3)
         clock = asyncio.get_running_loop().time
         begin = clock()
-        interrupt = await host.interrupt()
+        interrupt = await host.interrupt(grace=seconds(40))
         await until(lambda: bool(host.journal.answers(interrupt)))
         await until(lambda: len(host.journal.answers(interrupt)) == 2)
-        assert clock() - begin < 5.0
+        assert clock() - begin < 20.0
         await host.in_order()
 
 

@@ -389,7 +389,7 @@ async def test_ctrl_c_leaves_a_watch_quietly(pair: Pair) -> None:
     assert watch.stdout is not None
     await watch.stdout.readline()
     watch.send_signal(signal.SIGINT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         _, err = await watch.communicate()
     assert (watch.returncode, err) == (130, b"")
 

@@ -124,7 +124,7 @@ async def test_an_interrupt_ends_the_turn_and_the_agent_lives(run: Drive, profil
     after = await begun(run, profile.busy)
     started = time.monotonic()
     over = await run.interrupt(after, grace=30)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert over.stop_reason is StopReason.INTERRUPTED
     after = await run.begin(profile.say("next"))
     await run.over(after)
@@ -224,7 +224,7 @@ async def test_a_flood_neither_fills_the_memory_nor_holds_an_interrupt(
     started = time.monotonic()
     over = await run.interrupt(after, grace=30)
     assert over.stop_reason is StopReason.INTERRUPTED
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
     assert len(run.all(ProcessUp)) == 1
 
 

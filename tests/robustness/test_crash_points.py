@@ -22,6 +22,7 @@ from tests.robustness.store_runs import ROOT, check_whole, environment, make, ru
 from tests.scenarios.support import check_order, log
 from tests.scenarios.support import output as output_of
 from tests.support.driving import eventually
+from tests.support.pace import paced
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ async def test_control_that_dies_anywhere_on_an_events_way_loses_and_repeats_not
         assert len(lines) > 100
         assert played(ledger) == [str(number) for number in range(len(FLOW))]
         print(f"slowest restart to serving: {slowest:.2f} s")
-        assert slowest <= 3.0
+        assert slowest <= paced(3.0)
 
 
 async def follow(pair: Pair, slug: str, seen: list[int]) -> None:

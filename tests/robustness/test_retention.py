@@ -30,6 +30,7 @@ from tests.pair import Pair, running_pair, until
 from tests.scenarios.support import NEVER, turn_ends
 from tests.support.event_log import BOOKMARK_EVERY, Checked, Log, Recorder, check_log, validate
 from tests.support.manual_clock import ManualClock
+from tests.support.pace import paced
 from tests.support.stores import a_session, an_event, begin, event_of, open_sqlite, parse
 
 #: Rounds of the races: the short form, and the long one.
@@ -192,13 +193,13 @@ async def test_bookmarks_come_in_time_and_never_ahead_of_an_event(store: Store) 
             for _ in range(chance.randrange(10)):
                 await asyncio.sleep(0)
             clock.advance(chance.choice([0.1, 0.1, 0.1, PROGRESS_EVERY / 2]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while recorder.of("s1").cursor() < 300:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         for _ in range(4):
             clock.advance(PROGRESS_EVERY)
             heard = len(bookmarks["s2"])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len(bookmarks["s2"]) == heard:  # noqa: ASYNC110
                     await asyncio.sleep(0)
         reading.cancel()
@@ -343,7 +344,7 @@ async def test_compaction_does_not_hold_up_the_writer(store: SqliteStore) -> Non
         f" p99 {waits[int(len(waits) * 0.99)] * 1e3:.1f} ms, max {waits[-1] * 1e3:.1f} ms"
     )
     assert len(waits) > 50
-    assert waits[-1] < 0.5
+    assert waits[-1] < paced(0.5)
 
 
 # ---------------------------------------------------------------- what people see

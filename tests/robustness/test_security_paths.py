@@ -283,7 +283,7 @@ async def test_directories_and_artifacts_of_any_name_are_only_names(tmp_path: Pa
         assert names == sorted(["-rf", "a\nb", "good", "sub/x"])
         assert (outside / "marker").read_text() == "untouched"
         for name in ("../token", "/etc/passwd", "..", "link/marker", "x\0", "-rf", "x" * 4096):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(BridleError) as refused:
                     await _read(pair, name)
             assert refused.value.reason in (

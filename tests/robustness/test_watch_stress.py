@@ -31,6 +31,7 @@ from bridle.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.pair import Pair, running_pair, until
 from tests.robustness.fault_proxy import FaultProxy, fault_proxy
 from tests.support.event_log import Checked, Log, Recorder, check_log, validate
+from tests.support.pace import paced
 
 if TYPE_CHECKING:
     from bridle.v1.session_service_pb2_grpc import SessionServiceAsyncStub
@@ -267,7 +268,7 @@ async def test_ten_stuck_or_slow_watchers_of_fifty_slow_nobody_and_lose_nothing(
             f" control {before / MIB:.0f} MiB +{grown:.1f} MiB ({machine})"
         )
         assert len(ages) > 40 * seconds  # they were there while it went on
-        assert p99 <= 0.5
+        assert p99 <= paced(0.5)
         assert grown <= 64
 
 
@@ -310,7 +311,7 @@ async def test_thousands_of_idle_watchers_cost_little_and_hear_what_comes(tmp_pa
         for call in calls:
             kinds: list[str | None] = []
             while "tool_call_output" not in kinds:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     response = await call.read()
                 assert isinstance(response, watch_pb2.WatchResponse)
                 kinds += [event.WhichOneof("kind") for event in response.events.events]

@@ -49,7 +49,7 @@ class Watcher:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until what was said meets the condition; fails after 10 s."""
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(condition)
 
     async def until_events(self, count: int) -> None:

@@ -315,7 +315,7 @@ async def test_a_writer_that_breaks_ends_the_process_and_leaves_nobody_waiting(
         broken = True
         for _ in range(2):
             with pytest.raises(BridleError) as refused:
-                await asyncio.wait_for(append(store, "s1", "one"), 5)
+                await asyncio.wait_for(append(store, "s1", "one"), 30)
             assert refused.value.reason is Reason.INTERNAL
         assert len(ends) == 1
 

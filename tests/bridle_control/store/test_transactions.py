@@ -102,7 +102,7 @@ async def test_a_listener_that_fails_keeps_neither_the_others_nor_the_callers_fr
     told: list[Changes] = []
     store.listen(broken)
     store.listen(told.append)
-    await asyncio.wait_for(begin(store), 5)
+    await asyncio.wait_for(begin(store), 30)
     assert [changes.sessions for changes in told] == [{"s1"}]
     assert "a fault" in caplog.text
 
@@ -200,7 +200,7 @@ async def test_housekeeping_goes_round_when_a_session_was_deleted_and_with_time(
             rounds.put_nowait(gone)
             return gone
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         running = group.create_task(Counted(store, clock=clock).run())
         assert await rounds.get() == 0
         await begin(store)

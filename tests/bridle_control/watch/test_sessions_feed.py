@@ -45,7 +45,7 @@ class Feed:
         """The next message; moves the clock when the feed rests."""
         task = asyncio.ensure_future(anext(self._stream))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not task.done():
                     await asyncio.wait((task,), timeout=0.002)
                     self._clock.advance(INTERVAL)
@@ -203,7 +203,7 @@ async def test_many_watchers_of_a_busy_workspace_look_less_often_each(
         await asyncio.gather(*(store.read(lambda tx: tx.now) for _ in range(8)))
     assert not any(each.done() for each in news)
     clock.advance(0.1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert {_title(message) for message in await asyncio.gather(*news)} == {"two"}
     for stream in streams:
         await stream.aclose()

@@ -516,8 +516,8 @@ async def test_a_kill_ends_all_of_it_now(agent: Drive) -> None:
 async def test_a_child_that_holds_stdout_does_not_hold_the_end(agent: Drive) -> None:
     await play(agent, "fork as=daemon hold=yes 5401")
     started = time.monotonic()
-    await agent.stop()
-    assert time.monotonic() - started < 2
+    await agent.stop(grace=40)
+    assert time.monotonic() - started < 12
     assert agent.living() == {}
 
 

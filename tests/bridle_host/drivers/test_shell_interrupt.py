@@ -101,8 +101,8 @@ async def test_an_interrupt_ends_the_turn_and_bash_stays(
     if settled:
         await shell.until_late(0.05)
     started = time.monotonic()
-    over = await shell.interrupt(after)
-    assert time.monotonic() - started < 1.5, "the grace of 5 s was needed"
+    over = await shell.interrupt(after, grace=40)
+    assert time.monotonic() - started < 12, "the grace of 40 s was needed"
     assert over.stop_reason is StopReason.INTERRUPTED
     assert shell.notes(NoteKind.ESCALATED) == []
     # What was there before lives, and nothing else.
@@ -214,7 +214,7 @@ async def test_a_command_that_ignores_it_is_killed_after_the_grace_and_bash_stay
     await shell.printed(b"1\n", after)
     started = time.monotonic()
     over = await shell.interrupt(after, grace=0.3)
-    assert 0.3 <= time.monotonic() - started < 2
+    assert 0.3 <= time.monotonic() - started < 12
     assert over.stop_reason is StopReason.INTERRUPTED
     [note] = shell.notes(NoteKind.ESCALATED)
     assert "python3" in note.message
@@ -277,8 +277,8 @@ async def test_an_interrupt_of_what_exec_put_into_the_place_of_bash(shell: Drive
     after = await shell.begin("exec sleep 60")
     await eventually(lambda: shell.commands("sleep 60"))
     started = time.monotonic()
-    over = await shell.interrupt(after)
-    assert time.monotonic() - started < 2
+    over = await shell.interrupt(after, grace=40)
+    assert time.monotonic() - started < 12
     assert over.stop_reason is StopReason.INTERRUPTED
     assert (await shell.wait(ProcessUp, after)).replacement
     assert await answer(shell, "echo new") == b"new\n"
@@ -320,7 +320,7 @@ async def test_a_second_interrupt_may_shorten_the_grace(shell: Drive) -> None:
     await shell.driver.interrupt(grace=30, include_background=False)
     await shell.driver.interrupt(grace=0.2, include_background=False)
     over = await shell.over(after)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert over.stop_reason is StopReason.INTERRUPTED
     assert (await shell.wait(ProcessUp, after)).replacement
 
@@ -334,8 +334,8 @@ async def test_jobs_of_this_turn_end_and_those_of_earlier_turns_live(shell: Driv
     after = await shell.begin("sleep 4603 & setsid sleep 4604 & (setsid sleep 4605 &); sleep 60")
     await eventually(lambda: len(shell.commands("sleep 460")) == 5)
     started = time.monotonic()
-    await shell.interrupt(after)
-    assert time.monotonic() - started < 1.5
+    await shell.interrupt(after, grace=40)
+    assert time.monotonic() - started < 12
     assert sorted(c for c in shell.commands("sleep 460")) == ["sleep 4601", "sleep 4602"]
     await eventually(lambda: len(shell.commands("bash")) == 2)
     assert shell.notes(NoteKind.ESCALATED) == []
@@ -354,7 +354,7 @@ async def test_an_interrupt_is_not_held_up_by_a_job_that_floods(shell: Drive) ->
     await shell.turn("yes flood & disown")
     after = await shell.begin("sleep 60")
     started = time.monotonic()
-    over = await shell.interrupt(after)
-    assert time.monotonic() - started < 5
+    over = await shell.interrupt(after, grace=40)
+    assert time.monotonic() - started < 12
     assert over.stop_reason is StopReason.INTERRUPTED
     assert len(shell.all(ProcessUp)) == 1
