@@ -192,7 +192,11 @@ class MessageText:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the agent, whole (or cut off, `partial`)."""
+    """A message of the agent, whole (or cut off, `partial`).
+
+    content: () for what its MessageText said, of an agent that does not say it once more. Of all
+    messages that are being written, `bridle_core.turn.KEPT_TEXT` characters are kept.
+    """
 
     message_id: str
     content: tuple[Content, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bridle_core.commands import Interrupt
 from bridle_core.effects import (
+    Emit,
     InterruptTurn,
     Met,
     OutcomeState,
@@ -83,8 +84,11 @@ class Turns(Approvals):
         """Outside of a turn nothing of a turn is taken: it belongs to one that is over."""
         if self._turn is None:
             return
-        self._out.extend(self._turn.take(content))
-        if isinstance(content, (Message, ToolOutput)):
+        for effect in self._turn.take(content):
+            self._out.append(effect)
+            if isinstance(effect, Emit) and isinstance(effect.event, Message):
+                self._words.note(effect.event)
+        if isinstance(content, ToolOutput):
             self._words.note(content)
 
     def _on_steered(self, observation: Steered) -> None:

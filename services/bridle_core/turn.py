@@ -9,7 +9,7 @@ a turn never fails for it. Called by the session machine only, which knows the p
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridle_core.effects import ApprovalResolved, Emit, Live
@@ -138,8 +138,21 @@ class Turn:
         """What follows from something that the agent did in this turn."""
         if isinstance(content, MessageText):
             yield from self._live(content)
+        elif isinstance(content, Message) and not content.content:
+            yield from self._written(content)
         elif self._fits(content):
             yield Emit(content, self.number)
+
+    def _written(self, message: Message) -> Iterator[Emit]:
+        """A message that was seen live is at its end."""
+        writing = self.writing.pop(message.message_id, None)
+        if writing is None:
+            return
+        self._fits(message)
+        yield Emit(replace(message, content=(Text(writing.text),)), self.number)
+        if writing.dropped:
+            text = "a message is kept up to a limit only"
+            yield Emit(Note(NoteKind.TRUNCATED, text, writing.dropped), self.number)
 
     def _fits(self, content: Stored) -> bool:
         """Whether it may stand here; keeps count of what is open."""

@@ -97,7 +97,7 @@ POLICIES = st.builds(
 )
 
 CONTENTS: st.SearchStrategy[Observation] = st.one_of(
-    st.builds(Message, NAMES, st.just((Text("x"),))),
+    st.builds(Message, NAMES, st.sampled_from([(Text("x"),), ()])),
     st.builds(MessageText, NAMES, st.just("x")),
     st.builds(ToolStarted, NAMES, st.just("bash")),
     st.builds(ToolOutput, NAMES, st.just(b"x")),

@@ -83,6 +83,26 @@ def test_no_live_text_follows_its_message() -> None:
     assert closed(on) == []
 
 
+def test_a_message_without_content_says_what_was_seen_live() -> None:
+    on = turn()
+    taken(on, MessageText("m", "so "), MessageText("m", "far"), MessageText("n", "else"))
+    whole = Message("m", (Text("so far"),), sub_agent="helper")
+    assert taken(on, Message("m", (), sub_agent="helper")) == [Emit(whole, 3)]
+    assert taken(on, MessageText("m", "b"), Message("m", ()), Message("never", ())) == []
+    assert closed(on) == [Message("n", (Text("else"),), partial=True)]
+
+
+def test_of_a_long_message_without_content_the_begin_is_kept_and_the_rest_told() -> None:
+    on = turn()
+    taken(on, MessageText("m", "a" * KEPT_TEXT), MessageText("m", "ä" * 5))
+    message, note = (
+        effect.event for effect in taken(on, Message("m", ())) if isinstance(effect, Emit)
+    )
+    assert message == Message("m", (Text("a" * KEPT_TEXT),))
+    assert isinstance(note, Note)
+    assert (note.kind, note.bytes_dropped) == (NoteKind.TRUNCATED, 10)
+
+
 def test_a_message_that_was_being_written_is_kept_as_partial() -> None:
     on = turn()
     taken(on, MessageText("m", "so "), MessageText("m", "far"))
