@@ -163,7 +163,7 @@ def test_what_is_open_in_a_turn_is_bounded() -> None:
     on = turn()
     for number in range(OPEN_TOOLS + 5):
         taken(on, ToolStarted(f"t{number}", "bash"), MessageText(f"m{number}", "x"))
-        taken(on, Message(f"w{number}", ()))
+        taken(on, Message(f"w{number}", (Text("x"),)))
         on.approvals[f"a{number}"] = None
         on.resolve(f"a{number}", Decision.DENY)
     assert len(on.tools) == OPEN_TOOLS
