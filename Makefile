@@ -37,6 +37,17 @@ tour: setup ## The same tour in a temporary place, without staying; fails if any
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
+# TEST_AGENTS: which; "short" for those of the short form. Else all that the suite has a profile for.
+.PHONY: test-agents
+test-agents: setup ## Install real agents in exact versions, and hold them to the contract, offline
+	@TEST_INTERRUPTS=$${TEST_INTERRUPTS:-100} \
+		$(BIN)/python -m pytest tests/agents -m agents --no-skips $(ARGS)
+
+.PHONY: test-agents-short
+test-agents-short: setup ## The same in a few minutes: three agents, what matters most
+	@TEST_AGENTS=$${TEST_AGENTS:-short} \
+		$(BIN)/python -m pytest tests/agents -m 'agents and short' --no-skips $(ARGS)
+
 .PHONY: coverage
 coverage: setup ## Run the tests, and list the lines and branches that none of them reached
 	@$(BIN)/coverage erase

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from tests.model_server.conversation import Entry, Request, Role
 from tests.model_server.script import (
+    Step,
     big,
     call,
     cut,
@@ -38,6 +39,7 @@ __all__ = [
     "Reply",
     "Request",
     "Role",
+    "Step",
     "big",
     "call",
     "cut",

@@ -1,0 +1,81 @@
+"""The suite that real agents pass, through control, host, shim and driver, offline.
+
+`make test-agents` runs it (TEST_AGENTS="claude codex": some agents; TEST_INTERRUPTS=100: how many
+random ones). Which agents ran, and in which versions, is in the report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from scripts.agents import PINS, Missing, install
+from tests.agents.environment import room
+from tests.agents.profiles import AgentProfile, chosen, put_on_path
+from tests.agents.talk import World
+from tests.model_server import model_server
+from tests.pair import running_pair
+
+
+def pytest_report_header() -> str:
+    pins = dict.fromkeys(name for profile in chosen() for name in profile.pins)
+    return "agents: " + ", ".join(f"{name} {PINS[name].version}" for name in pins)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`needs("steer", …)` keeps a test for those agents that can."""
+    if "profile" not in metafunc.fixturenames:
+        return
+    needed = [name for mark in metafunc.definition.iter_markers("needs") for name in mark.args]
+    able = [p for p in chosen() if all(getattr(p, name) for name in needed)]
+    metafunc.parametrize("profile", able, ids=lambda profile: profile.name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.agents)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is missing is installed before the first test: no test's time is meant for that."""
+    if session.config.getoption("collectonly"):
+        return
+    profiles = [
+        vars(item)["callspec"].params.get("profile")
+        for item in session.items
+        if "callspec" in vars(item)
+    ]
+    for name in dict.fromkeys(n for p in profiles if isinstance(p, AgentProfile) for n in p.pins):
+        with suppress(Missing):
+            install(name)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """The agent's home; Codex wants none under /tmp."""
+    with room() as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def world(profile: AgentProfile, home: Path, tmp_path: Path) -> AsyncIterator[World]:
+    """A model, the pair, and the agent on the host's PATH."""
+    programs = tmp_path / "programs"
+    try:
+        for name in profile.pins:
+            put_on_path(programs, install(name))
+    except Missing as why:
+        pytest.skip(str(why))
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    async with (
+        model_server() as model,
+        running_pair(tmp_path, host_environment={"PATH": path}) as pair,
+    ):
+        yield World(profile, pair, model, home)

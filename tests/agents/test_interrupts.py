@@ -1,0 +1,145 @@
+"""Interrupts of real agents: the turn ends, its tools are gone, the agent lives and remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+
+import pytest
+
+from bridle.v1 import receipt_pb2
+from tests.agents.talk import COMPLETED, INTERRUPTED, Talk, World
+from tests.model_server import gate, hang, pace, say, tool
+from tests.pair import until
+from tests.scenarios.support import bearing
+
+INTERRUPTS = int(os.environ.get("TEST_INTERRUPTS", "8"))
+SEED = int(os.environ.get("TEST_SEED", "1"))
+
+#: Seconds after an interrupt within which the processes of its turn are gone.
+GONE = 2.0
+
+
+async def goes_on(talk: Talk, tag: str, before: list[str]) -> None:
+    """The agent takes the next turn, and tells the model a history that a model can take."""
+    assert (await talk.say(tag)).stop_reason == COMPLETED
+    assert talk.messages(tag) == talk.model.said(tag)
+    request = talk.model.of(tag)[-1].request
+    assert request.tags == [*before, tag]
+    assert request.dangling == []
+
+
+@pytest.mark.short
+async def test_an_interrupt_in_mid_text_ends_the_turn_and_the_next_goes_on_from_there(
+    world: World,
+) -> None:
+    async with world.talk() as talk:
+        await talk.say("T1")
+        await talk.send("T2", say(3), gate("go"), say(2))
+        await world.model.sent("T2", 3)
+        assert (await talk.interrupt()).outcome.reason == (
+            receipt_pb2.OUTCOME_REASON_TURN_INTERRUPTED
+        )
+        assert (await talk.ends("T2")).stop_reason == INTERRUPTED
+        await world.model.until(lambda: world.model.of("T2")[-1].over)
+        world.model.open("go")
+        await goes_on(talk, "T3", ["T1", "T2"])
+        assert talk.replacements == 0
+
+
+async def test_an_interrupt_reaches_an_agent_whose_model_says_nothing(world: World) -> None:
+    async with world.talk() as talk:
+        await talk.send("T1", hang())
+        await world.model.asked("T1")
+        await talk.interrupt()
+        assert (await talk.ends("T1")).stop_reason == INTERRUPTED
+        await goes_on(talk, "T2", ["T1"])
+        assert talk.replacements == 0
+
+
+@pytest.mark.short
+async def test_an_interrupt_in_mid_tool_takes_the_tools_processes_along(world: World) -> None:
+    async with world.talk() as talk:
+        await talk.send("T1", say(1), tool("setsid sleep 7001 & sleep 7002 & sleep 300.7"), say(1))
+        await talk.tool_starts("T1")
+        sleepers = ("sleep 7001", "sleep 7002", "sleep 300.7")
+        for sleeper in sleepers:
+            await until(lambda word=sleeper: _runs(word), sleeper)  # type: ignore[misc]
+        began = time.monotonic()
+        await talk.interrupt()
+        assert (await talk.ends("T1")).stop_reason == INTERRUPTED
+        for sleeper in sleepers:
+            await until(lambda word=sleeper: _gone(word), f"{sleeper} is gone")  # type: ignore[misc]
+        assert time.monotonic() - began < GONE
+        await goes_on(talk, "T2", ["T1"])
+        assert talk.replacements == 0
+
+
+async def test_an_interrupt_ends_a_tool_that_is_deaf_to_signals(world: World) -> None:
+    async with world.talk() as talk:
+        deaf = "trap '' INT TERM HUP; echo deaf; for i in 1 2 3 4 5 6; do sleep 70.3; done"
+        await talk.send("T1", tool(deaf), say(1))
+        await talk.tool_starts("T1")
+        await until(lambda: _runs("sleep 70.3"), "the tool runs")
+        await talk.interrupt()
+        assert (await talk.ends("T1")).stop_reason == INTERRUPTED
+        await until(lambda: _gone("sleep 70.3"), "the tool is gone")
+        await goes_on(talk, "T2", ["T1"])
+
+
+async def test_what_waits_runs_after_an_interrupt(world: World) -> None:
+    async with world.talk() as talk:
+        await talk.send("T1", say(2), gate("never"), say(2))
+        await world.model.sent("T1", 2)
+        await talk.send("T2", say(2))
+        await talk.interrupt()
+        assert (await talk.ends("T1")).stop_reason == INTERRUPTED
+        assert (await talk.ends("T2")).stop_reason == COMPLETED
+        assert talk.messages("T2") == world.model.said("T2")
+        assert len(world.model.of("T2")) == 1
+
+
+@pytest.mark.short
+@pytest.mark.timeout(900)
+async def test_nothing_of_a_turn_follows_its_interrupt_at_whatever_moment_it_comes(
+    world: World,
+) -> None:
+    """TEST_INTERRUPTS moments drawn from TEST_SEED, from none after the send on.
+
+    `World.talk` judges at the end: by the tags that the model put on its words.
+    """
+    chance = random.Random(f"{SEED} {world.profile.name}")
+    async with world.talk() as talk:
+        await talk.say("warm")
+        hit = 0
+        for number in range(INTERRUPTS):
+            tag = f"R{number}"
+            steps = [pace(4), say(20)]
+            if number % 3 == 2:
+                steps = [pace(2), say(5), tool("echo begun; sleep 300.9"), say(3)]
+            await talk.send(tag, *steps)
+            # A moment is what is drawn here; nothing is waited for.
+            await asyncio.sleep(0 if number % 5 == 0 else chance.uniform(0, 0.25))
+            receipt = await talk.interrupt()
+            if receipt.outcome.reason == receipt_pb2.OUTCOME_REASON_TURN_INTERRUPTED:
+                assert (await talk.ends(tag)).stop_reason == INTERRUPTED
+                hit += 1
+            elif receipt.outcome.reason != receipt_pb2.OUTCOME_REASON_INPUT_CANCELLED:
+                # It came too late, or before the turn was known: then that turn runs to its end.
+                await talk.interrupt()
+                await talk.ends(tag)
+        assert hit > INTERRUPTS // 3
+        assert (await talk.say("last", 3)).stop_reason == COMPLETED
+        assert talk.messages("last") == world.model.said("last")
+        assert world.model.of("last")[-1].request.dangling == []
+        await until(lambda: _gone("sleep 300.9"), "the tools are gone")
+
+
+async def _runs(word: str) -> bool:
+    return any(line.startswith(word) for line in bearing(word))
+
+
+async def _gone(word: str) -> bool:
+    return not await _runs(word)
