@@ -1,0 +1,135 @@
+"""What Codex wants leave for, and how it is answered.
+
+Pure. A request of the agent's becomes an approval; a decision becomes the answer to the request. A
+request that is none of these is refused in the protocol's own words. Used by the dialect only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridle_core.observations import ApprovalAsked, Decision
+from bridle_host.drivers.codex import rpc
+from bridle_host.drivers.codex.items import PATCH, SHELL, script
+from bridle_host.drivers.codex.rpc import Fields
+from bridle_host.drivers.codex.standing import Ask, Call
+
+COMMAND = "item/commandExecution/requestApproval"
+FILES = "item/fileChange/requestApproval"
+PERMISSIONS = "item/permissions/requestApproval"
+ELICITATION = "mcpServer/elicitation/request"
+
+KINDS = frozenset({COMMAND, FILES, PERMISSIONS, ELICITATION})
+
+#: What of the permissions that were asked for is kept, as JSON, in characters.
+WANTED = 4096
+
+#: Said to an agent that wants what nobody here can give.
+NOT_OURS = "Bridle has no answer to this request"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An approval for people, and what is kept of it."""
+
+    approval: ApprovalAsked
+    ask: Ask
+
+
+def asked(name: str, request: rpc.Request, call: Call | None) -> Asked | str:
+    """name: the approval's, in the session; call: the open tool call that it is about.
+
+    A text, for people, where it can't be put to anybody. Raises UnreadableError.
+    """
+    params = request.params
+    wanted, tool = "", ""
+    arguments: dict[str, object]
+    if request.method == COMMAND:
+        tool, arguments = _command(params)
+    elif request.method == FILES:
+        tool, arguments = PATCH, _files(params, call)
+    elif request.method == PERMISSIONS:
+        wanted = json.dumps(_permissions(params.inner("permissions")))
+        if len(wanted) > WANTED:
+            return "the agent wants more permissions than can be shown"
+        tool = "request_permissions"
+        arguments = {"permissions": json.loads(wanted), "cwd": params.text("cwd")}
+    else:
+        if _has_questions(params):
+            return f"the MCP server {params.name('serverName')} asks what only a form can answer"
+        tool, arguments = f"mcp__{params.name('serverName')}", _elicitation(params)
+    ask = Ask(
+        name,
+        json.dumps(request.id),
+        request.method,
+        params.name("threadId"),
+        params.name("turnId"),
+        wanted,
+    )
+    approval = ApprovalAsked(
+        name, tool, json.dumps(arguments), params.text("reason"), params.name("itemId")
+    )
+    return Asked(approval, ask)
+
+
+def answered(ask: Ask, decision: Decision) -> bytes:
+    """The line that tells the agent. What is allowed always is a rule of ours, never the agent's:
+    so that it can be seen and taken back, each request is allowed for itself."""
+    allowed = decision in (Decision.ALLOW, Decision.ALLOW_ALWAYS)
+    result: Mapping[str, object]
+    if ask.kind == PERMISSIONS:
+        granted = json.loads(ask.wanted) if allowed and ask.wanted else {}
+        result = {"permissions": granted, "scope": "turn"}
+    elif ask.kind == ELICITATION:
+        content: dict[str, object] | None = {} if allowed else None
+        result = {"action": "accept" if allowed else "decline", "content": content, "_meta": None}
+    else:
+        result = {"decision": "accept" if allowed else "decline"}
+    return rpc.answer(json.loads(ask.request), result)
+
+
+def denied(request: rpc.Request) -> bytes:
+    """The line for a request that is put to nobody."""
+    return answered(Ask("", json.dumps(request.id), request.method, "", ""), Decision.DENY)
+
+
+def _command(params: Fields) -> tuple[str, dict[str, object]]:
+    arguments: dict[str, object] = {
+        "command": script(params.text("command")),
+        "cwd": params.text("cwd"),
+    }
+    network = params.maybe("networkApprovalContext")
+    if network is not None:
+        arguments["network"] = f"{network.name('protocol')}://{network.name('host')}"
+    if params.raw("additionalPermissions") is not None:
+        arguments["permissions"] = params.raw("additionalPermissions")
+    stdin = params.name("kind") == "writeStdin"
+    return "write_stdin" if stdin else SHELL, arguments
+
+
+def _permissions(wanted: Fields) -> dict[str, object]:
+    """Those parts that were asked for, and no others."""
+    parts = {name: wanted.raw(name) for name in ("network", "fileSystem")}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _files(params: Fields, call: Call | None) -> dict[str, object]:
+    arguments: dict[str, object] = {}
+    if call is not None and call.changes:
+        arguments["changes"] = json.loads(call.changes)
+    if root := params.text("grantRoot"):
+        arguments["grant_root"] = root
+    return arguments
+
+
+def _has_questions(params: Fields) -> bool:
+    """Whether saying yes is not enough."""
+    schema = params.maybe("requestedSchema")
+    return schema is not None and bool(schema.raw("required"))
+
+
+def _elicitation(params: Fields) -> dict[str, object]:
+    told = {name: params.text(name) for name in ("message", "url", "title", "description")}
+    return {name: text for name, text in told.items() if text}
