@@ -11,9 +11,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2, input_pb2, receipt_pb2, session_pb2
 from bridle_control import outcomes
+from bridle_control.approvals import keep_rule
 from bridle_control.decisions import LIVE
+from bridle_control.ids import uuid7
+from bridle_control.receipts import pending
 from bridle_control.store.api import (
     ApprovalRow,
     CommandRow,
@@ -81,6 +85,8 @@ def moved(row: SessionRow, event: event_pb2.Event, now: int) -> SessionRow:
         return replace(row, queue_state=session_pb2.QUEUE_STATE_HELD, update_time=now)
     if kind == "queue_released":
         return replace(row, queue_state=session_pb2.QUEUE_STATE_OPEN, update_time=now)
+    if kind == "approval_resolved":
+        return keep_rule(row, event)
     if kind == "session_ended":
         ended = event.session_ended
         return replace(
@@ -162,6 +168,8 @@ class Projection:
         after = moved(row, event, self.tx.now)
         if after is not row:
             self.put(after)
+            if after.policy != row.policy:
+                self._tell_policy(after)
         self._follow(after, event, sequence)
         return sequence
 
@@ -194,6 +202,29 @@ class Projection:
             self._resolved(row, resolved.approval_id, resolved.decision, sequence)
         elif kind == "session_ended":
             self._after_end(row)
+
+    def _tell_policy(self, row: SessionRow) -> None:
+        """A host that made a rule has it. Where new rules are on their way to it, which were made
+        before control knew of that one, it is told all of them again behind those.
+        """
+        for open_still in self.tx.open_commands(row.session_id):
+            if open_still.verb != receipt_pb2.VERB_UPDATE_SESSION or open_still.run != row.run:
+                continue
+            policy = session_pb2.SessionPolicy.FromString(row.policy)
+            action = wire.Command(update=wire.UpdatePolicy(policy=policy))
+            self.tx.insert_command(
+                replace(
+                    open_still,
+                    command_id=uuid7(self.tx.now),
+                    request_id="",
+                    request_hash=b"",
+                    parent_command_id=open_still.command_id,
+                    state=CommandState.ACCEPTED,
+                    action=action.SerializeToString(deterministic=True),
+                    outcome=pending().SerializeToString(deterministic=True),
+                )
+            )
+            return
 
     def _resolved(self, row: SessionRow, approval_id: str, decision: int, sequence: int) -> None:
         known = self.tx.approval(row.session_id, approval_id)

@@ -10,12 +10,14 @@ import posixpath
 from dataclasses import replace
 
 from bridle.v1 import session_pb2, session_service_pb2
+from bridle_control.approvals import check_policy, core_policy, wire_rule
 from bridle_control.caller import Caller
 from bridle_control.decisions import LIVE
 from bridle_control.placement import agent_of
 from bridle_control.projection import Projection
 from bridle_control.render import policy_of
 from bridle_control.store.api import HostRow, ReadTx, SessionRow
+from bridle_core.approval_rules import exceeds, inherited
 from bridle_core.errors import BridleError, Reason
 from bridle_core.rights import CredentialKind
 
@@ -113,20 +115,28 @@ def _asks(host: HostRow | None, agent: str) -> bool:
 def policy_for_child(
     parent: SessionRow, policy: session_pb2.SessionPolicy
 ) -> session_pb2.SessionPolicy:
-    """A child's rules; where they say nothing of approvals, no laxer than its parent's."""
+    """A child's rules; where they say nothing of approvals, no laxer than its parent's. It has
+    those of its parent's that deny or ask. Raises NOT_ALLOWED, INVALID_REQUEST."""
     made = session_pb2.SessionPolicy()
     made.CopyFrom(policy)
-    own = policy_of(parent).approval
-    if made.approval == session_pb2.APPROVAL_POLICY_UNSPECIFIED and _LAXNESS[own] == 0:
-        made.approval = own
+    own = policy_of(parent)
+    if made.approval == session_pb2.APPROVAL_POLICY_UNSPECIFIED and _LAXNESS[own.approval] == 0:
+        made.approval = own.approval
+    lacking = inherited(core_policy(made), core_policy(own))
+    made.approval_rules.extend(wire_rule(rule) for rule in lacking)
+    check_policy(made)
     check_approval(parent, made)
     return made
 
 
 def check_approval(bound: SessionRow, policy: session_pb2.SessionPolicy) -> None:
-    """Raises NOT_ALLOWED for rules that let more happen than `bound`'s do."""
-    if _LAXNESS[policy.approval] > _LAXNESS[policy_of(bound).approval]:
-        raise not_allowed("an agent can't allow more than it is allowed itself")
+    """Raises NOT_ALLOWED for rules that let more happen than `bound`'s do.
+
+    What somebody allowed always in the very session that the policy is for is no agent's doing.
+    """
+    why = exceeds(core_policy(policy, granted=False), core_policy(policy_of(bound)))
+    if why:
+        raise not_allowed(f"an agent can't allow more than it is allowed itself: {why}")
 
 
 def check_agent_may_set(

@@ -16,6 +16,7 @@ from bridle_core.phases import (
     Policy,
     Principal,
     QueueState,
+    Rule,
 )
 
 
@@ -94,13 +95,17 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Answer an approval: ALLOW, ALLOW_ALWAYS or DENY."""
+    """Answer an approval: ALLOW, ALLOW_ALWAYS or DENY.
+
+    rule: with ALLOW_ALWAYS, what is allowed from now on without asking.
+    """
 
     command_id: str
     approval_id: str
     decision: Decision
     message: str = ""
     principal: Principal | None = None
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,15 @@ from bridle_core.observations import (
     ToolStarted,
     Usage,
 )
-from bridle_core.phases import CancelReason, EndReason, Phase, Principal, TurnTrigger
+from bridle_core.phases import (
+    CancelReason,
+    Decider,
+    EndReason,
+    Phase,
+    Principal,
+    Rule,
+    TurnTrigger,
+)
 
 
 class OutcomeState(StrEnum):
@@ -186,11 +194,16 @@ class ApprovalRequested:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalResolved:
-    """An approval was answered, or became void."""
+    """An approval was answered, or became void.
+
+    rule: the one that decided, or with ALLOW_ALWAYS the one that decides from now on.
+    """
 
     approval_id: str
     decision: Decision
     message: str = ""
+    by: Decider = Decider.PRINCIPAL
+    rule: Rule | None = None
 
 
 LogEvent = (

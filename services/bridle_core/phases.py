@@ -79,6 +79,39 @@ class ApprovalPolicy(StrEnum):
     DENY = "DENY"
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is decided of the calls that it is about; see `bridle_core.approval_rules`.
+
+    tool: a tool's name; one that ends with `*` means all that begin so. argument: which one of the
+    call's is compared: "" its command, a name, a JSON pointer, or "*" all of them as one. value:
+    what the argument begins with, or with `exact` what it is. Neither value nor exact: every call.
+    """
+
+    tool: str
+    decision: ApprovalPolicy
+    argument: str = ""
+    value: str = ""
+    exact: bool = False
+
+    @property
+    def every(self) -> bool:
+        """Whether it is about every call of the tool."""
+        return not (self.value or self.exact)
+
+
+class Decider(StrEnum):
+    """Who or what decided an approval; bridle.v1.ApprovalDecider without its prefix."""
+
+    PRINCIPAL = "PRINCIPAL"
+    POLICY = "POLICY"
+    RULE = "RULE"
+    TIMEOUT = "TIMEOUT"
+    INTERRUPT = "INTERRUPT"
+    TURN_END = "TURN_END"
+    AGENT = "AGENT"
+
+
 class CancelReason(StrEnum):
     """Why an input will never run."""
 
@@ -136,3 +169,4 @@ class Policy:
     input_ttl: float = 0.0
     idle_ttl: float = 0.0
     interrupt_grace: float = 5.0
+    rules: tuple[Rule, ...] = ()

@@ -6,11 +6,20 @@ turn. Only `session_turns` builds on it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bridle_core.approval_rules import decide, rule_text
 from bridle_core.commands import Resolve
-from bridle_core.effects import ApprovalRequested, Met, OutcomeState, RespondApproval
+from bridle_core.effects import (
+    ApprovalRequested,
+    ApprovalResolved,
+    Met,
+    OutcomeState,
+    RespondApproval,
+)
 from bridle_core.errors import Reason
 from bridle_core.observations import ApprovalAsked, ApprovalWithdrawn, Decision
-from bridle_core.phases import SYSTEM, ApprovalPolicy, Principal
+from bridle_core.phases import SYSTEM, ApprovalPolicy, Decider, Principal, Rule
 from bridle_core.session_inputs import Inputs, Move
 from bridle_core.turn import OPEN_APPROVALS, Turn
 
@@ -30,8 +39,9 @@ class Approvals(Inputs):
         if len(turn.approvals) >= OPEN_APPROVALS:
             self._respond(approval_id, Decision.DENY, "too many approvals are open")
             return
+        ruling = decide(self._policy, observation.tool, observation.arguments_json)
         timeout = self._policy.approval_timeout
-        asks = self._policy.approval is ApprovalPolicy.ASK
+        asks = ruling.decision is ApprovalPolicy.ASK
         expires = self._now + timeout if asks and timeout > 0 else None
         turn.approvals[approval_id] = expires
         self._emit(
@@ -48,22 +58,31 @@ class Approvals(Inputs):
         if asks:
             self._move(Move.APPROVAL_OPENED)
             return
-        allow = self._policy.approval is ApprovalPolicy.ALLOW
+        allow = ruling.decision is ApprovalPolicy.ALLOW
         decision = Decision.ALLOW if allow else Decision.DENY
-        self._emit(turn.resolve(approval_id, decision, "by policy"), turn.number, SYSTEM)
-        self._respond(approval_id, decision, "by policy")
+        by, message = Decider.POLICY, "by policy"
+        if ruling.rule is not None:
+            by, message = Decider.RULE, f"by the rule {rule_text(ruling.rule)}"
+        resolved = turn.resolve(approval_id, decision, message, by, ruling.rule)
+        self._emit(resolved, turn.number, SYSTEM)
+        self._respond(approval_id, decision, message)
 
     def _on_approval_withdrawn(self, observation: ApprovalWithdrawn) -> None:
         turn = self._turn
         if turn is not None and observation.approval_id in turn.approvals:
             message = "the agent no longer asks"
-            self._close_approval(turn, observation.approval_id, Decision.VOID, message, None)
+            void = turn.resolve(observation.approval_id, Decision.VOID, message, Decider.AGENT)
+            self._close_approval(turn, void, None)
 
     def _resolve(self, command: Resolve) -> None:
         turn, approval_id = self._turn, command.approval_id
         if turn is not None and approval_id in turn.approvals:
             decision, message = command.decision, command.message
-            self._close_approval(turn, approval_id, decision, message, command.principal)
+            always = decision is Decision.ALLOW_ALWAYS
+            rule = command.rule if always else None
+            resolved = turn.resolve(approval_id, decision, message, Decider.PRINCIPAL, rule)
+            self._close_approval(turn, resolved, command.principal)
+            self._keep_rule(rule)
             self._respond(approval_id, decision, message)
             self._answer(command.command_id, OutcomeState.RAN, Met.DONE, turn=turn.number)
         elif turn is not None and approval_id in turn.resolved:
@@ -85,7 +104,8 @@ class Approvals(Inputs):
         due = [a for a, e in turn.approvals.items() if e is not None and e <= self._now]
         for approval_id in due:
             message = "nobody answered in time"
-            self._close_approval(turn, approval_id, Decision.DENY, message, SYSTEM)
+            late = turn.resolve(approval_id, Decision.DENY, message, Decider.TIMEOUT)
+            self._close_approval(turn, late, SYSTEM)
             self._respond(approval_id, Decision.DENY, message)
 
     def _void_approvals(self, principal: Principal | None) -> None:
@@ -93,20 +113,25 @@ class Approvals(Inputs):
         for approval_id in list(turn.approvals) if turn is not None else ():
             assert turn is not None
             message = "the turn is interrupted"
-            self._close_approval(turn, approval_id, Decision.VOID, message, principal)
+            void = turn.resolve(approval_id, Decision.VOID, message, Decider.INTERRUPT)
+            self._close_approval(turn, void, principal)
 
     def _close_approval(
-        self,
-        turn: Turn,
-        approval_id: str,
-        decision: Decision,
-        message: str,
-        principal: Principal | None,
+        self, turn: Turn, resolved: ApprovalResolved, principal: Principal | None
     ) -> None:
-        self._emit(turn.resolve(approval_id, decision, message), turn.number, principal)
+        self._emit(resolved, turn.number, principal)
         if not turn.approvals:
             self._move(Move.APPROVALS_CLOSED)
 
+    def _keep_rule(self, rule: Rule | None) -> None:
+        """From now on it is allowed; control keeps the same rule with the event that tells it."""
+        if rule is not None and rule not in self._policy.rules:
+            self._policy = replace(self._policy, rules=(*self._policy.rules, rule))
+
     def _respond(self, approval_id: str, decision: Decision, message: str) -> None:
+        """What the agent is told. Never "always": it would ask no more, and a rule that is taken
+        back or denies would not be heard."""
+        if decision is Decision.ALLOW_ALWAYS:
+            decision = Decision.ALLOW
         if not self._dying:
             self._out.append(RespondApproval(approval_id, decision, message))

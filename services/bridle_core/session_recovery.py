@@ -19,7 +19,6 @@ from bridle_core.effects import (
     ReadOn,
     RecoverAgent,
     ReplaceAgent,
-    RespondApproval,
     SendTurn,
     SteerTurn,
     StopAgent,
@@ -145,8 +144,7 @@ class Recovery(Ends):
                 self._out.append(SteerTurn(item.input_id, item.content))
             for resolved in turn.resolved.values():
                 if resolved.decision is not Decision.VOID:
-                    told = (resolved.approval_id, resolved.decision, resolved.message)
-                    self._out.append(RespondApproval(*told))
+                    self._respond(resolved.approval_id, resolved.decision, resolved.message)
         if self._replacing:
             self._out.append(ReplaceAgent())
         if (handed := self._handed) is not None:

@@ -29,7 +29,7 @@ from bridle_core.observations import (
     ToolStatus,
     Usage,
 )
-from bridle_core.phases import TurnTrigger
+from bridle_core.phases import Decider, Rule, TurnTrigger
 from bridle_core.utf8 import clean
 
 #: What is kept of the messages that are being written, in characters, for the case that they are
@@ -189,10 +189,18 @@ class Turn:
         if kept:
             writing.parts.append(kept)
 
-    def resolve(self, approval_id: str, decision: Decision, message: str = "") -> ApprovalResolved:
+    def resolve(
+        self,
+        approval_id: str,
+        decision: Decision,
+        message: str = "",
+        by: Decider = Decider.PRINCIPAL,
+        rule: Rule | None = None,
+    ) -> ApprovalResolved:
         """Close an open approval."""
         del self.approvals[approval_id]
-        resolved = self.resolved[approval_id] = ApprovalResolved(approval_id, decision, message)
+        resolved = ApprovalResolved(approval_id, decision, message, by, rule)
+        self.resolved[approval_id] = resolved
         _forget(self.resolved)
         return resolved
 
@@ -212,7 +220,8 @@ class Turn:
                 )
         self.writing.clear()
         for approval_id in list(self.approvals):
-            yield Emit(self.resolve(approval_id, Decision.VOID, "the turn is over"), self.number)
+            void = self.resolve(approval_id, Decision.VOID, "the turn is over", Decider.TURN_END)
+            yield Emit(void, self.number)
         # The last that began is the innermost.
         for tool_call_id in reversed(list(self.tools)):
             status = ToolStatus.FAILED if reason is StopReason.FAILED else ToolStatus.CANCELLED

@@ -20,7 +20,7 @@ from bridle_core.commands import RunSpec
 from bridle_core.effects import Emit
 from bridle_core.utf8 import clean, cut
 from bridle_host.output_events import OutputCoder
-from bridle_host.translate import principal_to, timestamp
+from bridle_host.translate import principal_to, rule_to, timestamp
 
 #: Bytes of one message of an agent, all its pieces together.
 MESSAGE = 1024 * 1024
@@ -204,11 +204,14 @@ class EventCoder:
             case core.ApprovalRequested():
                 return event_pb2.Event(approval_requested=self._approval(payload))
             case core.ApprovalResolved():
+                rule = rule_to(payload.rule) if payload.rule is not None else None
                 return event_pb2.Event(
                     approval_resolved=event_pb2.ApprovalResolved(
                         approval_id=payload.approval_id,
                         decision=_DECISION[payload.decision],
                         message=self._text(payload.message, PARAGRAPH),
+                        by=event_pb2.ApprovalDecider.Value(f"APPROVAL_DECIDER_{payload.by}"),
+                        rule=rule,
                     )
                 )
             case _:

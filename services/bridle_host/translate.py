@@ -36,6 +36,7 @@ from bridle_core.phases import (
     Principal,
     PrincipalKind,
     QueueState,
+    Rule,
 )
 
 _DEFAULTS = Policy()
@@ -102,12 +103,30 @@ def policy_of(policy: session_pb2.SessionPolicy) -> Policy:
             else ConsumePolicy.ONE
         ),
         approval=_APPROVAL.get(policy.approval, ApprovalPolicy.ASK),
+        rules=tuple(rule_of(rule) for rule in policy.approval_rules),
         start_timeout=seconds("start_timeout", _DEFAULTS.start_timeout),
         turn_timeout=seconds("turn_timeout", _DEFAULTS.turn_timeout),
         approval_timeout=seconds("approval_timeout", _DEFAULTS.approval_timeout),
         input_ttl=seconds("input_ttl", _DEFAULTS.input_ttl),
         idle_ttl=seconds("idle_ttl", _DEFAULTS.idle_ttl),
         interrupt_grace=seconds("interrupt_grace", _DEFAULTS.interrupt_grace),
+    )
+
+
+def rule_of(rule: session_pb2.ApprovalRule) -> Rule:
+    """A rule; one with a decision that this version doesn't know asks."""
+    decision = _APPROVAL.get(rule.decision, ApprovalPolicy.ASK)
+    return Rule(rule.tool, decision, rule.argument, rule.value, rule.exact)
+
+
+def rule_to(rule: Rule) -> session_pb2.ApprovalRule:
+    """The message of a rule."""
+    return session_pb2.ApprovalRule(
+        tool=rule.tool,
+        decision=session_pb2.ApprovalPolicy.Value(f"APPROVAL_POLICY_{rule.decision}"),
+        argument=rule.argument,
+        value=rule.value,
+        exact=rule.exact,
     )
 
 
@@ -147,7 +166,9 @@ def command_of(command: host_pb.Command) -> Command | None:
         case "resolve":
             resolve = command.resolve
             decision = _DECISION.get(resolve.decision, Decision.DENY)
-            return Resolve(command_id, resolve.approval_id, decision, resolve.message, principal)
+            rule = rule_of(resolve.rule) if resolve.HasField("rule") else None
+            told = (resolve.approval_id, decision, resolve.message)
+            return Resolve(command_id, *told, principal, rule)
         case "release":
             return Release(command_id, principal)
         case "cancel":

@@ -52,15 +52,18 @@ from bridle_core.phases import (
     ApprovalPolicy,
     CancelReason,
     ConsumePolicy,
+    Decider,
     InputMode,
     Phase,
     Policy,
     Principal,
     PrincipalKind,
     QueueState,
+    Rule,
     TurnTrigger,
 )
 from bridle_core.session_inputs import SETTLED
+from bridle_core.session_record import RunRecord
 from tests.bridle_core.session_support import Run, calls, events
 
 PENDING, RAN, NOT_RUN = OutcomeState.PENDING, OutcomeState.RAN, OutcomeState.NOT_RUN
@@ -353,7 +356,11 @@ def test_after_an_interrupted_turn_nothing_of_it_follows_and_all_of_it_is_closed
     voided = run.interrupt("v", principal=ANNA)
     assert voided == [
         Answer("v", PENDING, Met.IN_PROGRESS, turn=1),
-        Emit(ApprovalResolved("a", Decision.VOID, "the turn is interrupted"), 1, ANNA),
+        Emit(
+            ApprovalResolved("a", Decision.VOID, "the turn is interrupted", Decider.INTERRUPT),
+            1,
+            ANNA,
+        ),
         Emit(PhaseChanged(Phase.WAITING, Phase.RUNNING)),
         InterruptTurn(5.0, False),
     ]
@@ -572,10 +579,10 @@ def test_an_approval_lets_the_turn_wait_until_it_is_answered() -> None:
     run = run_of().begin("x")
     run.see(ApprovalAsked("a", "bash"), ApprovalAsked("b", "bash"), ApprovalAsked("a", "bash"))
     assert run.phase() is Phase.WAITING
-    effects = run.do(Resolve("r1", "a", Decision.ALLOW_ALWAYS, "go", ANNA))
+    effects = run.do(Resolve("r1", "a", Decision.ALLOW, "go", ANNA))
     assert effects == [
-        Emit(ApprovalResolved("a", Decision.ALLOW_ALWAYS, "go"), 1, ANNA),
-        RespondApproval("a", Decision.ALLOW_ALWAYS, "go"),
+        Emit(ApprovalResolved("a", Decision.ALLOW, "go"), 1, ANNA),
+        RespondApproval("a", Decision.ALLOW, "go"),
         Answer("r1", RAN, Met.DONE, turn=1),
     ]
     run.do(Resolve("r2", "b", Decision.DENY))
@@ -599,7 +606,8 @@ def test_an_approval_that_nobody_answers_in_time_is_denied() -> None:
     run.see(ApprovalAsked("a", "bash"))
     effects = run.wait(30.0)
     message = "nobody answered in time"
-    assert effects[0] == Emit(ApprovalResolved("a", Decision.DENY, message), 1, SYSTEM)
+    late = ApprovalResolved("a", Decision.DENY, message, Decider.TIMEOUT)
+    assert effects[0] == Emit(late, 1, SYSTEM)
     assert RespondApproval("a", Decision.DENY, message) in effects
     assert run.phase() is Phase.RUNNING
 
@@ -614,10 +622,60 @@ def test_where_the_session_has_a_rule_nobody_is_asked(
     run = run_of(approval=policy, approval_timeout=5.0).begin("x")
     effects = run.see(ApprovalAsked("a", "bash"))
     assert effects[1:] == [
-        Emit(ApprovalResolved("a", decision, "by policy"), 1, SYSTEM),
+        Emit(ApprovalResolved("a", decision, "by policy", Decider.POLICY), 1, SYSTEM),
         RespondApproval("a", decision, "by policy"),
     ]
     assert run.phase() is Phase.RUNNING
+
+
+GIT = '{"command":"git status"}'
+ALWAYS = Rule("bash", ApprovalPolicy.ALLOW, value="git status", exact=True)
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [(ApprovalPolicy.ALLOW, Decision.ALLOW), (ApprovalPolicy.DENY, Decision.DENY)],
+)
+def test_a_rule_answers_what_it_is_about_and_leaves_the_rest_to_people(
+    decision: ApprovalPolicy, told: Decision
+) -> None:
+    rule = Rule("bash", decision, value="git")
+    run = run_of(rules=(rule,)).begin("x")
+    message = "by the rule bash(git*)"
+    assert run.see(ApprovalAsked("a", "bash", GIT))[1:] == [
+        Emit(ApprovalResolved("a", told, message, Decider.RULE, rule), 1, SYSTEM),
+        RespondApproval("a", told, message),
+    ]
+    run.see(ApprovalAsked("b", "bash", '{"command":"ls"}'))
+    assert run.phase() is Phase.WAITING
+
+
+def test_what_is_allowed_always_is_a_rule_from_then_on_and_the_agent_asks_again() -> None:
+    run = run_of().begin("x")
+    run.see(ApprovalAsked("a", "bash", GIT))
+    effects = run.do(Resolve("r", "a", Decision.ALLOW_ALWAYS, "", ANNA, ALWAYS))
+    assert effects[0] == Emit(ApprovalResolved("a", Decision.ALLOW_ALWAYS, rule=ALWAYS), 1, ANNA)
+    assert RespondApproval("a", Decision.ALLOW, "") in effects
+    run.see(ApprovalAsked("b", "bash", GIT))
+    resolved = run.events(ApprovalResolved)[-1]
+    assert (resolved.by, resolved.rule, resolved.decision) == (
+        Decider.RULE,
+        ALWAYS,
+        Decision.ALLOW,
+    )
+    again = run.machine.record()
+    assert again.policy is not None
+    assert again.policy.rules == (ALWAYS,)
+    assert RunRecord.load(again.dump()).policy == again.policy
+
+
+def test_what_is_allowed_once_or_denied_makes_no_rule() -> None:
+    for decision in (Decision.ALLOW, Decision.DENY):
+        run = run_of().begin("x")
+        run.see(ApprovalAsked("a", "bash", GIT))
+        run.do(Resolve("r", "a", decision, "", ANNA, ALWAYS))
+        run.see(ApprovalAsked("b", "bash", GIT))
+        assert run.phase() is Phase.WAITING
 
 
 def test_an_approval_that_the_agent_takes_back_is_void() -> None:

@@ -153,17 +153,25 @@ async def test_an_approval_is_asked_for_answered_and_told_to_the_agent(tmp_path:
         asked = await host.event("approval_requested")
         assert (asked.tool, asked.reason) == ("bash", "to tidy up")
         assert asked.HasField("expire_time")
+        rule = session_pb2.ApprovalRule(
+            tool="bash", decision=session_pb2.APPROVAL_POLICY_ALLOW, value="rm", exact=True
+        )
         resolve = host_pb.ResolveApproval(
-            approval_id="a", decision=event_pb2.APPROVAL_DECISION_ALLOW_ALWAYS, message="go"
+            approval_id="a",
+            decision=event_pb2.APPROVAL_DECISION_ALLOW_ALWAYS,
+            message="go",
+            rule=rule,
         )
         principal = {"kind": 1, "id": "t1", "name": "anna"}
         answer = await host.command(resolve=resolve, principal=principal)
         assert await host.outcome(answer) == ("RAN", "DONE")
-        assert (await driver.called("respond"))[1:] == ("a", "ALLOW_ALWAYS", "go")
+        assert (await driver.called("respond"))[1:] == ("a", "ALLOW", "go")
         resolved = next(
             e for e in await host.events() if e.WhichOneof("kind") == "approval_resolved"
         )
         assert resolved.principal.name == "anna"
+        told = resolved.approval_resolved
+        assert (told.by, told.rule) == (event_pb2.APPROVAL_DECIDER_PRINCIPAL, rule)
 
 
 async def test_every_command_reaches_the_machine(tmp_path: Path) -> None:

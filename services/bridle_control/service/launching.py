@@ -14,6 +14,7 @@ from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2, session_service_pb2
 from bridle_control import placement, tree
 from bridle_control.answers import remember
+from bridle_control.approvals import as_asked
 from bridle_control.caller import Caller, workspace_of
 from bridle_control.decisions import LIVE
 from bridle_control.endings import give_up
@@ -66,14 +67,14 @@ def start(
     workspace = workspace_of(tx, caller, request.workspace)
     parent = tree.parent_of(tx, caller)
     _check_slug(tx, workspace, request.slug)
-    host_name, directory, policy = request.host, request.directory, request.policy
+    host_name, directory, policy = request.host, request.directory, as_asked(request.policy)
     if parent is not None:
         parents_host = tx.host(parent.host_id)
         own_name = parents_host.name if parents_host is not None else ""
         host_name = tree.host_for_child(parent, request.host, own_name)
         directory = tree.directory_for_child(parent, request.directory)
         tree.check_agent_for_child(parent, parents_host, request)
-        policy = tree.policy_for_child(parent, request.policy)
+        policy = tree.policy_for_child(parent, policy)
     host = placement.choose(tx, workspace, host_name, request.agent, reach.live)
     row = SessionRow(
         session_id=uuid7(tx.now),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bridle.v1 import event_pb2, session_pb2, session_service_pb2
 from bridle_control import caller as callers
+from bridle_control.approvals import open_approvals
 from bridle_control.caller import Caller, may_see, session_of, workspace_of
 from bridle_control.deadlines import HasDeadline
 from bridle_control.filters import (
@@ -69,10 +70,15 @@ class Reads(Verbs):
     async def GetSession(
         self, request: session_service_pb2.GetSessionRequest, context: Context
     ) -> session_service_pb2.GetSessionResponse:
-        """One session."""
+        """One session, and what its open approvals ask for."""
         caller = callers.current()
-        row = await self._store.read(lambda tx: session_of(tx, caller, request.session))
-        return session_service_pb2.GetSessionResponse(session=self.render(row))
+
+        def read(tx: ReadTx) -> tuple[SessionRow, list[session_service_pb2.OpenApproval]]:
+            row = session_of(tx, caller, request.session)
+            return row, open_approvals(tx, row)
+
+        row, approvals = await self._store.read(read)
+        return session_service_pb2.GetSessionResponse(session=self.render(row), approvals=approvals)
 
     async def ListSessions(
         self, request: session_service_pb2.ListSessionsRequest, context: Context

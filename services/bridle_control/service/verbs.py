@@ -8,6 +8,7 @@ from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2, session_service_pb2
 from bridle_control import caller as callers
 from bridle_control import outcomes, tree
+from bridle_control.approvals import as_asked, rule_of_answer
 from bridle_control.caller import Caller, session_of
 from bridle_control.decisions import Verdict
 from bridle_control.filters import invalid
@@ -24,7 +25,7 @@ from bridle_control.receipts import (
 from bridle_control.render import policy_of
 from bridle_control.service.base import Verbs, check, insert, verdict_on
 from bridle_control.service.launching import Reach
-from bridle_control.store.api import CommandRow, SessionRow, Tx
+from bridle_control.store.api import ApprovalRow, CommandRow, SessionRow, Tx
 from bridle_core.errors import BridleError, Reason
 
 _POLICY = "policy."
@@ -41,15 +42,18 @@ class OtherVerbs(Verbs):
         scope = request.session.workspace or caller.own_workspace
         key = request_key("Respond", request, scope=scope, caller=caller)
         reach = Reach(self._links.live_hosts())
-        action = wire.ResolveApproval(
-            approval_id=request.approval_id, decision=request.decision, message=request.message
-        )
 
         def accept(tx: Tx) -> CommandRow:
             if known := find_known(tx, key):
                 return known
             row = session_of(tx, caller, request.session)
-            _check_approval(tx, row, request.approval_id)
+            rule = rule_of_answer(tx, row, _open_approval(tx, row, request.approval_id), request)
+            action = wire.ResolveApproval(
+                approval_id=request.approval_id,
+                decision=request.decision,
+                message=request.message,
+                rule=rule,
+            )
             return _command(
                 tx, key, receipt_pb2.VERB_RESPOND, row, wire.Command(resolve=action), reach
             )
@@ -155,13 +159,13 @@ def _forget_open(tx: Tx, row: SessionRow) -> None:
         tx.update_command(outcomes.settle(open_still, outcome))
 
 
-def _check_approval(tx: Tx, row: SessionRow, approval_id: str) -> None:
-    """Raises APPROVAL_NOT_FOUND, APPROVAL_RESOLVED. An approval that is open is the host's."""
+def _open_approval(tx: Tx, row: SessionRow, approval_id: str) -> ApprovalRow:
+    """One that is open, for the host to decide. Raises APPROVAL_NOT_FOUND, APPROVAL_RESOLVED."""
     known = tx.approval(row.session_id, approval_id)
     verdict = verdict_on(tx, receipt_pb2.VERB_RESPOND, row)
     if verdict is Verdict.LOOK_UP and known is not None:
         if not known.decision:
-            return
+            return known
         decision = event_pb2.ApprovalDecision.ValueType(known.decision)
         on = row.turn_open and known.turn == row.turn and known.run == row.run
         if on and decision != event_pb2.APPROVAL_DECISION_VOID:
@@ -261,4 +265,4 @@ def _new_policy(
             if other != name:
                 part.ClearField(other)  # type: ignore[arg-type]
         made.MergeFrom(part)
-    return made
+    return as_asked(made, policy_of(row))

@@ -362,6 +362,50 @@ PLAN_ENTRY_STATE_COMPLETED: PlanEntryState.ValueType  # 3
 """Done."""
 Global___PlanEntryState: _TypeAlias = PlanEntryState  # noqa: Y015
 
+class _ApprovalDecider:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApprovalDeciderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApprovalDecider.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPROVAL_DECIDER_UNSPECIFIED: _ApprovalDecider.ValueType  # 0
+    """Not told."""
+    APPROVAL_DECIDER_PRINCIPAL: _ApprovalDecider.ValueType  # 1
+    """Somebody, by Respond: the event's principal."""
+    APPROVAL_DECIDER_POLICY: _ApprovalDecider.ValueType  # 2
+    """The policy's own word."""
+    APPROVAL_DECIDER_RULE: _ApprovalDecider.ValueType  # 3
+    """A rule of the policy."""
+    APPROVAL_DECIDER_TIMEOUT: _ApprovalDecider.ValueType  # 4
+    """Nobody answered within the policy's approval_timeout."""
+    APPROVAL_DECIDER_INTERRUPT: _ApprovalDecider.ValueType  # 5
+    """The turn was interrupted; the event's principal did it."""
+    APPROVAL_DECIDER_TURN_END: _ApprovalDecider.ValueType  # 6
+    """The turn ended before."""
+    APPROVAL_DECIDER_AGENT: _ApprovalDecider.ValueType  # 7
+    """The agent asks no more."""
+
+class ApprovalDecider(_ApprovalDecider, metaclass=_ApprovalDeciderEnumTypeWrapper):
+    """Who or what decided an approval."""
+
+APPROVAL_DECIDER_UNSPECIFIED: ApprovalDecider.ValueType  # 0
+"""Not told."""
+APPROVAL_DECIDER_PRINCIPAL: ApprovalDecider.ValueType  # 1
+"""Somebody, by Respond: the event's principal."""
+APPROVAL_DECIDER_POLICY: ApprovalDecider.ValueType  # 2
+"""The policy's own word."""
+APPROVAL_DECIDER_RULE: ApprovalDecider.ValueType  # 3
+"""A rule of the policy."""
+APPROVAL_DECIDER_TIMEOUT: ApprovalDecider.ValueType  # 4
+"""Nobody answered within the policy's approval_timeout."""
+APPROVAL_DECIDER_INTERRUPT: ApprovalDecider.ValueType  # 5
+"""The turn was interrupted; the event's principal did it."""
+APPROVAL_DECIDER_TURN_END: ApprovalDecider.ValueType  # 6
+"""The turn ended before."""
+APPROVAL_DECIDER_AGENT: ApprovalDecider.ValueType  # 7
+"""The agent asks no more."""
+Global___ApprovalDecider: _TypeAlias = ApprovalDecider  # noqa: Y015
+
 class _ApprovalDecision:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1404,22 +1448,32 @@ class ApprovalResolved(_message.Message):
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """The approval's id."""
     decision: Global___ApprovalDecision.ValueType
     """How it was decided."""
     message: _builtins.str
     """What the agent was told."""
+    by: Global___ApprovalDecider.ValueType
+    """What decided it. Unspecified where an older host wrote it."""
+    @_builtins.property
+    def rule(self) -> _session_pb2.ApprovalRule:
+        """By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy."""
+
     def __init__(
         self,
         *,
         approval_id: _builtins.str = ...,
         decision: Global___ApprovalDecision.ValueType = ...,
         message: _builtins.str = ...,
+        by: Global___ApprovalDecider.ValueType = ...,
+        rule: _session_pb2.ApprovalRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "decision", b"decision", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "by", b"by", "decision", b"decision", "message", b"message", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

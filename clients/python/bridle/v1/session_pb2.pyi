@@ -475,6 +475,7 @@ class SessionPolicy(_message.Message):
     INPUT_TTL_FIELD_NUMBER: _builtins.int
     IDLE_TTL_FIELD_NUMBER: _builtins.int
     INTERRUPT_GRACE_FIELD_NUMBER: _builtins.int
+    APPROVAL_RULES_FIELD_NUMBER: _builtins.int
     after_interrupt: Global___AfterInterrupt.ValueType
     """What an Interrupt does to the queue unless it says otherwise. Default RUN."""
     consume: Global___ConsumePolicy.ValueType
@@ -507,6 +508,12 @@ class SessionPolicy(_message.Message):
         killed. Default 5 s.
         """
 
+    @_builtins.property
+    def approval_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalRule]:
+        """What is decided of single calls; `approval` decides the others. Of the rules that are about
+        a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+        """
+
     def __init__(
         self,
         *,
@@ -519,11 +526,77 @@ class SessionPolicy(_message.Message):
         input_ttl: _duration_pb2.Duration | None = ...,
         idle_ttl: _duration_pb2.Duration | None = ...,
         interrupt_grace: _duration_pb2.Duration | None = ...,
+        approval_rules: _abc.Iterable[Global___ApprovalRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approval_timeout", b"approval_timeout", "idle_ttl", b"idle_ttl", "input_ttl", b"input_ttl", "interrupt_grace", b"interrupt_grace", "start_timeout", b"start_timeout", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_interrupt", b"after_interrupt", "approval", b"approval", "approval_timeout", b"approval_timeout", "consume", b"consume", "idle_ttl", b"idle_ttl", "input_ttl", b"input_ttl", "interrupt_grace", b"interrupt_grace", "start_timeout", b"start_timeout", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_interrupt", b"after_interrupt", "approval", b"approval", "approval_rules", b"approval_rules", "approval_timeout", b"approval_timeout", "consume", b"consume", "idle_ttl", b"idle_ttl", "input_ttl", b"input_ttl", "interrupt_grace", b"interrupt_grace", "start_timeout", b"start_timeout", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionPolicy: _TypeAlias = SessionPolicy  # noqa: Y015
+
+@_typing.final
+class ApprovalRule(_message.Message):
+    """What is decided of the calls that it is about.
+
+    ALLOW is read strictly. Of a command, a value is its first words, whole: `git` is not about
+    `gitx`. A command with any character of which a shell makes more than a part of a word
+    (; & | < > ( ) $ ` { } * ? [ ] ~ ! # ^ \\ or a line's end, quoted or not) is about no rule but
+    one with `exact` and the same text; so is one whose call brings an environment, a shell, or
+    leave to get around a sandbox. Of another argument, a value is whole segments before a `/`:
+    `/work/src` is not about `/work/src2`, nor about anything with a `..` in it.
+
+    DENY and ASK are read leniently: the tool's name in any case; the value wherever it stands as a
+    word, whatever quotes or backslashes are in between; in all arguments where the one that is
+    meant isn't there; and a call whose arguments can't be read always. They keep an honest agent
+    from a slip. A shell has more ways to say a thing than a rule can know: what an agent must not
+    be able to do, its operating system has to refuse.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    ARGUMENT_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    GRANTED_BY_FIELD_NUMBER: _builtins.int
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    tool: _builtins.str
+    """The tool's name, as ApprovalRequested tells it; with a `*` at its end all that begin so."""
+    decision: Global___ApprovalPolicy.ValueType
+    """What is decided."""
+    argument: _builtins.str
+    """Which argument is looked at: empty for the command (`command`, `cmd` or `script`, a text or
+    a list of words), a name, a JSON pointer (`/edits/0/path`), or `*` for all of them as one
+    JSON object, with `exact`.
+    """
+    value: _builtins.str
+    """What the argument begins with. Empty, without `exact`: every call of the tool."""
+    exact: _builtins.bool
+    """The argument is the value, and nothing more."""
+    approval_id: _builtins.str
+    """Only told: the approval that was answered so."""
+    @_builtins.property
+    def granted_by(self) -> _principal_pb2.Principal:
+        """Only told: who allowed it always, where that made the rule."""
+
+    def __init__(
+        self,
+        *,
+        tool: _builtins.str = ...,
+        decision: Global___ApprovalPolicy.ValueType = ...,
+        argument: _builtins.str = ...,
+        value: _builtins.str = ...,
+        exact: _builtins.bool = ...,
+        granted_by: _principal_pb2.Principal | None = ...,
+        approval_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["granted_by", b"granted_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "argument", b"argument", "decision", b"decision", "exact", b"exact", "granted_by", b"granted_by", "tool", b"tool", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalRule: _TypeAlias = ApprovalRule  # noqa: Y015

@@ -13,6 +13,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -202,22 +203,66 @@ class GetSessionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session."""
+
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenApproval]:
+        """What its open approvals ask for, the oldest first."""
 
     def __init__(
         self,
         *,
         session: _session_pb2.Session | None = ...,
+        approvals: _abc.Iterable[Global___OpenApproval] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
+
+@_typing.final
+class OpenApproval(_message.Message):
+    """An approval that waits for an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The sequence of its event."""
+    turn: _builtins.int
+    """The turn that waits for it."""
+    @_builtins.property
+    def request(self) -> _event_pb2.ApprovalRequested:
+        """The request. Of its arguments at most 16 KiB; the event has them whole."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the agent asked."""
+
+    def __init__(
+        self,
+        *,
+        request: _event_pb2.ApprovalRequested | None = ...,
+        sequence: _builtins.int = ...,
+        turn: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "sequence", b"sequence", "time", b"time", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenApproval: _TypeAlias = OpenApproval  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
@@ -818,6 +863,7 @@ class RespondRequest(_message.Message):
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """See the service."""
     approval_id: _builtins.str
@@ -830,6 +876,13 @@ class RespondRequest(_message.Message):
     def session(self) -> _session_pb2.SessionRef:
         """The session."""
 
+    @_builtins.property
+    def rule(self) -> _session_pb2.ApprovalRule:
+        """With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+        means this tool with exactly this command; where it runs none, on exactly this file or
+        address; else with exactly these arguments.
+        """
+
     def __init__(
         self,
         *,
@@ -838,10 +891,11 @@ class RespondRequest(_message.Message):
         approval_id: _builtins.str = ...,
         decision: _event_pb2.ApprovalDecision.ValueType = ...,
         message: _builtins.str = ...,
+        rule: _session_pb2.ApprovalRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "decision", b"decision", "message", b"message", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "decision", b"decision", "message", b"message", "request_id", b"request_id", "rule", b"rule", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -343,6 +343,7 @@ class SessionServiceServicer(object):
         Errors:
         NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
         NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+        INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
         FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

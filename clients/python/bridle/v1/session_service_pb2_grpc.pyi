@@ -175,6 +175,7 @@ class SessionServiceStub:
     Errors:
       NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
       NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+      INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
       FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
     """
     ReleaseQueue: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ReleaseQueueRequest, _session_service_pb2.ReleaseQueueResponse]
@@ -390,6 +391,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Errors:
       NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
       NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+      INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
       FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
     """
     ReleaseQueue: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ReleaseQueueRequest, _session_service_pb2.ReleaseQueueResponse]  # type: ignore[assignment]
@@ -668,6 +670,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
           NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+          INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
           FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
         """
 

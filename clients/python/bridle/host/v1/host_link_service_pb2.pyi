@@ -1246,22 +1246,28 @@ class ResolveApproval(_message.Message):
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """The approval."""
     decision: _event_pb2.ApprovalDecision.ValueType
     """How."""
     message: _builtins.str
     """What the agent is told."""
+    @_builtins.property
+    def rule(self) -> _session_pb2.ApprovalRule:
+        """With ALLOW_ALWAYS: what is allowed from now on without asking."""
+
     def __init__(
         self,
         *,
         approval_id: _builtins.str = ...,
         decision: _event_pb2.ApprovalDecision.ValueType = ...,
         message: _builtins.str = ...,
+        rule: _session_pb2.ApprovalRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "decision", b"decision", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "decision", b"decision", "message", b"message", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
