@@ -95,7 +95,7 @@ PINS: Mapping[str, Pin] = {
         Pin(
             "claude-agent-acp",
             "@agentclientprotocol/claude-agent-acp",
-            "0.49.0",
+            "0.100.0",
             ("@agentclientprotocol/claude-agent-acp/dist/index.js",),
             reports=False,
             node=True,
