@@ -41,12 +41,12 @@ test: setup ## Run the tests
 .PHONY: test-agents
 test-agents: setup ## Install real agents in exact versions, and hold them to the contract, offline
 	@TEST_INTERRUPTS=$${TEST_INTERRUPTS:-100} \
-		$(BIN)/python -m pytest tests/agents -m agents --no-skips $(ARGS)
+		$(BIN)/python -m pytest tests/agents -m agents --no-skips -n 2 $(ARGS)
 
 .PHONY: test-agents-short
 test-agents-short: setup ## The same in a few minutes: three agents, what matters most
 	@TEST_AGENTS=$${TEST_AGENTS:-short} \
-		$(BIN)/python -m pytest tests/agents -m 'agents and short' --no-skips $(ARGS)
+		$(BIN)/python -m pytest tests/agents -m 'agents and short' --no-skips -n 2 $(ARGS)
 
 .PHONY: coverage
 coverage: setup ## Run the tests, and list the lines and branches that none of them reached

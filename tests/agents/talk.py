@@ -7,7 +7,9 @@ it. What a turn said is told by the words that the model tagged, never by what a
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from collections.abc import Set as AbstractSet
@@ -21,7 +23,7 @@ from tests.agents.profiles import AgentProfile
 from tests.model_server import ModelServer, turn
 from tests.model_server.script import Step
 from tests.pair import Pair
-from tests.scenarios.support import NEVER, check_order, log
+from tests.scenarios.support import NEVER, bearing, check_order, log
 
 #: Seconds for what an agent does by itself on a busy machine.
 PATIENCE = 60.0
@@ -49,6 +51,10 @@ class World:
     def work(self) -> Path:
         """Where its sessions work."""
         return self.pair.work
+
+    def sleepers(self, count: int) -> list[str]:
+        """Commands that sleep for minutes, each with a length that no other process has."""
+        return [f"sleep 300.{os.getpid()}{time.monotonic_ns()}" for _ in range(count)]
 
     @asynccontextmanager
     async def talk(
@@ -257,6 +263,15 @@ class Talk:
     def replacements(self) -> int:
         """How many agents took another's place within a run."""
         return sum(e.process_started.replacement for e in self.of("process_started"))
+
+
+async def running(command: str) -> bool:
+    """Whether a process has this command line; a shell that only names it does not count."""
+    return any(line.startswith(command) for line in bearing(command))
+
+
+async def gone(command: str) -> bool:
+    return not await running(command)
 
 
 def text_of(event: event_pb2.Event) -> str:

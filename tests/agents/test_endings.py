@@ -6,7 +6,7 @@ import pytest
 
 from bridle.errors import BridleError
 from bridle.v1 import event_pb2, session_pb2
-from tests.agents.talk import COMPLETED, Talk, World
+from tests.agents.talk import COMPLETED, Talk, World, gone
 from tests.model_server import Role, gate, say, tool
 from tests.scenarios.support import RAN, bearing
 
@@ -79,13 +79,14 @@ async def test_a_resume_goes_on_with_the_agents_own_conversation(world: World) -
 
 @pytest.mark.needs("native")
 async def test_a_resume_after_a_kill_in_mid_turn_knows_what_came_before(world: World) -> None:
+    [sleeper] = world.sleepers(1)
     async with world.talk() as talk:
         await talk.say("T1")
-        await talk.send("T2", say(2), tool("echo begun; sleep 300.2"), say(1))
+        await talk.send("T2", say(2), tool(f"echo begun; {sleeper}"), say(1))
         await talk.tool_starts("T2")
         await talk.outcome((await talk.client.kill("talk")).receipt)
         assert (await ended(talk, 1)).phase == KILLED
-        assert not [line for line in bearing("sleep 300.2") if line.startswith("sleep")]
+        assert await gone(sleeper)
         await talk.client.resume("talk")
         await talk.idle(2)
         assert resumed(talk).mode == NATIVE
@@ -150,11 +151,12 @@ async def test_a_resume_that_is_seeded_tells_the_model_what_was_said(world: Worl
 @pytest.mark.short
 async def test_a_kill_leaves_nothing_of_the_agent(world: World) -> None:
     async with world.talk() as talk:
-        await talk.send("T1", say(1), tool("setsid sleep 7003 & sleep 300.3"), say(1))
+        own, foreground = world.sleepers(2)
+        await talk.send("T1", say(1), tool(f"setsid {own} & {foreground}"), say(1))
         await talk.tool_starts("T1")
         receipt = await talk.outcome((await talk.client.kill("talk")).receipt)
         assert receipt.outcome.state == RAN
         end = await ended(talk, 1)
         assert (end.phase, end.verified) == (KILLED, True)
-        for word in ("sleep 7003", "sleep 300.3", str(world.home)):
-            assert not [line for line in bearing(word) if word in line]
+        for word in (own, foreground, str(world.home)):
+            assert bearing(word) == []

@@ -6,14 +6,14 @@ import asyncio
 import os
 import random
 import time
+from functools import partial
 
 import pytest
 
 from bridle.v1 import receipt_pb2
-from tests.agents.talk import COMPLETED, INTERRUPTED, Talk, World
+from tests.agents.talk import COMPLETED, INTERRUPTED, Talk, World, gone, running
 from tests.model_server import gate, hang, pace, say, tool
 from tests.pair import until
-from tests.scenarios.support import bearing
 
 INTERRUPTS = int(os.environ.get("TEST_INTERRUPTS", "8"))
 SEED = int(os.environ.get("TEST_SEED", "1"))
@@ -62,16 +62,17 @@ async def test_an_interrupt_reaches_an_agent_whose_model_says_nothing(world: Wor
 @pytest.mark.short
 async def test_an_interrupt_in_mid_tool_takes_the_tools_processes_along(world: World) -> None:
     async with world.talk() as talk:
-        await talk.send("T1", say(1), tool("setsid sleep 7001 & sleep 7002 & sleep 300.7"), say(1))
+        own, child, foreground = sleepers = world.sleepers(3)
+        command = f"setsid {own} & {child} & {foreground}"
+        await talk.send("T1", say(1), tool(command), say(1))
         await talk.tool_starts("T1")
-        sleepers = ("sleep 7001", "sleep 7002", "sleep 300.7")
         for sleeper in sleepers:
-            await until(lambda word=sleeper: _runs(word), sleeper)  # type: ignore[misc]
+            await until(partial(running, sleeper), f"{sleeper} runs")
         began = time.monotonic()
         await talk.interrupt()
         assert (await talk.ends("T1")).stop_reason == INTERRUPTED
         for sleeper in sleepers:
-            await until(lambda word=sleeper: _gone(word), f"{sleeper} is gone")  # type: ignore[misc]
+            await until(partial(gone, sleeper), f"{sleeper} is gone")
         assert time.monotonic() - began < GONE
         await goes_on(talk, "T2", ["T1"])
         assert talk.replacements == 0
@@ -79,13 +80,14 @@ async def test_an_interrupt_in_mid_tool_takes_the_tools_processes_along(world: W
 
 async def test_an_interrupt_ends_a_tool_that_is_deaf_to_signals(world: World) -> None:
     async with world.talk() as talk:
-        deaf = "trap '' INT TERM HUP; echo deaf; for i in 1 2 3 4 5 6; do sleep 70.3; done"
+        [sleeper] = world.sleepers(1)
+        deaf = f"trap '' INT TERM HUP; echo deaf; for i in 1 2 3 4 5 6; do {sleeper}; done"
         await talk.send("T1", tool(deaf), say(1))
         await talk.tool_starts("T1")
-        await until(lambda: _runs("sleep 70.3"), "the tool runs")
+        await until(partial(running, sleeper), "the tool runs")
         await talk.interrupt()
         assert (await talk.ends("T1")).stop_reason == INTERRUPTED
-        await until(lambda: _gone("sleep 70.3"), "the tool is gone")
+        await until(partial(gone, sleeper), "the tool is gone")
         await goes_on(talk, "T2", ["T1"])
 
 
@@ -111,6 +113,7 @@ async def test_nothing_of_a_turn_follows_its_interrupt_at_whatever_moment_it_com
     `World.talk` judges at the end: by the tags that the model put on its words.
     """
     chance = random.Random(f"{SEED} {world.profile.name}")
+    [sleeper] = world.sleepers(1)
     async with world.talk() as talk:
         await talk.say("warm")
         hit = 0
@@ -118,7 +121,7 @@ async def test_nothing_of_a_turn_follows_its_interrupt_at_whatever_moment_it_com
             tag = f"R{number}"
             steps = [pace(4), say(20)]
             if number % 3 == 2:
-                steps = [pace(2), say(5), tool("echo begun; sleep 300.9"), say(3)]
+                steps = [pace(2), say(5), tool(f"echo begun; {sleeper}"), say(3)]
             await talk.send(tag, *steps)
             # A moment is what is drawn here; nothing is waited for.
             await asyncio.sleep(0 if number % 5 == 0 else chance.uniform(0, 0.25))
@@ -134,12 +137,4 @@ async def test_nothing_of_a_turn_follows_its_interrupt_at_whatever_moment_it_com
         assert (await talk.say("last", 3)).stop_reason == COMPLETED
         assert talk.messages("last") == world.model.said("last")
         assert world.model.of("last")[-1].request.dangling == []
-        await until(lambda: _gone("sleep 300.9"), "the tools are gone")
-
-
-async def _runs(word: str) -> bool:
-    return any(line.startswith(word) for line in bearing(word))
-
-
-async def _gone(word: str) -> bool:
-    return not await _runs(word)
+        await until(partial(gone, sleeper), "the tools are gone")
