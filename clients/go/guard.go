@@ -1,0 +1,121 @@
+package bridle
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// guard stands before every call: it adds the token and the request id, and tries again.
+type guard struct {
+	token TokenSource
+	retry Retry
+}
+
+func (g *guard) withToken(ctx context.Context) (context.Context, string, error) {
+	token, err := g.token()
+	if err != nil {
+		return nil, "", status.Error(codes.Unauthenticated, "the token can't be read: "+err.Error())
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), token, nil
+}
+
+func (g *guard) stream(
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	streamer grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	ctx, _, err := g.withToken(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return streamer(ctx, desc, cc, method, opts...)
+}
+
+func (g *guard) unary(
+	ctx context.Context, method string, request, reply any, cc *grpc.ClientConn,
+	invoker grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
+	request = withRequestID(request)
+	for attempt := 1; ; attempt++ {
+		token, err := g.try(ctx, method, request, reply, cc, invoker, opts)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var wait time.Duration
+		if !g.renewed(err, token) {
+			if attempt >= g.retry.Attempts || !mayRetry(err) {
+				return err
+			}
+			wait = g.retry.delay(attempt, err)
+		}
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (g *guard) try(
+	ctx context.Context, method string, request, reply any, cc *grpc.ClientConn,
+	invoker grpc.UnaryInvoker, opts []grpc.CallOption,
+) (string, error) {
+	ctx, token, err := g.withToken(ctx)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.retry.AttemptTimeout)
+	defer cancel()
+	return token, invoker(ctx, method, request, reply, cc, opts...)
+}
+
+// renewed says whether the token was made fresh while the call was under way.
+func (g *guard) renewed(err error, token string) bool {
+	if status.Code(err) != codes.Unauthenticated {
+		return false
+	}
+	now, err := g.token()
+	return err == nil && now != token
+}
+
+// withRequestID gives a request that changes something an id, one for all tries. The caller's own
+// message is left as it is, so that it may be used for another request.
+func withRequestID(request any) any {
+	message, ok := request.(proto.Message)
+	if !ok {
+		return request
+	}
+	field := message.ProtoReflect().Descriptor().Fields().ByName("request_id")
+	if field == nil || field.Kind() != protoreflect.StringKind || message.ProtoReflect().Has(field) {
+		return request
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return request
+	}
+	whole := proto.Clone(message)
+	whole.ProtoReflect().Set(field, protoreflect.ValueOfString(id.String()))
+	return whole
+}
+
+// pause waits, unless the context ends first.
+func pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}

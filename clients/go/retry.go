@@ -1,0 +1,78 @@
+package bridle
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	bridlev1 "bridle.dev/go/bridle/v1"
+)
+
+// Retry says how often, and for how long, a unary call is tried.
+//
+// Only what is safe is tried again: a lost connection or a deadline of one try, because a request
+// that changes something carries its request id, and reads change nothing; and the reasons by which
+// control says that a later try may succeed.
+type Retry struct {
+	// Attempts is the number of tries in all.
+	Attempts int
+	// AttemptTimeout is the longest that one try may take. A verb answers within 5 s, so that a
+	// longer silence is a lost connection.
+	AttemptTimeout time.Duration
+	// First and Most are the waits between tries: each twice the last, half of it by chance.
+	First, Most time.Duration
+}
+
+// DefaultRetry is what Dial uses.
+var DefaultRetry = Retry{
+	Attempts: 5, AttemptTimeout: 10 * time.Second, First: 100 * time.Millisecond, Most: 5 * time.Second,
+}
+
+// Not HOST_UNREACHABLE: there the interrupt was withdrawn, and the same request id would only be
+// told the same again.
+func mayRetry(err error) bool {
+	if found, ok := AsError(err); ok {
+		switch found.Reason {
+		case bridlev1.ErrorReason_ERROR_REASON_SHUTTING_DOWN,
+			bridlev1.ErrorReason_ERROR_REASON_RATE_LIMITED,
+			bridlev1.ErrorReason_ERROR_REASON_NO_HOST:
+			return true
+		}
+		return false
+	}
+	at := code(err)
+	return at == codes.Unavailable || at == codes.DeadlineExceeded
+}
+
+// isBroken says whether a stream that ended so may be opened again from its cursor.
+func isBroken(err error) bool {
+	if found, ok := AsError(err); ok {
+		switch found.Reason {
+		case bridlev1.ErrorReason_ERROR_REASON_SHUTTING_DOWN,
+			bridlev1.ErrorReason_ERROR_REASON_RATE_LIMITED:
+			return true
+		}
+		return false
+	}
+	switch code(err) {
+	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Internal, codes.Unavailable:
+		return true
+	}
+	return false
+}
+
+// delay before the try that follows failure number attempt, from 1.
+func (r Retry) delay(attempt int, err error) time.Duration {
+	whole := r.First << min(attempt-1, 16)
+	if whole > r.Most || whole <= 0 {
+		whole = r.Most
+	}
+	wait := whole/2 + time.Duration(rand.Float64()*float64(whole)/2)
+	if found, ok := AsError(err); ok {
+		// Jitter on top of the server's wish too: it tells every client the same.
+		wished := time.Duration(float64(found.RetryAfter) * (1 + rand.Float64()/10))
+		wait = max(wait, wished)
+	}
+	return wait
+}
