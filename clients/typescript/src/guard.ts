@@ -1,0 +1,66 @@
+/** What stands before every call: the token, the request id, and further tries. */
+import { clone, type DescMessage, type Message } from "@bufbuild/protobuf";
+import { reflect } from "@bufbuild/protobuf/reflect";
+import { Code, ConnectError, type Interceptor, type UnaryRequest } from "@connectrpc/connect";
+
+import type { TokenSource } from "./client.js";
+import { delay, mayRetry, pause, type Retry } from "./retry.js";
+import { uuid7 } from "./ids.js";
+
+/** The interceptor of every transport that a client uses. */
+export function guard(token: TokenSource, retry: Retry): Interceptor {
+  return (next) => async (request) => {
+    if (request.stream) {
+      request.header.set("authorization", `Bearer ${await token()}`);
+      return next(request);
+    }
+    const whole = { ...request, message: withRequestId(request.method.input, request.message) };
+    for (let attempt = 1; ; attempt++) {
+      const sent = await token();
+      whole.header.set("authorization", `Bearer ${sent}`);
+      try {
+        return await limited(whole, retry.attemptTimeout, next as (r: UnaryRequest) => ReturnType<typeof next>);
+      } catch (error) {
+        if (request.signal.aborted) throw error;
+        if (await renewed(error, token, sent)) continue;
+        if (attempt >= retry.attempts || !mayRetry(error)) throw error;
+        await pause(delay(retry, attempt, error), request.signal);
+      }
+    }
+  };
+}
+
+/** One try, ended after so many milliseconds: a longer silence is a lost connection. */
+async function limited<Response>(
+  request: UnaryRequest,
+  milliseconds: number,
+  next: (request: UnaryRequest) => Promise<Response>,
+): Promise<Response> {
+  const own = AbortSignal.timeout(milliseconds);
+  try {
+    return await next({ ...request, signal: AbortSignal.any([request.signal, own]) });
+  } catch (error) {
+    if (own.aborted && !request.signal.aborted) {
+      throw new ConnectError("no answer in time", Code.DeadlineExceeded, undefined, undefined, error);
+    }
+    throw error;
+  }
+}
+
+/** Whether the token was made fresh while the call was under way. */
+async function renewed(error: unknown, token: TokenSource, sent: string): Promise<boolean> {
+  return ConnectError.from(error).code === Code.Unauthenticated && (await token()) !== sent;
+}
+
+/**
+ * Gives a request that changes something an id, one for all tries. The caller's own message is left
+ * as it is, so that it may be used for another request.
+ */
+function withRequestId(schema: DescMessage, message: Message): Message {
+  const field = schema.field.requestId;
+  if (field === undefined || field.fieldKind !== "scalar") return message;
+  if (reflect(schema, message).get(field) !== "") return message;
+  const whole = clone(schema, message);
+  reflect(schema, whole).set(field, uuid7());
+  return whole;
+}
