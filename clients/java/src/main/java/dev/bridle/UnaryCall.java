@@ -1,0 +1,148 @@
+package dev.bridle;
+
+import io.grpc.CallOptions;
+import io.grpc.Channel;
+import io.grpc.ClientCall;
+import io.grpc.Deadline;
+import io.grpc.Metadata;
+import io.grpc.MethodDescriptor;
+import io.grpc.Status;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * One unary call and all of its tries. Only what comes of the last try reaches the caller.
+ *
+ * <p>All callbacks of a try come on the call's own executor, one after the other; only {@link
+ * #cancel} may come from elsewhere, hence the lock.
+ */
+final class UnaryCall<Q, A> extends ClientCall<Q, A> {
+  private final Guard guard;
+  private final Retry retry;
+  private final MethodDescriptor<Q, A> method;
+  private final CallOptions options;
+  private final Channel next;
+  private final long deadline;
+
+  private Listener<A> listener;
+  private Metadata headers;
+  private Q request;
+  private ClientCall<Q, A> current;
+  private Status cancelled;
+
+  UnaryCall(
+      Guard guard, Retry retry, MethodDescriptor<Q, A> method, CallOptions options, Channel next) {
+    this.guard = guard;
+    this.retry = retry;
+    this.method = method;
+    this.options = options;
+    this.next = next;
+    Deadline given = options.getDeadline();
+    this.deadline = given == null ? Long.MAX_VALUE : given.timeRemaining(TimeUnit.MILLISECONDS) + now();
+  }
+
+  private static long now() {
+    return TimeUnit.NANOSECONDS.toMillis(System.nanoTime());
+  }
+
+  @Override
+  public void start(Listener<A> listener, Metadata headers) {
+    this.listener = listener;
+    this.headers = headers;
+  }
+
+  @Override
+  public void request(int messages) {
+    // A unary call has one answer, which is kept until the try is known to have succeeded.
+  }
+
+  @Override
+  public void sendMessage(Q message) {
+    request = Guard.withRequestId(message);
+  }
+
+  @Override
+  public void halfClose() {
+    attempt(1);
+  }
+
+  @Override
+  public void cancel(String message, Throwable cause) {
+    ClientCall<Q, A> running;
+    synchronized (this) {
+      cancelled = Status.CANCELLED.withDescription(message).withCause(cause);
+      running = current;
+    }
+    if (running != null) {
+      running.cancel(message, cause);
+    }
+  }
+
+  private void attempt(int number) {
+    Metadata own = new Metadata();
+    own.merge(headers);
+    String sent = guard.authorize(own);
+    long limit = Math.min(retry.attemptTimeout().toMillis(), deadline - now());
+    ClientCall<Q, A> call = next.newCall(method, options.withDeadlineAfter(limit, TimeUnit.MILLISECONDS));
+    synchronized (this) {
+      if (cancelled != null) {
+        listener.onClose(cancelled, new Metadata());
+        return;
+      }
+      current = call;
+    }
+    call.start(new Attempt(number, sent), own);
+    call.request(2); // More than one would be an error of the server, and is told as such.
+    call.sendMessage(request);
+    call.halfClose();
+  }
+
+  /** What one try leads to. */
+  private final class Attempt extends Listener<A> {
+    private final int number;
+    private final String sent;
+    private Metadata answerHeaders = new Metadata();
+    private A answer;
+
+    Attempt(int number, String sent) {
+      this.number = number;
+      this.sent = sent;
+    }
+
+    @Override
+    public void onHeaders(Metadata received) {
+      answerHeaders = received;
+    }
+
+    @Override
+    public void onMessage(A message) {
+      answer = message;
+    }
+
+    @Override
+    public void onClose(Status status, Metadata trailers) {
+      if (status.isOk()) {
+        listener.onHeaders(answerHeaders);
+        listener.onMessage(answer);
+        listener.onClose(status, trailers);
+        return;
+      }
+      var error = status.asRuntimeException(trailers);
+      boolean renewed = guard.renewed(status, sent);
+      long wait = renewed ? 0 : retry.delay(number, error).toMillis();
+      boolean again = renewed || (number < retry.attempts() && Retry.mayRetry(error));
+      if (!again || isCancelled() || now() + wait >= deadline) {
+        listener.onClose(status, trailers);
+        return;
+      }
+      Executor executor = options.getExecutor() == null ? Runnable::run : options.getExecutor();
+      CompletableFuture.delayedExecutor(wait, TimeUnit.MILLISECONDS, executor)
+          .execute(() -> attempt(number + 1));
+    }
+  }
+
+  private synchronized boolean isCancelled() {
+    return cancelled != null;
+  }
+}

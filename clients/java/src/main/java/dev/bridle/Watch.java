@@ -1,0 +1,253 @@
+package dev.bridle;
+
+import dev.bridle.v1.Compacted;
+import dev.bridle.v1.Event;
+import dev.bridle.v1.EventBatch;
+import dev.bridle.v1.GetSessionRequest;
+import dev.bridle.v1.Progress;
+import dev.bridle.v1.WatchRequest;
+import dev.bridle.v1.WatchResponse;
+import dev.bridle.v1.WatchTarget;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.Iterator;
+import java.util.List;
+import java.util.NoSuchElementException;
+import java.util.function.Supplier;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+
+/**
+ * A stream of events that outlives its connections.
+ *
+ * <p>It keeps the cursor of each session, and opens the stream again from there when the connection
+ * is lost: over any number of losses each event comes once and in order. What it can't promise it
+ * throws as a StatusRuntimeException: CURSOR_COMPACTED, CURSOR_FOREIGN, SESSION_NOT_FOUND and so on.
+ *
+ * <p>To be read by one thread, once: {@code for (Event event : watch.events())}. {@link #close} may
+ * be called by any thread, and ends the reading with CANCELLED.
+ */
+public final class Watch implements Iterator<Update>, AutoCloseable {
+  /** Control says something every 15 s: after this long without a word the connection is lost. */
+  private static final Duration SILENCE = Duration.ofSeconds(30);
+
+  /** Gaps in a row, each after a new connection, that show a broken log and not a bad moment. */
+  private static final int GAPS_CAP = 5;
+
+  /** Failures in a row before the first answer, after which a watch gives up. */
+  private static final int FIRST_TRIES = 5;
+
+  private final Bridle bridle;
+  private final WatchRequest request;
+  private final Supplier<String> token;
+  private final Retry retry;
+  private final List<WatchCursor> targets;
+  private final Deque<Update> ready = new ArrayDeque<>();
+
+  private Answers answers;
+  private String sent = "";
+  private boolean connected;
+  private int attempt;
+  private int gaps;
+  private volatile boolean closed;
+
+  Watch(Bridle bridle, WatchRequest request, Supplier<String> token, Retry retry) {
+    this.bridle = bridle;
+    this.request = request;
+    this.token = token;
+    this.retry = retry;
+    this.targets = request.getTargetsList().stream().map(WatchCursor::new).toList();
+  }
+
+  /** The targets as they would have to be asked for to go on behind what was told. */
+  public List<WatchTarget> cursors() {
+    return targets.stream().map(WatchCursor::request).toList();
+  }
+
+  /** The events alone. */
+  public Iterable<Event> events() {
+    Iterable<Update> all = () -> this;
+    Stream<Event> events =
+        StreamSupport.stream(all.spliterator(), false)
+            .flatMap(update -> update instanceof Update.Told told ? Stream.of(told.event()) : Stream.empty());
+    return events::iterator;
+  }
+
+  @Override
+  public void close() {
+    closed = true;
+    Answers open = answers;
+    if (open != null) {
+      open.cancel();
+    }
+  }
+
+  @Override
+  public boolean hasNext() {
+    while (ready.isEmpty()) {
+      if (targets.stream().allMatch(WatchCursor::ended)) {
+        close();
+        return false;
+      }
+      try {
+        take(next(SILENCE));
+      } catch (StatusRuntimeException lost) {
+        goOnAfter(lost);
+      }
+    }
+    return true;
+  }
+
+  @Override
+  public Update next() {
+    if (!hasNext()) {
+      throw new NoSuchElementException();
+    }
+    return ready.remove();
+  }
+
+  // --- the stream, over connections ---------------------------------------------------------
+
+  private WatchResponse next(Duration silence) {
+    if (closed) {
+      throw Status.CANCELLED.asRuntimeException();
+    }
+    boolean fresh = answers == null;
+    if (fresh) {
+      sent = token.get();
+      pin();
+      WatchRequest.Builder open = request.toBuilder().clearTargets();
+      targets.stream().filter(each -> !each.ended()).forEach(each -> open.addTargets(each.request()));
+      answers = new Answers(bridle.channel(), open.build());
+    }
+    WatchResponse answer = answers.next(silence);
+    if (fresh) {
+      connected = true;
+      attempt = 0;
+      ready.add(new Update.Connected());
+    }
+    return answer;
+  }
+
+  private void goOnAfter(StatusRuntimeException lost) {
+    if (answers != null) {
+      answers.cancel();
+      answers = null;
+    }
+    if (closed) {
+      throw Status.CANCELLED.withCause(lost).asRuntimeException();
+    }
+    attempt++;
+    if (!goesOn(lost) || !(connected || attempt < FIRST_TRIES)) {
+      closed = true;
+      throw lost;
+    }
+    if (connected) {
+      ready.add(new Update.Disconnected(lost));
+    }
+    try {
+      Thread.sleep(retry.delay(attempt, lost).toMillis());
+    } catch (InterruptedException interrupted) {
+      closed = true;
+      Thread.currentThread().interrupt();
+      throw Status.CANCELLED.withCause(interrupted).asRuntimeException();
+    }
+  }
+
+  private boolean goesOn(StatusRuntimeException lost) {
+    if (lost instanceof GapException) {
+      return ++gaps < GAPS_CAP;
+    }
+    if (lost.getStatus().getCode() == Status.Code.UNAUTHENTICATED) {
+      return !token.get().equals(sent); // The token was made fresh meanwhile.
+    }
+    return Retry.isBroken(lost);
+  }
+
+  /**
+   * Fixes which sessions are meant, so that a slug that is deleted and taken again in between does
+   * not mix two logs. One alone is told by the first answer.
+   */
+  private void pin() {
+    if (targets.size() > 1) {
+      for (WatchCursor each : targets) {
+        if (each.sessionId().isEmpty()) {
+          var get = GetSessionRequest.newBuilder().setSession(each.session()).build();
+          each.pin(bridle.sessions().getSession(get).getSession().getSessionId());
+        }
+      }
+    }
+  }
+
+  // --- one answer ---------------------------------------------------------------------------
+
+  /** What an answer tells that was not told before. */
+  private void take(WatchResponse answer) {
+    switch (answer.getResponseCase()) {
+      case EVENTS -> takeEvents(answer.getEvents());
+      case PROGRESS -> takeProgress(answer.getProgress());
+      case COMPACTED -> {
+        Compacted compacted = answer.getCompacted();
+        WatchCursor from = target(compacted.getSessionId(), compacted.getLogId());
+        from.beginAt(compacted.getFloorSequence());
+        ready.add(new Update.Shortened(from.sessionId(), compacted));
+      }
+      case LIVE_TEXT ->
+          ready.add(new Update.Live(answer.getLiveText().getSessionId(), answer.getLiveText()));
+      default -> {} // A kind of answer of a later release.
+    }
+  }
+
+  private void takeProgress(Progress progress) {
+    WatchCursor from = target(progress.getSessionId(), progress.getLogId());
+    if (!from.known() || request.getKindsCount() > 0) {
+      from.advance(progress.getSequence()); // Where a tail begins, or what `kinds` left out.
+    } else if (progress.getSequence() > from.sequence()) {
+      throw new GapException(from.sequence());
+    }
+    if (progress.getEnded()) {
+      from.end();
+    }
+    ready.add(new Update.Progressed(from.sessionId(), progress));
+  }
+
+  private void takeEvents(EventBatch batch) {
+    WatchCursor from = target(batch.getSessionId(), batch.getLogId());
+    for (Event event : batch.getEventsList()) {
+      if (from.known()) {
+        if (event.getSequence() <= from.sequence()) {
+          continue; // Told already, over an earlier connection.
+        }
+        if (event.getSequence() != from.sequence() + 1 && request.getKindsCount() == 0) {
+          throw new GapException(from.sequence());
+        }
+      }
+      from.advance(event.getSequence());
+      gaps = 0;
+      ready.add(new Update.Told(from.sessionId(), event));
+    }
+  }
+
+  private WatchCursor target(String sessionId, String logId) {
+    for (WatchCursor each : targets) {
+      if (each.sessionId().equals(sessionId)) {
+        each.logId(logId);
+        return each;
+      }
+    }
+    WatchCursor only = targets.get(0); // Several were pinned before.
+    only.pin(sessionId);
+    only.logId(logId);
+    return only;
+  }
+
+  /** Something between two events did not come: the stream can't be trusted any further. */
+  private static final class GapException extends StatusRuntimeException {
+    GapException(long sequence) {
+      super(Status.DATA_LOSS.withDescription("a gap after event " + sequence));
+    }
+  }
+}
