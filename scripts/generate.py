@@ -17,9 +17,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import client_tools
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts import client_tools  # noqa: E402 (found by the line above)
 
 # Language -> folders that hold generated files and nothing else: what is in them and is not
 # generated is stale.
@@ -39,7 +40,7 @@ def run_buf(language: str, out: Path) -> None:
     """Generate one language's stubs below `out`; end the program if buf refuses."""
     buf = Path(sys.executable).parent / "buf"
     template = "buf.gen.yaml" if language == "python" else f"clients/{language}/buf.gen.yaml"
-    command = [buf, "generate", "--template", template, "--output", out]
+    command: list[str | Path] = [buf, "generate", "--template", template, "--output", out]
     done = subprocess.run(command, cwd=ROOT, check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)

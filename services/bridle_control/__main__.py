@@ -6,7 +6,7 @@
 `init` makes a store with the workspace "default" and the first token, which may do everything; it
 prints `token brt_…`, or writes the secret into a file of mode 0600. `serve` runs until SIGTERM or
 SIGINT, and prints `ready grpc=HOST:PORT` once it serves (with `hosts=HOST:PORT` behind it, where
-hosts have a port of their own).
+hosts have a port of their own, and `http=HOST:PORT`, where there is a browser gateway).
 
 Exit codes: 0 done, 1 failure, 2 usage or settings. What goes wrong is one line on stderr.
 """
@@ -55,6 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--hosts-ca", type=Path, metavar="FILE", help="the CA of the hosts' certificates, PEM"
+    )
+    serve.add_argument(
+        "--http-listen", metavar="HOST:PORT", help="the browser gateway; without it there is none"
+    )
+    serve.add_argument(
+        "--http-origin",
+        action="append",
+        dest="http_origins",
+        metavar="ORIGIN",
+        help="pages from there may call it, such as https://app.example; *: all; repeatable",
     )
     serve.add_argument(
         "--insecure-public",

@@ -24,7 +24,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import cast
 
+import grpc.aio
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_channelz.v1.channelz import aio as grpc_channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -43,6 +46,8 @@ from bridle_control import status
 from bridle_control.audit import Audit
 from bridle_control.auth import Authenticator
 from bridle_control.commands import Commands
+from bridle_control.gateway.calls import Handlers
+from bridle_control.gateway.server import Gateway
 from bridle_control.health import Health
 from bridle_control.host_service import HostService
 from bridle_control.identity_service import IdentityService
@@ -68,6 +73,12 @@ _GRACE = 1.0
 #: How long hosts may take to be told Goodbye, in seconds.
 _GOODBYE = 2.0
 
+# What the browser gateway has.
+_PUBLIC_SERVICES = (
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    host_service_pb2.DESCRIPTOR.services_by_name["HostService"],
+    identity_service_pb2.DESCRIPTOR.services_by_name["IdentityService"],
+)
 # What health tells of, and what reflection shows beside itself and health.
 _OWN_SERVICES = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
@@ -107,21 +118,33 @@ class Control:
         self._housekeeping = Housekeeping(store)
         self._retention = Retention(store, settings.retain_per_session, settings.retain_total)
         self.server = make_server(self._gate)
+        self._handlers = Handlers()  # the same services, for the gateway
         self._serve_own(store)
         self._serve_common()
+        self._gateway = self._make_gateway(settings)
 
     def _serve_own(self, store: Store) -> None:
-        add_session_service(self._sessions, self.server)
-        identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(
-            IdentityService(store), self.server
-        )
-        host_service_pb2_grpc.add_HostServiceServicer_to_server(
-            HostService(store, connected=self._links.is_live, twin_time=self._links.twin_time),
-            self.server,
-        )
+        hosts = HostService(store, connected=self._links.is_live, twin_time=self._links.twin_time)
+        identities = IdentityService(store)
+        # (grpc's types know no place but a server.)
+        for place in (self.server, cast("grpc.aio.Server", self._handlers)):
+            add_session_service(self._sessions, place)
+            identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identities, place)
+            host_service_pb2_grpc.add_HostServiceServicer_to_server(hosts, place)
         host_link_service_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(store, self._links, certificates=self._ports.hosts is not None),
             self.server,
+        )
+
+    def _make_gateway(self, settings: Settings) -> Gateway | None:
+        if self._ports.http is None:
+            return None
+        return Gateway(
+            self._ports.http,
+            origins=settings.http_origins,
+            services=_PUBLIC_SERVICES,
+            handlers=self._handlers,
+            gate=self._gate,
         )
 
     def _serve_common(self) -> None:
@@ -146,6 +169,8 @@ class Control:
         """
         try:
             serving = self._ports.bind(self.server)
+            if self._gateway is not None:
+                serving = replace(serving, http=self._gateway.bind())
             async with asyncio.TaskGroup() as group:
                 parts = (
                     self._open_calls,
@@ -158,6 +183,10 @@ class Control:
                 )
                 running = [group.create_task(part.run()) for part in parts]
                 await self.server.start()
+                if self._gateway is not None:
+                    up = asyncio.Event()
+                    running.append(group.create_task(self._gateway.run(up)))
+                    await up.wait()
                 self._health.serving()
                 _log.info("serving", extra=kv(grpc=serving.grpc, hosts=serving.hosts or "the same"))
                 ready(serving)
@@ -168,6 +197,8 @@ class Control:
         finally:
             # At once; where all went well it has stopped before.
             await self.server.stop(None)
+            if self._gateway is not None:
+                self._gateway.close()
             self._audit.close()
 
     async def _end(self) -> None:
@@ -178,6 +209,8 @@ class Control:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._links.close(), _GOODBYE)
         await self._open_calls.end_all(status.shutting_down(), _GRACE)
+        if self._gateway is not None:
+            await self._gateway.end()
         await self.server.stop(_GRACE)
 
 

@@ -51,6 +51,23 @@ class CertificateFiles:
             require_client_authentication=self._client_ca is not None,
         )
 
+    def context(self) -> ssl.SSLContext:
+        """For a server that isn't grpc's; it asks no client for a certificate.
+
+        Once for each of these objects: what is newer is told to one who asks, and to nobody else.
+        """
+        made = now = _check_pair(self._cert, self._key)
+
+        def newest(connection: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
+            nonlocal now
+            if self._newer() is not None:
+                now = _check_pair(self._cert, self._key)
+            connection.context = now
+
+        # Called at each handshake, whether the client names a server or not.
+        made.sni_callback = newest
+        return made
+
     def _newer(self) -> grpc.ServerCertificateConfiguration | None:
         """What to use from this handshake on; None for what was used before."""
         with self._lock:
@@ -92,11 +109,12 @@ def _signature(path: Path) -> tuple[int, int, int, int]:
     return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
 
 
-def _check_pair(cert: Path, key: Path) -> None:
+def _check_pair(cert: Path, key: Path) -> ssl.SSLContext:
     """grpc would take anything, and refuse every handshake without a word."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key, password="")
+        return context
     except ssl.SSLError as error:
         raise SettingsError(f"{cert}, {key}: no certificate with its key (PEM)") from error
     except OSError as error:

@@ -110,13 +110,14 @@ class Gate(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         known = self._guarded.get(method)
         if known is None or known[0] is not handler:
-            known = (handler, self._guard(method, handler))
+            known = (handler, self.guard(method, handler))
             self._guarded[method] = known
         return known[1]
 
-    def _guard(
+    def guard(
         self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
+        """A handler behind the gate. It takes a unary request undecoded, and gives bytes."""
         guarded = _Guarded(self, method, handler)
         if handler.request_streaming:
             deserializer = guarded.decode

@@ -13,6 +13,7 @@ opened.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +23,10 @@ from bridle_control.retain import EVERYTHING, Limits
 
 #: Where control listens unless it is told.
 DEFAULT_LISTEN = "127.0.0.1:7420"
+
+
+# An origin as browsers send it: scheme, host, perhaps a port; no path (RFC 6454, section 6.2).
+_ORIGIN = re.compile(r"\*|https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 
 
 class SettingsError(Exception):
@@ -77,6 +82,10 @@ class Settings:
     #: Hosts connect here, and only here, each with a certificate of `hosts_ca`.
     hosts_listen: Address | None = None
     hosts_ca: Path | None = None
+    #: The browser gateway; None: there is none.
+    http_listen: Address | None = None
+    #: Pages from these origins may call it; "*" for all.
+    http_origins: tuple[str, ...] = ()
     #: Where it is told who did what; None: in the store's directory.
     audit_log: Path | None = None
     audit_reads: bool = False
@@ -100,13 +109,24 @@ class Settings:
             raise SettingsError("hosts-listen and hosts-ca go together")
         if self.hosts_listen is not None and self.tls_cert is None:
             raise SettingsError("hosts-listen is mutual TLS: give --tls-cert and --tls-key too")
-        if not self.listen.loopback and self.tls_cert is None and not self.insecure_public:
-            raise SettingsError(
-                f"refusing to listen on {self.listen} in plaintext: tokens would cross the"
-                " network readable; give --tls-cert and --tls-key, or force it by --insecure-public"
-            )
+        for address in (self.listen, self.http_listen):
+            if address is not None and not self._may_listen(address):
+                raise SettingsError(
+                    f"refusing to listen on {address} in plaintext: tokens would cross the network"
+                    " readable; give --tls-cert and --tls-key, or force it by --insecure-public"
+                )
+        if self.http_origins and self.http_listen is None:
+            raise SettingsError("http-origin is for the browser gateway: give --http-listen too")
+        for origin in self.http_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise SettingsError(
+                    f"http-origin: {origin!r} is no origin, such as https://app.example, nor *"
+                )
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsError("log-level is one of DEBUG, INFO, WARNING, ERROR")
+
+    def _may_listen(self, address: Address) -> bool:
+        return address.loopback or self.tls_cert is not None or self.insecure_public
 
 
 def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
@@ -126,6 +146,12 @@ def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
             else None
         ),
         hosts_ca=_path("hosts_ca", chosen["hosts_ca"]) if chosen.get("hosts_ca") else None,
+        http_listen=(
+            Address.parse(_text("http_listen", chosen["http_listen"]), "http-listen")
+            if chosen.get("http_listen")
+            else None
+        ),
+        http_origins=_texts("http_origins", chosen.get("http_origins", ())),
         audit_log=_path("audit_log", chosen["audit_log"]) if chosen.get("audit_log") else None,
         audit_reads=_truth("audit_reads", chosen.get("audit_reads", False)),
         retain_per_session=_limits("retain_per_session", chosen.get("retain_per_session")),
@@ -172,6 +198,12 @@ def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise SettingsError(f"{name}: expected text")
     return value
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise SettingsError(f"{name}: expected a list")
+    return tuple(_text(name, item) for item in value)
 
 
 def _path(name: str, value: object) -> Path:

@@ -70,10 +70,11 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where control listens: for everybody, and perhaps for hosts by mutual TLS."""
+    """Where control listens: for everybody, and perhaps for hosts by mutual TLS, and for pages."""
 
     everybody: Port
     hosts: Port | None
+    http: Port | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Ports:
@@ -84,21 +85,28 @@ class Ports:
         """
         cert, key = settings.tls_cert, settings.tls_key
         if cert is None or key is None:
-            ports = cls(Port(settings.listen, None), None)
+            http = None if settings.http_listen is None else Port(settings.http_listen, None)
+            ports = cls(Port(settings.listen, None), None, http)
         else:
             everybody = Port(settings.listen, CertificateFiles(cert, key))
             hosts = None
             if settings.hosts_listen is not None:
                 files = CertificateFiles(cert, key, settings.hosts_ca)
                 hosts = Port(settings.hosts_listen, files)
-            ports = cls(everybody, hosts)
-        for port in (ports.everybody, ports.hosts):
+            http = None
+            if settings.http_listen is not None:
+                http = Port(settings.http_listen, CertificateFiles(cert, key))
+            ports = cls(everybody, hosts, http)
+        for port in (ports.everybody, ports.hosts, ports.http):
             if port is not None and port.address.port:
                 _probe(port.address)
         return ports
 
     def bind(self, server: grpc.aio.Server) -> Serving:
-        """Binds them; the answer has the ports that were given. Raises ListenError."""
+        """Binds those of the gRPC server; the answer has the ports that were given.
+
+        Raises ListenError.
+        """
         everybody = self.everybody.bind(server)
         return Serving(everybody, None if self.hosts is None else self.hosts.bind(server))
 
@@ -109,10 +117,12 @@ class Serving:
 
     grpc: Address
     hosts: Address | None = None
+    http: Address | None = None
 
     def __str__(self) -> str:
         hosts = "" if self.hosts is None else f" hosts={self.hosts}"
-        return f"grpc={self.grpc}{hosts}"
+        http = "" if self.http is None else f" http={self.http}"
+        return f"grpc={self.grpc}{hosts}{http}"
 
 
 def make_server(gate: Gate) -> grpc.aio.Server:

@@ -44,6 +44,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     show_default=True,
     help="Where control listens; 0: any port that is free.",
 )
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    help="Where its browser gateway listens; 0: any that is free.  [default: PORT + 1]",
+)
+@click.option(
+    "--http-origin",
+    "http_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Pages from there may call it, such as http://localhost:3000; repeatable.",
+)
 @click.option("--bind", default="127.0.0.1", metavar="IP", help="The address to listen on.")
 @click.option("--name", metavar="NAME", help="The host's name (the machine's).")
 @click.option("--directory", metavar="D", help="Where sessions work that name no directory.")
@@ -67,6 +79,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 async def up(
     call: Call,
     port: int,
+    http_port: int | None,
+    http_origins: tuple[str, ...],
     bind: str,
     name: str | None,
     directory: str | None,
@@ -91,13 +105,17 @@ async def up(
         raise click.UsageError(f"--directory: {where} is no directory")
     with _home(temporary) as places, _only_one(places):
         if temporary and tour:
-            port = 0
+            port = http_port = 0
             where = places.data / "work"
             where.mkdir()
-        control = ["--insecure-public"] if insecure_public else []
+        if http_port is None:
+            http_port = port + 1 if 0 < port < 65535 else 0
+        control = ["--http-listen", f"{address}:{http_port}"]
+        control += [word for origin in http_origins for word in ("--http-origin", origin)]
+        control += ["--insecure-public"] if insecure_public else []
         control += ["--retain-per-session", retain_per_session] if retain_per_session else []
         control += ["--retain-total", retain_total] if retain_total else []
-        pair = Pair(call, places, address, port, name, where, control)
+        pair = Pair(call, places, address, port, http_port, name, where, control)
         return await pair.run(tour, stay=not (tour and temporary), temporary=temporary)
 
 
@@ -144,6 +162,7 @@ class Pair:
     places: Places
     bind: str
     port: int
+    http_port: int
     name: str | None
     directory: Path
     control_arguments: list[str]
@@ -210,29 +229,30 @@ class Pair:
     async def _start(self) -> str:
         from bridle import credentials
 
-        self._check_port()
+        self._check_port("--port", self.port)
+        self._check_port("--http-port", self.http_port)
         token = await self._token()
         control = await self._start_control()
-        self.address = control.removeprefix("ready grpc=")
+        self.address = control.removeprefix("ready grpc=").partition(" ")[0]
         if not is_loopback(self.address):
             self.address = f"127.0.0.1:{self.address.rpartition(':')[2]}"
         credentials.store(self.places.credentials, self.address, token)
         host = await self._start_host(token)
         return f"{control} {host.removeprefix('ready ')}"
 
-    def _check_port(self) -> None:
+    def _check_port(self, option: str, port: int) -> None:
         """A port in use is told at once, and not as the failure of a service."""
-        if not self.port:
+        if not port:
             return
         family = socket.AF_INET6 if self.bind.startswith("[") else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((self.bind.strip("[]"), self.port))
+                probe.bind((self.bind.strip("[]"), port))
             except OSError as error:
                 reason = "is in use" if error.errno == 98 else f"can't be used: {error.strerror}"
                 raise ServiceError(
-                    f"port {self.port} of {self.bind} {reason}; --port takes another, 0 any"
+                    f"port {port} of {self.bind} {reason}; {option} takes another, 0 any"
                 ) from error
 
     async def _token(self) -> str:
