@@ -91,6 +91,9 @@ HELD_CAP = 16 * 1024 * 1024
 # Input on its way: the shim's buffer, beyond what the agent's pipe holds.
 INPUT_WINDOW = 256 * 1024
 INPUT_FRAME = 64 * 1024
+# What is posted because of what the agent says, beyond that; whole inputs, with their pictures, are
+# not waited for: an agent that must be read before it reads on would never get them.
+POSTED_CAP = 16 * 1024 * 1024
 # Telling of each small chunk that it was read would double the traffic of a chatty agent.
 READ_EVERY = 64 * 1024
 # The shim's own file is beside it, see `bridle_host.shim`.
@@ -136,6 +139,7 @@ class ShimProcess:
         self._input_waiting = memoryview(b"")
         self._input_sent = 0
         self._input_taken = 0
+        self._input_posted = 0
         self._input_closed = False  # by the agent
         self._end_sent = False
 
@@ -254,6 +258,30 @@ class ShimProcess:
             self._input_waiting = memoryview(data)
             self._feed()
             await self._input_fed()
+
+    def post(self, data: bytes, key: str = "") -> None:
+        """`write` without waiting: on its way when this returns, whatever the agent reads.
+
+        Whoever posts because of what the agent says waits for `posted` before it reads on, else an
+        agent that asks without end and hears nothing fills the memory. Raises InputClosedError.
+        """
+        if self._closed:
+            return  # detached: there is nothing to tell of a process that goes on
+        if self._input_log.ended or self._input_closed:
+            raise InputClosedError("the agent's stdin is closed")
+        self._input_log.append(data, key)
+        self._input_posted += len(data)
+        self._input_waiting = memoryview(bytes(self._input_waiting) + data)
+        self._feed()
+
+    async def posted(self) -> None:
+        """Until less than POSTED_CAP of what was posted waits for the agent; or nothing can."""
+        while self._input_posted > POSTED_CAP and self._input_waiting and not self._input_closed:
+            await self._shim.unless_detached()
+            self._input_moved.clear()
+            await self._input_moved.wait()
+        if not self._input_waiting:
+            self._input_posted = 0
 
     def written(self, key: str) -> bool:
         """Whether a message of this key was given already, by this or an earlier host process.

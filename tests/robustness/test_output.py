@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,10 @@ from bridle_core.observations import (
     ToolOutput,
 )
 from bridle_host.drivers.base import Driver, DriverContext
+from bridle_host.drivers.lines.driver import LineDriver
 from bridle_host.drivers.output import LINE, PIECE
 from bridle_host.drivers.scripted import ScriptedFactory
-from bridle_host.drivers.scripted_driver import ScriptedDriver
+from bridle_host.drivers.scripted.dialect import ScriptedDialect
 from bridle_host.drivers.shell import ShellFactory
 from tests.pair import PATIENCE, Pair, running_pair
 from tests.scenarios.support import log
@@ -82,7 +84,8 @@ class Reciter(ScriptedFactory):
     """Its agent says what stands in the file that it is sent the name of."""
 
     def create(self, context: DriverContext) -> Driver:
-        return ScriptedDriver(context, (sys.executable, "-I", "-S", "-c", _AGENT))
+        argv = (sys.executable, "-I", "-S", "-c", _AGENT)
+        return LineDriver(context, partial(ScriptedDialect, argv))
 
 
 def message(text: str, **more: object) -> bytes:

@@ -47,7 +47,7 @@ from bridle_core.observations import (
 from bridle_host.drivers.base import DriverContext, ResumeFrom
 from bridle_host.drivers.registry import factories
 from bridle_host.drivers.scripted import ScriptedFactory
-from bridle_host.drivers.scripted_agent import Agent
+from bridle_host.drivers.scripted.agent import Agent
 from tests.support.driving import Drive, driving, eventually
 
 Agents = Callable[..., AbstractAsyncContextManager[Drive]]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridle_core.observations import Content, Image, MessageText, Resource, Text, ToolOutput
-from bridle_host.drivers import scripted_wire as wire
+from bridle_host.drivers.lines.dialect import UnreadableError
+from bridle_host.drivers.scripted import wire
 
 
 @pytest.mark.parametrize(
@@ -43,13 +44,13 @@ from bridle_host.drivers import scripted_wire as wire
     ],
 )
 def test_a_word_with_a_bad_field_is_unreadable(fields: dict[str, object], why: str) -> None:
-    with pytest.raises(wire.UnreadableError, match=why):
+    with pytest.raises(UnreadableError, match=why):
         wire.read(json.dumps(fields).encode())
 
 
 @given(st.binary(max_size=200))
 def test_whatever_an_agent_says_is_read_or_unreadable_and_never_a_fault(said: bytes) -> None:
-    with suppress(wire.UnreadableError):
+    with suppress(UnreadableError):
         wire.read(said)
 
 
@@ -68,7 +69,7 @@ NAMES = ("id", "text", "turn", "reason", "hex", "stream", "steps", "memory", "al
 def test_known_words_with_any_fields_are_read_or_unreadable(
     kind: str, fields: dict[str, object]
 ) -> None:
-    with suppress(wire.UnreadableError):
+    with suppress(UnreadableError):
         wire.read(json.dumps({**fields, "type": kind}).encode())
 
 

@@ -17,7 +17,7 @@ from bridle_core.observations import (
 )
 from bridle_host.drivers.base import ResumeFrom
 from bridle_host.drivers.shell import ShellFactory
-from bridle_host.drivers.shell_state import STATE_LIMIT, Kept
+from bridle_host.drivers.shell.state import STATE_LIMIT, Kept
 from tests.support.driving import Drive, driving
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bridle_core.observations import Text
 from bridle_host.drivers.output import LOG_BYTES, LOG_NOTES, PIECE, Log, Pieces, unfinished
-from bridle_host.drivers.shell_control import FRAME_LIMIT, Began, Files, Frames, Report
-from bridle_host.drivers.shell_state import STATE_LIMIT, Baseline, Kept, parse_exported
-from bridle_host.drivers.shell_turn import NoScriptError, script_of
+from bridle_host.drivers.shell.control import FRAME_LIMIT, Began, Files, Frames, Report
+from bridle_host.drivers.shell.state import STATE_LIMIT, Baseline, Kept, parse_exported
+from bridle_host.drivers.shell.turn import NoScriptError, script_of
 
 NONCE = "abc"
 REPORT = (

@@ -138,15 +138,29 @@ class Dialect(Protocol):
     #: It reads prose: where the native way is not to be had, the first input of a process comes
     #: behind what was said in the session so far.
     seedable: bool
+    #: Bytes without which no line begins a turn that nobody asked for, at most 100; b"" where the
+    #: agent begins none. Before such a line is read, the driver looks what is alive: so that an
+    #: interrupt of that turn spares what was there before it.
+    unasked: bytes
+
+    @property
+    def conversation(self) -> str:
+        """What the agent's own conversation is called, among all of this kind of agent; "" while it
+        is not known. No two processes on this host ever hold one.
+        """
 
     def launch(self) -> Launch:
         """Raises ValueError with a line for people where it can't be started as asked for."""
 
     def greet(self) -> Iterable[Order]:
-        """The first orders."""
+        """The first orders; asked for again as long as Ready did not come."""
 
     def read(self, line: bytes) -> Iterable[Said]:
-        """What a line means, in order. `line` is without its end. Raises UnreadableError.
+        """What a line means, in order. `line` is without its end. Raises UnreadableError; then
+        nothing of it counts.
+
+        KeepState tells what a later process takes the conversation up again from. An agent that has
+        nothing to take up before its first turn began says it no sooner.
 
         Of observations that belong to a turn, those outside of an open one are left out by the
         driver; but a dialect whose agent names its turns leaves out what is of another turn.

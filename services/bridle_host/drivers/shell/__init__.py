@@ -4,9 +4,8 @@ A turn is one tool call, "bash": what the script prints is the tool's output, it
 result. The bash of a run keeps its directory, variables, functions and background jobs from turn to
 turn. What users see of it is written down in docs/drivers/shell.md.
 
-`shell_driver` lives through a run; `shell_bash` is one bash under its shim; `shell_control` is the
-language between the two; `shell_turn`, `shell_output` and `shell_state` are values. Made by the
-host's registry.
+`driver` lives through a run; `bash` is one bash under its shim; `control` is the language between
+the two; `turn`, `standing` and `state` are values. Made by the host's registry.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ import subprocess
 
 from bridle_core.observations import Capability
 from bridle_host.drivers.base import Driver, DriverContext, Installation
-from bridle_host.drivers.shell_driver import ShellDriver
+from bridle_host.drivers.shell.driver import ShellDriver
 
-#: The first bash with all that `shell_control` uses.
+#: The first bash with all that `control` uses.
 OLDEST = (4, 3)
 
 

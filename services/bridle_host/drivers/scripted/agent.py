@@ -1,11 +1,11 @@
 """The agent of the driver `scripted`: plays what it is sent as a script of steps.
 
-One file, standard library only, run as ``python -I -S scripted_agent.py``; it imports nothing of
+One file, standard library only, run as ``python -I -S agent.py``; it imports nothing of
 Bridle and nothing imports it but its driver, for its path. The language is documented for users in
 docs/drivers/scripted.md.
 
 It speaks JSON, one object a line: what it reads from stdin and writes to stdout is listed in
-`bridle_host.drivers.scripted_wire`. One thread reads, the other does everything else; whatever the
+`bridle_host.drivers.scripted.wire`. One thread reads, the other does everything else; whatever the
 script waits for, messages are looked at meanwhile, unless the step says that they are not.
 """
 

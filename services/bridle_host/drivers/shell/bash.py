@@ -15,8 +15,8 @@ from typing import Self
 
 from bridle_host.drivers.base import DriverContext
 from bridle_host.drivers.notebook import Notebook
-from bridle_host.drivers.shell_control import Began, Files, Frames, Report
-from bridle_host.drivers.shell_standing import FRAME
+from bridle_host.drivers.shell.control import Began, Files, Frames, Report
+from bridle_host.drivers.shell.standing import FRAME
 from bridle_host.process import (
     KILL_NOW,
     Chunk,

@@ -1,12 +1,13 @@
-"""Where a driver of scripted agents stands: its checkpoint's state, and its notebook's pages.
+"""Where a driver of lines stands: its checkpoint's state, and its notebook's pages.
 
-Pure values. Used by the driver `scripted` only. A successor of another version reads them: what is
-added has a default.
+Pure values. Used by `LineDriver` only. A successor of another version reads them: what is added has
+a default.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bridle_core import values
@@ -25,7 +26,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The state of a checkpoint: a few KiB."""
+    """The state of a checkpoint: a few KiB, and the dialect's own of at most 32."""
 
     stage: Stage = Stage.STARTING
     #: Which process of the run it is, from 1 on, and its pid; 0 for none yet.
@@ -47,6 +48,9 @@ class Standing:
     bye: bool = False
     #: Whether something was told to be kept, and its digest.
     kept: str = ""
+    #: The turn that what was said so far is given with: "" for none, or FIRST, or its name.
+    seeded: str = ""
+    dialect: bytes = field(default=b"", repr=False)
 
     def dump(self) -> bytes:
         return values.dump(self).encode()
@@ -57,16 +61,35 @@ class Standing:
         return values.load(cls, state) if state else cls()
 
 
+#: The first turn that the process is given, whichever that is.
+FIRST = "first"
+
+
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A page: the process that is about to be spawned. The last one that is written counts."""
+    """A page: the process that is about to be spawned. The last one that is written counts.
+
+    native: the agent is asked to take the conversation up again; forced: it has to.
+    """
 
     serial: int
-    conversation: str
-    #: The agent is asked to take the conversation up again; whether it has to.
     native: bool = False
     forced: bool = False
     replacement: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """A page: what the process of this serial is given beside its birth.
+
+    kept: for `Beginning`. transcript: comes before its first input if it knows nothing; left_out:
+    what that does not tell.
+    """
+
+    serial: int
+    kept: bytes = field(default=b"", repr=False)
+    transcript: str = field(default="", repr=False)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +100,14 @@ class Marked:
     processes: tuple[tuple[int, int], ...]
 
 
-BIRTH, MARKED, KEPT = "birth", "mark", "kept"
+BIRTH, PROVISION, KEPT = "birth", "provision", "kept"
+
+
+def page_of(turn: str) -> str:
+    """A turn of the agent's own may come between one that is asked for and its begin."""
+    return "mark" if turn.startswith("turn-") else "mark-own"
+
+
+def digest(state: bytes) -> str:
+    """Tells one kept state from another; "" for none."""
+    return hashlib.sha256(state).hexdigest()[:16] if state else ""

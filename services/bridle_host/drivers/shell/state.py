@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridle_host.drivers.shell_control import Report
+from bridle_host.drivers.shell.control import Report
 
 #: What control keeps of a driver at most.
 STATE_LIMIT = 256 * 1024

@@ -1,6 +1,6 @@
-"""A turn of a scripted agent: how far it is, and how long an interrupt lets it live.
+"""A turn of an agent: how far it is, and how long an interrupt lets it live.
 
-Used by the driver `scripted` only.
+Used by `LineDriver` only.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Turn:
         self.mark = mark
         #: The agent has ended it; what it says from now on is of no turn.
         self.ended = asyncio.Event()
+        #: It was told to be over, or an interrupt has done with it what it could.
+        self.settled = asyncio.Event()
         self.interrupted = False
         #: When the agent's grace is over, on the loop's clock.
         self.deadline = 0.0

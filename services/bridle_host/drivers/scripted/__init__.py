@@ -1,20 +1,22 @@
 """The driver `scripted`: an agent without a model, which plays each input as a script of steps.
 
 For those who build on Bridle: every fault that an agent can have is a step. The language, for
-users, is written down in docs/drivers/scripted.md; `scripted_agent` plays it, `scripted_driver`
-lives through a run, `scripted_wire` is the language between the two. Made by the host's registry.
+users, is written down in docs/drivers/scripted.md; `agent` plays it, `wire` is the language between
+agent and driver, `dialect` what that means. Made by the host's registry.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 from bridle_core.observations import Capability
-from bridle_host.drivers import scripted_agent
 from bridle_host.drivers.base import Driver, DriverContext, Installation
-from bridle_host.drivers.scripted_agent import ScriptError
-from bridle_host.drivers.scripted_driver import ScriptedDriver
+from bridle_host.drivers.lines.driver import LineDriver
+from bridle_host.drivers.scripted import agent as scripted_agent
+from bridle_host.drivers.scripted.agent import ScriptError
+from bridle_host.drivers.scripted.dialect import ScriptedDialect
 
 
 class ScriptedFactory:
@@ -41,4 +43,4 @@ class ScriptedFactory:
         except ScriptError as error:
             raise ValueError(f"scripted: the agent command: {error}") from None
         program = (sys.executable, "-I", "-S", "-X", "utf8", scripted_agent.__file__)
-        return ScriptedDriver(context, (*program, context.agent_command))
+        return LineDriver(context, partial(ScriptedDialect, (*program, context.agent_command)))

@@ -1,6 +1,6 @@
 """One run of a shell: from bash to its successor, from turn to turn, orders beside it.
 
-How bash is talked to is written down in `shell_control`. Nothing here parses what commands print.
+How bash is talked to is written down in `control`. Nothing here parses what commands print.
 Made by `bridle_host.drivers.shell`, called by a session actor.
 """
 
@@ -39,9 +39,9 @@ from bridle_host.drivers.orders import Orders
 from bridle_host.drivers.outbox import Outbox
 from bridle_host.drivers.output import Log
 from bridle_host.drivers.places import Places
-from bridle_host.drivers.shell_bash import BEGIN, BREAK, SEED, Bash
-from bridle_host.drivers.shell_control import Began, Report
-from bridle_host.drivers.shell_standing import (
+from bridle_host.drivers.shell.bash import BEGIN, BREAK, SEED, Bash
+from bridle_host.drivers.shell.control import Began, Report
+from bridle_host.drivers.shell.standing import (
     BASELINE,
     BIRTH,
     KEPT,
@@ -51,8 +51,8 @@ from bridle_host.drivers.shell_standing import (
     Stage,
     Standing,
 )
-from bridle_host.drivers.shell_state import Baseline, Kept
-from bridle_host.drivers.shell_turn import NoScriptError, Turn, script_of
+from bridle_host.drivers.shell.state import Baseline, Kept
+from bridle_host.drivers.shell.turn import NoScriptError, Turn, script_of
 from bridle_host.process import (
     Chunk,
     DirectoryMissingError,

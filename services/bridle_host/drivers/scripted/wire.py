@@ -1,7 +1,8 @@
 """The language between the driver `scripted` and its agent: JSON, one object a line.
 
 Pure: bytes to values and back. What the agent says is taken for hostile, as with any agent: each
-field is looked at, and a line that is not as it should be is Unreadable. Used by the driver only.
+field is looked at, and a line that is not as it should be raises UnreadableError. Used by the
+dialect only.
 
 To the agent:
     hello {resume: null | {conversation, memory}, always: [tool]}     first
@@ -53,46 +54,20 @@ from bridle_core.observations import (
     ToolStatus,
     Usage,
 )
+from bridle_host.drivers.lines.dialect import (
+    Began,
+    Bye,
+    Ended,
+    Ready,
+    Refused,
+    UnreadableError,
+)
 from bridle_host.drivers.output import PIECE
 
 #: Names and ids; longer ones are no names.
 NAME = 256
 #: How much live text is told at once, in characters.
 LIVE = 16 * 1024
-
-
-class UnreadableError(ValueError):
-    """The line is no part of the language; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The agent is up."""
-
-    version: str
-    resumed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The agent will not start."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Began:
-    """A turn began; None for one of its own."""
-
-    turn: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The turn is over."""
-
-    reason: StopReason
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +78,7 @@ class Memory:
     always: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Bye:
-    """The agent is about to end, and means to."""
-
-
-Said = Ready | Refused | Began | Ended | Memory | Bye | tuple[Observation, ...]
+Word = Ready | Refused | Began | Ended | Memory | Bye | tuple[Observation, ...]
 
 
 # --- To the agent --------------------------------------------------------------------------------
@@ -189,10 +159,10 @@ class _Fields:
         return value
 
 
-Word = TypeVar("Word", bound=StrEnum)
+OneOf = TypeVar("OneOf", bound=StrEnum)
 
 
-def _word(words: type[Word], fields: _Fields, name: str) -> Word:
+def _word(words: type[OneOf], fields: _Fields, name: str) -> OneOf:
     try:
         return words(fields.text(name))
     except ValueError:
@@ -279,7 +249,7 @@ def _memory(fields: _Fields) -> Memory:
     return Memory(fields.texts("memory"), tuple(always))
 
 
-_READERS: Mapping[str, Callable[[_Fields], Said]] = {
+_READERS: Mapping[str, Callable[[_Fields], Word]] = {
     "ready": lambda f: Ready(f.name("version"), f.flag("resumed")),
     "refused": lambda f: Refused(f.text("message", limit=4096)),
     "turn_began": lambda f: Began(f.maybe("turn")),
@@ -306,8 +276,11 @@ _READERS: Mapping[str, Callable[[_Fields], Said]] = {
 }
 
 
-def read(said: bytes) -> Said:
-    """What a line says: something about the turn's course, or observations. Raises Unreadable."""
+def read(said: bytes) -> Word:
+    """What a line says: something about the turn's course, or observations.
+
+    Raises UnreadableError.
+    """
     try:
         # As text: of bytes json would guess whether they are UTF-16 or UTF-32.
         fields = json.loads(said.decode())

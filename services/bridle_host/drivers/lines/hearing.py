@@ -1,0 +1,212 @@
+"""What the agent says: from its output to the course of the run. Used by `LineDriver` only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from bridle_core.observations import (
+    KeepState,
+    Note,
+    NoteKind,
+    ProcessUp,
+    ResumeMode,
+)
+from bridle_host.drivers.lines.course import UNREADABLE, Course
+from bridle_host.drivers.lines.dialect import (
+    Began,
+    Bye,
+    Dialect,
+    Ended,
+    Order,
+    Ready,
+    Refused,
+    Said,
+    UnreadableError,
+)
+from bridle_host.drivers.lines.standing import FIRST, Birth, Provision, Stage
+from bridle_host.drivers.lines.turn import Turn
+from bridle_host.drivers.output import Overlong
+from bridle_host.process import Chunk, Mark, ProcessError, Stream
+
+log = logging.getLogger("bridle.host.driver")
+
+_NOTHING = Mark(())
+
+
+class Hearing:
+    """Hears one process of the agent, to its end. resumed: the run is."""
+
+    def __init__(
+        self,
+        course: Course,
+        dialect: Dialect,
+        birth: Birth,
+        provision: Provision,
+        *,
+        resumed: bool,
+        recovered: bool,
+    ) -> None:
+        """recovered: an earlier process of the host may have heard some of it."""
+        self._course = course
+        self._dialect = dialect
+        self._birth = birth
+        self._provision = provision
+        self._resumed = resumed
+        #: Whether the next turn of the agent's own may have been marked already.
+        self._own_marked = recovered
+        #: What was alive before the line that is being read, which may begin a turn by itself.
+        self._mark = _NOTHING
+
+    async def printed(self, chunk: Chunk) -> None:
+        """What came, and tell it."""
+        course = self._course
+        if chunk.stream is not Stream.STDOUT:
+            await course.outbox.room()
+            course.places.took(chunk)
+            if text := course.log.feed(chunk.data):
+                course.group.append(Note(NoteKind.AGENT_LOG, text))
+            course.tell()
+            return
+        for part, unasked in self._parts(chunk):
+            await course.outbox.room()
+            if course.process is not None:
+                await course.process.posted()
+            if unasked:
+                await course.settle()
+                self._mark = await self._mark_own()
+            course.spoke = course.now()
+            course.places.took(part)
+            for line in course.lines.feed(part.data):
+                self.line(line)
+            course.tell()
+
+    def end(self) -> None:
+        """What was begun and never ended; nothing more will come."""
+        for rest in self._course.lines.end():
+            self.line(rest)
+
+    def _parts(self, chunk: Chunk) -> Iterator[tuple[Chunk, bool]]:
+        """The chunk, cut where a line begins that perhaps begins a turn by itself."""
+        needle, data = self._dialect.unasked, chunk.data
+        if not needle:
+            yield chunk, False
+            return
+        tail = self._course.lines.tail
+        # In the line that was begun already, across the seam or not.
+        first = data.find(b"\n") + 1 or len(data)
+        begins = needle in (tail + data[:first])
+        start = 0
+        at = data.find(needle, first)
+        while at >= 0:
+            line = data.rfind(b"\n", 0, at) + 1
+            yield _cut(chunk, start, line), begins
+            start, begins = line, True
+            next_line = data.find(b"\n", at) + 1 or len(data)
+            at = data.find(needle, next_line)
+        yield _cut(chunk, start, len(data)), begins
+
+    async def _mark_own(self) -> Mark:
+        """What is alive before the next turn of the agent's own."""
+        course = self._course
+        name = f"own-{course.own + 1}"
+        if self._own_marked:
+            # Of the first one we may be reading for the second time.
+            self._own_marked = False
+            if (marked := course.marked(name)) is not None:
+                return marked
+        if course.process is not None:
+            with suppress(ProcessError):  # it is dying: its end is about to be read
+                return await course.mark(name, course.process)
+        return _NOTHING
+
+    def line(self, line: bytes | Overlong) -> None:
+        if isinstance(line, Overlong):
+            self._course.unparsed("it is too long", line.beginning, line.size)
+            return
+        try:
+            said = tuple(self._dialect.read(line))
+        except UnreadableError as error:
+            self._course.unparsed(str(error), line, len(line))
+            return
+        except Exception:
+            # What agents say is hostile; a dialect that stumbles over it must not end the host.
+            log.exception("a dialect could not read a line of %d bytes", len(line))
+            self._course.unparsed("its driver stumbled over it", line, len(line))
+            return
+        for one in said:
+            self._said(one, line)
+
+    def _said(self, said: Said, line: bytes) -> None:
+        course, turn = self._course, self._course.turn
+        match said:
+            case Order():
+                course.order((said,))
+            case Ready():
+                self._ready(said)
+            case Refused(message):
+                course.refused = message or "the agent refused to start"
+                course.gave_up.set()
+            case Began(number):
+                self._began(number, line)
+            case Ended(reason, message, exit_code):
+                if turn is not None and turn.interrupted:
+                    turn.end()
+                elif turn is not None:
+                    course.over(turn, reason, message, exit_code)
+            case Bye():
+                course.bye = True
+            case KeepState():
+                course.keep(said)
+            case Note():
+                course.unreadable += 1
+                if course.unreadable <= UNREADABLE:
+                    course.group.append(said)
+            case observation:
+                # What belongs to no turn, or to one that is over, is left out.
+                if turn is not None and not turn.ended.is_set():
+                    course.group.append(observation)
+
+    def _ready(self, said: Ready) -> None:
+        course, birth = self._course, self._birth
+        if course.stage is Stage.UP or course.process is None:
+            return
+        mode: ResumeMode | None = None
+        lost: tuple[str, ...] = ()
+        if said.resumed:
+            mode = ResumeMode.NATIVE
+        elif birth.replacement or self._resumed:
+            mode, lost = ResumeMode.SEEDED, said.lost
+            if self._dialect.seedable:
+                lost += self._provision.left_out
+                course.seeded = FIRST if self._provision.transcript else ""
+        course.stuck = course.bye = False
+        course.refused = ""
+        course.stage = Stage.UP
+        course.group.append(ProcessUp(course.pid, said.version, birth.replacement, mode, lost))
+        if birth.replacement:
+            text = "the agent did not give way to an interrupt; another has taken its place"
+            course.group.append(Note(NoteKind.ESCALATED, text))
+        course.up.set()
+
+    def _began(self, number: int | None, line: bytes) -> None:
+        course, asked = self._course, self._course.asked
+        mark, self._mark = self._mark, _NOTHING
+        if course.turn is not None or course.process is None or course.stage is not Stage.UP:
+            course.unparsed("no turn can begin now", line, len(line))
+        elif number is None:
+            course.own += 1
+            course.open(Turn(None, mark, f"own-{course.own}"))
+        elif asked is not None and asked.number == number:
+            course.asked = None
+            course.open(asked)
+        else:
+            course.unparsed("nobody asked for this turn", line, len(line))
+
+
+def _cut(chunk: Chunk, start: int, end: int) -> Chunk:
+    if start == 0 and end == len(chunk.data):
+        return chunk
+    return replace(chunk, data=chunk.data[start:end], offset=chunk.offset + start)

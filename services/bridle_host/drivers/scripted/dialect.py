@@ -1,0 +1,124 @@
+"""What the lines of a scripted agent mean. Pure; used by its `LineDriver` only.
+
+The agent remembers what its script tells it to, and which tools need no leave any more. A later
+process is told both if it takes the conversation up again, and the latter in any case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from bridle_core.observations import Content, Decision, KeepState, Note, NoteKind
+from bridle_host.drivers.lines.dialect import LINE, Beginning, Launch, Order, Ready, Said
+from bridle_host.drivers.scripted import wire
+
+#: What the agent may want to have kept, in bytes of JSON.
+MEMORY = 128 * 1024
+
+VERSION = 1
+
+_MEMORY_LOST = "what the agent remembered"
+
+
+class ScriptedDialect:
+    """See `Dialect`. argv: the agent's command line."""
+
+    line_limit = LINE
+    quiet = 0.0
+    quiet_limit = 0.0
+    seedable = False
+    unasked = b'"turn": null'
+
+    def __init__(
+        self, argv: Sequence[str], beginning: Beginning, standing: bytes | None = None
+    ) -> None:
+        self._argv = argv
+        self._native = beginning.native
+        self._memory: Mapping[str, str] = {}
+        self._always: tuple[str, ...] = ()
+        #: Whether it was told in this process what to keep.
+        self._kept = standing == b"kept"
+        process = f"{beginning.session_id}\0{beginning.run}\0{beginning.serial}"
+        self.conversation = hashlib.sha256(process.encode()).hexdigest()[:32]
+        if beginning.kept:
+            conversation, self._memory, self._always = _read(beginning.kept)
+            if beginning.native:
+                self.conversation = conversation
+
+    def launch(self) -> Launch:
+        return Launch(self._argv)
+
+    def greet(self) -> Iterable[Order]:
+        known = {"conversation": self.conversation, "memory": self._memory}
+        resume = known if self._native else None
+        yield _order("hello", "hello", resume=resume, always=self._always)
+
+    def read(self, line: bytes) -> Iterable[Said]:
+        said = wire.read(line)
+        match said:
+            case Ready():
+                yield Ready(said.version, said.resumed, () if said.resumed else (_MEMORY_LOST,))
+                if not self._kept:
+                    self._kept = True
+                    yield self._keep(self._memory if said.resumed else {}, self._always)
+            case wire.Memory(memory, always):
+                if len(json.dumps([memory, always])) > MEMORY:
+                    text = "the agent wants more kept than is possible"
+                    yield Note(NoteKind.STATE_LOST, text)
+                    return
+                self._kept = True
+                yield self._keep(memory, always)
+            case tuple():
+                yield from said
+            case _:
+                yield said
+
+    def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order]:
+        yield _order("turn", f"turn-{turn}", turn=turn, content=wire.content_of(content))
+
+    def steer(self, turn: str, input_id: str, content: Sequence[Content]) -> Iterable[Order]:
+        fields = {"input": input_id, "content": wire.content_of(content)}
+        yield _order("steer", f"steer-{input_id}", **fields)
+
+    def interrupt(self, turn: str, *, include_background: bool) -> Iterable[Order]:
+        yield _order("interrupt", f"interrupt-{turn}")
+
+    def respond(
+        self, turn: str, approval_id: str, decision: Decision, message: str
+    ) -> Iterable[Order]:
+        fields = {"approval": approval_id, "decision": decision.value, "message": message}
+        yield _order("respond", f"respond-{turn}-{approval_id}", **fields)
+
+    def stop(self) -> Iterable[Order]:
+        yield _order("stop", "stop")
+
+    def standing(self) -> bytes:
+        return b"kept" if self._kept else b""
+
+    def _keep(self, memory: Mapping[str, str], always: tuple[str, ...]) -> KeepState:
+        kept = {
+            "version": VERSION,
+            "conversation": self.conversation,
+            "memory": dict(memory),
+            "always": always,
+        }
+        return KeepState(json.dumps(kept).encode("ascii"))
+
+
+def _order(kind: str, key: str, **fields: object) -> Order:
+    return Order(key, wire.line(kind, **fields))
+
+
+def _read(kept: bytes) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    """Raises ValueError."""
+    try:
+        fields = json.loads(kept)
+        conversation = fields["conversation"]
+        if fields["version"] != VERSION or not isinstance(conversation, str):
+            raise ValueError
+        memory = {str(name): str(value) for name, value in fields["memory"].items()}
+        return conversation, memory, tuple(map(str, fields["always"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("there is no conversation to take up again that can be read") from None
