@@ -7,6 +7,8 @@ random ones). Which agents ran, and in which versions, is in the report.
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest_asyncio
 
 from scripts.agents import PINS, Missing, install
 from tests.agents.environment import room
-from tests.agents.profiles import AgentProfile, chosen, put_on_path
+from tests.agents.profiles import PROFILES, AgentProfile, chosen, put_on_path
 from tests.agents.talk import World
 from tests.model_server import model_server
 from tests.pair import running_pair
@@ -25,6 +27,23 @@ from tests.pair import running_pair
 def pytest_report_header() -> str:
     pins = dict.fromkeys(name for profile in chosen() for name in profile.pins)
     return "agents: " + ", ".join(f"{name} {PINS[name].version}" for name in pins)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was shown of which agent, in which version."""
+    shown: dict[str, Counter[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            named = re.search(r"tests/agents/.*\[(.+)\]$", report.nodeid)
+            found = [p for p in chosen() if named and f"{named[1]}-".startswith(f"{p.name}-")]
+            if found:
+                # The longest: a name may be the beginning of another.
+                name = max((profile.name for profile in found), key=len)
+                shown.setdefault(name, Counter())[outcome] += 1
+    for name, outcomes in shown.items():
+        versions = ", ".join(f"{pin} {PINS[pin].version}" for pin in PROFILES[name].pins)
+        counted = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+        terminalreporter.write_line(f"agent {name} ({versions}): {counted}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

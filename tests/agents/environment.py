@@ -76,6 +76,15 @@ stream_max_retries = 2
     return {"HOME": str(home), "CODEX_HOME": str(settings), "LAB_API_KEY": DUMMY_KEY}
 
 
+def codex_acp(home: Path, model: str) -> dict[str, str]:
+    """For the ACP adapter around Codex.
+
+    In its other modes it asks a model, not the user, or hides the network from its tools.
+    """
+    mode = {"INITIAL_AGENT_MODE": "agent-full-access", "MODEL_PROVIDER": "lab", "NO_BROWSER": "1"}
+    return codex(home, model) | mode
+
+
 def opencode(home: Path, model: str) -> dict[str, str]:
     """For opencode: nothing but the scripted model is enabled, and its shell tool asks."""
     provider = {
