@@ -114,6 +114,8 @@ TAKEN = struct.Struct(">QB")
 STDOUT, STDERR, CONTROL = 1, 2, 3  # CONTROL + n is the agent's descriptor 3 + n
 
 CHUNK = 65_536
+# A socket holds a few hundred KiB, which are read so many chunks at most after its end.
+LAST_READS = 64
 # A piece of the spool costs memory beside its bytes. Small ones of one stream are joined up to
 # this size; while they are unsent only if they are of one moment (seconds), as each has one time.
 PIECE_COST = 256
@@ -1223,6 +1225,7 @@ class Shim(Reaper):
         try:
             self.channel.flush()
         except OSError:
+            self.last_words()
             self.host_lost()
             if self.ended:
                 return
@@ -1263,6 +1266,7 @@ class Shim(Reaper):
         if not may_connect(connection):
             connection.close()
             return
+        self.last_words()
         if self.channel.socket is not None:
             self.channel.send(REPLACED)
             with suppress(OSError):
@@ -1270,6 +1274,14 @@ class Shim(Reaper):
             self.host_lost()
         self.channel.connect(connection)
         self.greet(connection)
+
+    def last_words(self) -> None:
+        """Take what the host has said before it went: a write that fails, or the next host at the
+        door, may be seen before what lies in its connection."""
+        for _ in range(LAST_READS):
+            if self.channel.socket is None or self.ended:
+                return
+            self.host_event(self.channel.socket.fileno(), selectors.EVENT_READ)
 
     def host_lost(self) -> None:
         if self.channel.socket is None:

@@ -557,6 +557,24 @@ async def test_a_ladder_is_climbed_to_its_end_without_the_host(room: Bench) -> N
     assert (await again.stop(KILL_NOW)).remaining == 0
 
 
+async def test_what_a_host_says_last_is_heard_though_writing_to_it_fails_first(one: Bench) -> None:
+    process = await keep(one, python(COUNTER))
+    read = await take(process, 100_000)
+    durable = read[-1].end - 12_345
+    os.kill(process.shim_pid, signal.SIGSTOP)
+    await until(lambda: state_of(process.shim_pid) == "T")
+    # More than it reads at once: it answers the first of them before it reads the rest.
+    process._shim.send(shim.PING)
+    process._shim.send(shim.PING, bytes(shim.CHUNK))
+    process.acknowledge(durable)
+    process.detach()
+    await asyncio.wait([process._shim._disconnected])
+    os.kill(process.shim_pid, signal.SIGCONT)
+    again = await adopt(one)
+    [first, *_] = await take(again, 1)
+    assert first.offset == durable
+
+
 async def stop_heard(process: ShimProcess, ladder: Ladder) -> None:
     """Ask for a stop, see that the shim has heard of it, and let go of it at once."""
     stopping = asyncio.ensure_future(process.stop(ladder))
