@@ -100,11 +100,13 @@ def _command(params: Fields) -> tuple[str, dict[str, object]]:
         "command": script(params.text("command")),
         "cwd": params.text("cwd"),
     }
+    # Under a name that keeps rules that allow the command as such from allowing this as well.
     network = params.maybe("networkApprovalContext")
     if network is not None:
-        arguments["network"] = f"{network.name('protocol')}://{network.name('host')}"
-    if params.raw("additionalPermissions") is not None:
-        arguments["permissions"] = params.raw("additionalPermissions")
+        host = f"{network.name('protocol')}://{network.name('host')}"
+        arguments["sandbox_permissions"] = {"network": host}
+    elif params.raw("additionalPermissions") is not None:
+        arguments["sandbox_permissions"] = params.raw("additionalPermissions")
     stdin = params.name("kind") == "writeStdin"
     return "write_stdin" if stdin else SHELL, arguments
 
@@ -118,7 +120,9 @@ def _permissions(wanted: Fields) -> dict[str, object]:
 def _files(params: Fields, call: Call | None) -> dict[str, object]:
     arguments: dict[str, object] = {}
     if call is not None and call.changes:
-        arguments["changes"] = json.loads(call.changes)
+        changes = arguments["changes"] = json.loads(call.changes)
+        if len(changes) == 1:
+            arguments["path"] = changes[0]["path"]  # what a rule can be about
     if root := params.text("grantRoot"):
         arguments["grant_root"] = root
     return arguments

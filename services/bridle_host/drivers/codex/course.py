@@ -160,7 +160,7 @@ class Course:
 
     def _open(self, number: int | None, name: str, root: str) -> Iterator[Said]:
         self.set(turn=name, root=root, calls=(), asks=(), interrupting="", retries=0)
-        self.set(held="", held_root="")
+        self.set(held="", held_root="", writing="")
         if number is not None:
             self.set(asked=None, answered="")
         yield Began(number)
@@ -214,6 +214,11 @@ class Course:
         who = self.whose(params)
         if who is None:
             return
+        if who == "" and item.name("type") in ("agentMessage", "userMessage"):
+            # What was being written will not go on.
+            if self.now.writing:
+                yield Message(self.now.writing, (), partial=True)
+            self.set(writing=item.id("id") if item.name("type") == "agentMessage" else "")
         steered = self.message_name("steer-")
         if message.startswith(steered):
             yield Steered(message.removeprefix(steered))
@@ -235,6 +240,8 @@ class Course:
             yield from _beside(item, who)
             return
         if items.tool_of(item) is None:
+            if item.name("id") == self.now.writing:
+                self.set(writing="")
             yield from items.said(item, who)
             return
         call = self.call(item.id("id"))
@@ -244,7 +251,7 @@ class Course:
             yield begun[0]
             call = begun[1]
         self.set(calls=tuple(one for one in self.now.calls if one.id != call.id))
-        yield from items.ended(item, call)
+        yield from items.ended(item, call, interrupted=bool(self.now.interrupting))
 
     def message_delta(self, params: Fields) -> Iterator[Said]:
         """Live text is the agent's own only: its sub-agents' messages come whole."""

@@ -54,6 +54,8 @@ class CodexDialect:
     quiet = 0.0
     quiet_limit = 0.0
     seedable = True
+    #: It may go on by itself, when it was given a goal.
+    unasked = b'"turn/started"'
 
     def __init__(
         self, command: launch.Command, beginning: Beginning, standing: bytes | None
@@ -70,6 +72,10 @@ class CodexDialect:
             now = replace(now, spent=kept.usage, kept=kept.usage)
         self._course = Course(now, beginning.run)
         self._readers = self._all_readers()
+
+    @property
+    def conversation(self) -> str:
+        return self._course.now.thread or self._resumes
 
     # --- what is ordered ---
 
@@ -171,13 +177,18 @@ class CodexDialect:
     # --- what is said ---
 
     def read(self, line: bytes) -> Iterable[Said]:
-        match rpc.parse(line):
-            case rpc.Answer() as answer:
-                return list(self._answered(answer))
-            case rpc.Request() as request:
-                return list(self._requested(request))
-            case rpc.Notice(method, params):
-                return list(self._told(method, params))
+        before = self._course.now
+        try:
+            match rpc.parse(line):
+                case rpc.Answer() as answer:
+                    return list(self._answered(answer))
+                case rpc.Request() as request:
+                    return list(self._requested(request))
+                case rpc.Notice(method, params):
+                    return list(self._told(method, params))
+        except UnreadableError:
+            self._course.now = before
+            raise
 
     def _answered(self, answer: rpc.Answer) -> Iterator[Said]:
         name = str(answer.id)

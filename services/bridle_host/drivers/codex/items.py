@@ -91,8 +91,8 @@ def begun(item: Fields, sub: str) -> tuple[ToolStarted, Call] | None:
     return started, Call(item.id("id"), item.name("type"), sub, changes=_changes_kept(item))
 
 
-def ended(item: Fields, call: Call) -> Iterator[Observation]:
-    """How a tool call went."""
+def ended(item: Fields, call: Call, *, interrupted: bool) -> Iterator[Observation]:
+    """How a tool call went. interrupted: its turn is being."""
     kind = item.name("type")
     late = False
     if kind == COMMAND:
@@ -110,7 +110,10 @@ def ended(item: Fields, call: Call) -> Iterator[Observation]:
     message = "what it put out first stands last: the agent told of it at its end" if late else ""
     if (error := item.maybe("error")) is not None:
         message = error.text("message")
-    yield ToolEnded(call.id, _status(item), item.exit_code("exitCode"), message)
+    status = _status(item)
+    if interrupted and status is ToolStatus.FAILED:
+        status = ToolStatus.CANCELLED  # the agent does not tell these apart
+    yield ToolEnded(call.id, status, item.exit_code("exitCode"), message)
 
 
 def output(call: str, text: str) -> Iterator[ToolOutput]:

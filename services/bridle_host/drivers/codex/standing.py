@@ -120,6 +120,8 @@ class Standing:
     #: Our name of the open turn once it is interrupted, and how often that was said again.
     interrupting: str = ""
     retries: int = 0
+    #: The message that the agent is writing: a word in between makes it stop in the middle.
+    writing: str = ""
     calls: tuple[Call, ...] = ()
     asks: tuple[Ask, ...] = ()
     subs: tuple[Sub, ...] = ()
