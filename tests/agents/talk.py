@@ -63,7 +63,6 @@ class World:
         *,
         approval: session_pb2.ApprovalPolicy.ValueType = ALLOW,
         grace: float | None = None,
-        check: bool = True,
     ) -> AsyncIterator[Talk]:
         """A session that is idle. At the end it is killed, and what was told of it is judged."""
         policy = session_pb2.SessionPolicy(approval=approval)
@@ -77,15 +76,23 @@ class World:
             policy=policy,
         )
         talk = Talk(self, slug)
-        async with talk.watched():
-            await talk.idle()
-            yield talk
-            found = await self.pair.client.get_session(slug)
-            if found.phase not in ENDED:
-                await talk.outcome((await self.pair.client.kill(slug)).receipt)
-            await talk.until(lambda: talk.ended(found.run) is not None, "the session ends")
-            if check:
-                judge(await log(self.pair, slug), talk.items, set(talk.inputs))
+        try:
+            async with talk.watched():
+                await talk.idle()
+                yield talk
+                await self._end(talk)
+        except BaseException:
+            print(f"--- told of {slug}\n{talk.told()}")
+            print(f"--- host\n{self.pair.log('host').read_text(errors='replace')[-20_000:]}")
+            raise
+        judge(await log(self.pair, slug), talk.items, set(talk.inputs))
+
+    async def _end(self, talk: Talk) -> None:
+        """Kills the session unless it has ended, and waits for what is told of that."""
+        found = await self.pair.client.get_session(talk.slug)
+        if found.phase not in ENDED:
+            await talk.outcome((await self.pair.client.kill(talk.slug)).receipt)
+        await talk.until(lambda: talk.ended(found.run) is not None, "the session ends")
 
 
 ENDED = {session_pb2.PHASE_STOPPED, session_pb2.PHASE_FAILED, session_pb2.PHASE_KILLED}
