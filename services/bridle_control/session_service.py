@@ -19,6 +19,7 @@ from bridle.v1 import session_service_pb2
 from bridle_control.clock import Clock
 from bridle_control.commands import Commands
 from bridle_control.links.registry import Links
+from bridle_control.service.artifacts import ArtifactVerbs
 from bridle_control.service.base import Parts
 from bridle_control.service.ends import EndVerbs
 from bridle_control.service.inputs import InputVerbs
@@ -38,7 +39,9 @@ _SERVICE = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]
 _RAW = frozenset({"Watch", "WatchSessions"})
 
 
-class SessionService(StartVerbs, InputVerbs, EndVerbs, OtherVerbs, Reads, WatchVerbs):
+class SessionService(
+    StartVerbs, InputVerbs, EndVerbs, OtherVerbs, Reads, ArtifactVerbs, WatchVerbs
+):
     """See the module. `run` is one of the process's components."""
 
     def __init__(

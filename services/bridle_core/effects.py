@@ -115,11 +115,13 @@ class TurnEnded:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactsReported:
-    """What the run leaves behind; the performer adds the names of the artifacts."""
+    """What the run leaves behind; the performer adds the artifacts and what git tells."""
 
     final_message: str
     last_stop_reason: StopReason | None
     turns: int
+    #: What the agent told last of what it used; None where it told nothing.
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

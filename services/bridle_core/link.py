@@ -11,7 +11,7 @@ so it is the same for every transport. Times are seconds of any monotonic clock 
     INVENTORY (1..n)  →
                       ←     RECONCILE
     RECORDS, LIVE_TEXTS →
-                      ←     COMMANDS, WITHDRAW, ACKNOWLEDGE, SESSION_TOKEN
+                      ←     COMMANDS, WITHDRAW, ACKNOWLEDGE, SESSION_TOKEN, READ_ARTIFACT, FORGET
     HEARTBEAT, GOODBYE → ←  HEARTBEAT, GOODBYE
 
 Beside the machine stand the parts that a link needs and that have rules worth a test of their own:
@@ -59,6 +59,8 @@ class Kind(StrEnum):
     WITHDRAW = "withdraw"
     ACKNOWLEDGE = "acknowledge"
     SESSION_TOKEN = "session_token"
+    READ_ARTIFACT = "read_artifact"
+    FORGET = "forget"
     HEARTBEAT = "heartbeat"
     GOODBYE = "goodbye"
 
@@ -100,6 +102,8 @@ ORDER: Mapping[tuple[Side, Stage, Kind], Stage] = {
     (Side.CONTROL, Stage.OPEN, Kind.WITHDRAW): Stage.OPEN,
     (Side.CONTROL, Stage.OPEN, Kind.ACKNOWLEDGE): Stage.OPEN,
     (Side.CONTROL, Stage.OPEN, Kind.SESSION_TOKEN): Stage.OPEN,
+    (Side.CONTROL, Stage.OPEN, Kind.READ_ARTIFACT): Stage.OPEN,
+    (Side.CONTROL, Stage.OPEN, Kind.FORGET): Stage.OPEN,
     (Side.CONTROL, Stage.OPEN, Kind.HEARTBEAT): Stage.OPEN,
     (Side.CONTROL, Stage.OPEN, Kind.GOODBYE): Stage.CLOSED,
 }

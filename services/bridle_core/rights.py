@@ -106,6 +106,7 @@ REQUIREMENT_OF: Mapping[str, Requirement] = {
     _IDENTITY + "ListWorkspaces": _needs("workspace.read"),
     _LINK + "Enroll": Requirement(frozenset({CredentialKind.JOIN}), changes=True),
     _LINK + "Connect": Requirement(frozenset({CredentialKind.HOST}), changes=True),
+    _LINK + "SendArtifact": Requirement(frozenset({CredentialKind.HOST})),
     "/grpc.health.v1.Health/Check": _PUBLIC,
     "/grpc.health.v1.Health/List": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,

@@ -266,7 +266,7 @@ class Ends(Turns):
             return
         self._reported = True
         turns = self._last_turn - self._spec.last_turn
-        self._emit(ArtifactsReported(self._words.text, self._last_stop, turns))
+        self._emit(ArtifactsReported(self._words.text, self._last_stop, turns, self._usage))
         self._timers.pop(Timer.STOP, None)
         self._set_timer(Timer.END, STOP_GRACE + END_WATCH)
         self._out.append(StopAgent(STOP_GRACE))

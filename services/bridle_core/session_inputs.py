@@ -27,7 +27,7 @@ from bridle_core.effects import (
     SteerTurn,
 )
 from bridle_core.errors import Reason
-from bridle_core.observations import Capability, Image, StopReason
+from bridle_core.observations import Capability, Image, StopReason, Usage
 from bridle_core.phases import AfterInterrupt, CancelReason, InputMode, Principal
 from bridle_core.queue import InputQueue, Item
 from bridle_core.turn import LastWords, Turn
@@ -114,6 +114,8 @@ class Inputs(ABC):
         self._settled: OrderedDict[str, tuple[int, bool]] = OrderedDict()
         self._last_turn = spec.last_turn
         self._last_stop: StopReason | None = None
+        #: What the agent told last of what the run used.
+        self._usage: Usage | None = None
         self._words = LastWords()
         self._up = False
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from bridle_core import values
-from bridle_core.observations import Decision, StopReason
+from bridle_core.observations import Decision, StopReason, Usage
 from bridle_core.phases import (
     AfterInterrupt,
     EndReason,
@@ -116,6 +116,7 @@ class RunRecord:
     settled: tuple[tuple[str, int, bool], ...] = ()
     last_stop: StopReason | None = None
     last_message: str = ""
+    usage: Usage | None = None
     last_output: bytes = b""
     #: Between an agent that was killed to end its turn and the one that replaces it.
     replacing: bool = False

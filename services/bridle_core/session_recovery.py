@@ -91,6 +91,7 @@ class Recovery(Ends):
             settled=tuple((i, number, steered) for i, (number, steered) in self._settled.items()),
             last_stop=self._last_stop,
             last_message=self._words.message,
+            usage=self._usage,
             last_output=self._words.output,
             replacing=self._replacing,
             end=EndRecord(end.phase, end.reason, end.message, end.principal) if end else None,
@@ -177,6 +178,7 @@ class Recovery(Ends):
         self._cancels = {i: list(c) for i, c in record.cancels}
         self._settled = OrderedDict((i, (turn, steered)) for i, turn, steered in record.settled)
         self._last_turn, self._last_stop = record.last_turn, record.last_stop
+        self._usage = record.usage
         self._words = LastWords(record.last_message, record.last_output)
 
     def _restore_turn(self, record: RunRecord) -> None:

@@ -6,6 +6,8 @@ decide how a run ends. Only `session` builds on it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bridle_core.commands import Interrupt
 from bridle_core.effects import (
     Emit,
@@ -17,7 +19,15 @@ from bridle_core.effects import (
     TurnEnded,
     TurnStarted,
 )
-from bridle_core.observations import Message, Steered, StopReason, ToolOutput, TurnBegan, TurnOver
+from bridle_core.observations import (
+    Message,
+    Steered,
+    StopReason,
+    ToolOutput,
+    TurnBegan,
+    TurnOver,
+    Usage,
+)
 from bridle_core.phases import SYSTEM, AfterInterrupt, CancelReason, Principal, TurnTrigger
 from bridle_core.queue import Item
 from bridle_core.session_approvals import Approvals
@@ -27,6 +37,8 @@ from bridle_core.turn import Turn, TurnContent
 #: Beyond an interrupt's grace, which the driver keeps itself, the machine waits this many seconds
 #: for the end of the turn; then the agent is killed and the run with it.
 INTERRUPT_WATCH = 10.0
+#: Of the name of a model so many characters are remembered: it is written down with each record.
+LONGEST_MODEL = 256
 
 
 class Turns(Approvals):
@@ -90,6 +102,8 @@ class Turns(Approvals):
                 self._words.note(effect.event)
         if isinstance(content, ToolOutput):
             self._words.note(content)
+        elif isinstance(content, Usage):
+            self._usage = replace(content, model=content.model[:LONGEST_MODEL])
 
     def _on_steered(self, observation: Steered) -> None:
         item = self._steering.pop(observation.input_id, None)

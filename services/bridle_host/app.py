@@ -129,6 +129,7 @@ class _Host:
             hello=hello,
             journal=journal,
             sessions=self._sessions,
+            runs=state.runs,
             clock=SystemClock(),
             chance=random.random,
         )

@@ -6,7 +6,7 @@ manager.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2
@@ -32,14 +32,15 @@ class Scribe:
         return self._coder.output
 
     def entries(
-        self, effects: Iterable[object], artifacts: Sequence[event_pb2.Artifact] = ()
+        self, effects: Iterable[object], report: event_pb2.ArtifactsReported | None = None
     ) -> list[Entry]:
-        """The entries of those effects that are written; the others are left out."""
+        """The entries of those effects that are written; the others are left out. `report`: what
+        the performer adds to an ArtifactsReported among them."""
         out: list[Entry] = []
         emits: list[Emit] = []
 
         def write_events() -> None:
-            encoded = self._coder.encode(emits, artifacts)
+            encoded = self._coder.encode(emits, report)
             out.extend(Entry(self._session_id, self._run, event=event) for event in encoded)
             emits.clear()
 

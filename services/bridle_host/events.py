@@ -77,9 +77,10 @@ class EventCoder:
         self._cut = 0
 
     def encode(
-        self, emits: Sequence[Emit], artifacts: Sequence[event_pb2.Artifact] = ()
+        self, emits: Sequence[Emit], report: event_pb2.ArtifactsReported | None = None
     ) -> list[Encoded]:
-        """(kind, bytes) of each event. `artifacts` are those of an ArtifactsReported among them."""
+        """(kind, bytes) of each event. `report` is what an ArtifactsReported among them tells
+        beside what its payload does: the artifacts, and what git says."""
         now = timestamp(self._clock())
         out: list[Encoded] = []
         index = 0
@@ -93,7 +94,7 @@ class EventCoder:
                     index += 1
                 events = self.output.write(emit.event, b"".join(chunks))
             else:
-                events = self._events(emit, artifacts)
+                events = self._events(emit, report)
             for event in events:
                 event.time.CopyFrom(now)
                 event.run = self._run
@@ -105,7 +106,7 @@ class EventCoder:
         return out
 
     def _events(
-        self, emit: Emit, artifacts: Sequence[event_pb2.Artifact]
+        self, emit: Emit, report: event_pb2.ArtifactsReported | None
     ) -> Iterator[event_pb2.Event]:
         payload = emit.event
         if isinstance(payload, core.TurnStarted):
@@ -119,7 +120,7 @@ class EventCoder:
         if size and not self.output.admits(size):
             return
         self._cut = 0
-        event = self._event(payload, artifacts)
+        event = self._event(payload, report)
         if emit.principal is not None:
             event.principal.CopyFrom(principal_to(emit.principal))
         sub_agent = getattr(payload, "sub_agent", "")
@@ -150,7 +151,7 @@ class EventCoder:
         return TRUNCATED
 
     def _event(
-        self, payload: core.LogEvent, artifacts: Sequence[event_pb2.Artifact]
+        self, payload: core.LogEvent, report: event_pb2.ArtifactsReported | None
     ) -> event_pb2.Event:
         match payload:
             case seen.Message():
@@ -188,15 +189,7 @@ class EventCoder:
             case seen.Plan():
                 return event_pb2.Event(plan_updated=self._plan(payload))
             case seen.Usage():
-                return event_pb2.Event(
-                    usage_reported=event_pb2.UsageReported(
-                        input_tokens=payload.input_tokens,
-                        output_tokens=payload.output_tokens,
-                        cached_tokens=payload.cached_tokens,
-                        cost_micro_usd=payload.cost_micro_usd,
-                        model=self._text(payload.model, LINE),
-                    )
-                )
+                return event_pb2.Event(usage_reported=self._usage(payload))
             case seen.Note():
                 kind = event_pb2.DiagnosticKind.Value(f"DIAGNOSTIC_KIND_{payload.kind}")
                 text = self._text(payload.message, PARAGRAPH)
@@ -215,10 +208,10 @@ class EventCoder:
                     )
                 )
             case _:
-                return self._lifecycle(payload, artifacts)
+                return self._lifecycle(payload, report)
 
     def _lifecycle(
-        self, payload: core.LogEvent, artifacts: Sequence[event_pb2.Artifact]
+        self, payload: core.LogEvent, report: event_pb2.ArtifactsReported | None
     ) -> event_pb2.Event:
         match payload:
             case core.SessionStarted():
@@ -281,7 +274,10 @@ class EventCoder:
             case core.ArtifactsReported():
                 return event_pb2.Event(
                     artifacts_reported=event_pb2.ArtifactsReported(
-                        artifacts=artifacts,
+                        artifacts=report.artifacts if report is not None else (),
+                        git=report.git if report is not None and report.HasField("git") else None,
+                        artifacts_left_out=report.artifacts_left_out if report is not None else 0,
+                        usage=None if payload.usage is None else self._usage(payload.usage),
                         final_message=clean(payload.final_message),
                         last_stop_reason=_stop_reason(payload.last_stop_reason),
                         turns=payload.turns,
@@ -355,6 +351,15 @@ class EventCoder:
                         media_type=self._text(piece.media_type, LINE),
                     )
                     yield content_pb2.Content(resource=resource)
+
+    def _usage(self, usage: seen.Usage) -> event_pb2.UsageReported:
+        return event_pb2.UsageReported(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            cost_micro_usd=usage.cost_micro_usd,
+            model=self._text(usage.model, LINE),
+        )
 
     def _plan(self, plan: seen.Plan) -> event_pb2.PlanUpdated:
         entries = [

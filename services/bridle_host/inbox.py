@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bridle_core.commands import Command
+from bridle_core.commands import Command, Kill
 from bridle_core.observations import (
     Message,
     MessageText,
@@ -137,6 +137,11 @@ class Inbox:
         return waits or command_id in self._taken
 
     # --- reading ---
+
+    @property
+    def killing(self) -> bool:
+        """Whether a Kill waits."""
+        return any(isinstance(queued.command, Kill) for queued in self._commands)
 
     def commands(self) -> list[Queued]:
         """All that wait; those that were taken before are done."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle_core.commands import RunSpec
 from bridle_core.errors import BridleError, Reason
+from bridle_host import git_report
 from bridle_host.admission import Admission
 from bridle_host.containment import Containment
 from bridle_host.drivers.base import (
@@ -187,5 +188,6 @@ class Launcher:
 
 def _make(files: RunFiles, command: host_pb.Command, directory: str) -> None:
     files.make()
+    files.write_git_start(git_report.start_of(directory))
     files.write_start(command, directory)
     write_token(files.token, command.start.token.token)

@@ -22,6 +22,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import grpc
@@ -40,6 +41,7 @@ from bridle_core.link import (
     Standstill,
     redial_after,
 )
+from bridle_host.artifact_sender import send_artifact
 from bridle_host.clock import Clock
 from bridle_host.dial import CertificateError, Control
 from bridle_host.journal import Journal
@@ -69,6 +71,8 @@ CREDENTIAL_REFUSED = "control refuses this host's credential"
 #: Commands, withdrawals and tokens that wait for the sessions at most: several times what any
 #: control hands over without an answer.
 INCOMING = 8192
+#: Artifacts that are sent at once: twice what control asks for.
+SENDING = 64
 #: Seconds that a stream has to live for the pauses to begin anew.
 STEADY = 5.0
 #: Seconds that control gets to end the stream after our Goodbye.
@@ -86,6 +90,12 @@ class LinkSessions(Protocol):
 
     def inventory(self) -> list[host_pb.LiveSession]:
         """The live sessions. One leaves only when its SessionEnded is durable in the journal."""
+
+    def kept(self) -> list[str]:
+        """The sessions that are not live and of which there are files."""
+
+    async def forget(self, session_ids: Sequence[str]) -> None:
+        """Removes what is kept of sessions that are not live."""
 
     async def kill_stale(self, session_id: str, run: int) -> None:
         """Kills a run without a word to control."""
@@ -114,10 +124,12 @@ class Link:
         hello: host_pb.Hello,
         journal: Journal,
         sessions: LinkSessions,
+        runs: Path,
         clock: Clock,
         chance: Callable[[], float],
     ) -> None:
         self._control = control
+        self._runs = runs
         self._metadata = (("authorization", f"Bearer {credential}"),)
         self._profile = hello
         self._journal = journal
@@ -136,6 +148,9 @@ class Link:
         self._stream: LinkStream | None = None
         self._incoming: asyncio.Queue[Incoming] = asyncio.Queue(INCOMING)
         self._killing: set[tuple[str, int]] = set()
+        self._channel: aio.Channel | None = None
+        #: Artifacts that are being sent.
+        self._sending: set[asyncio.Task[None]] = set()
         self._group = asyncio.TaskGroup()
         self._keeper: asyncio.Task[str | None] | None = None
         self._ending = False
@@ -173,7 +188,7 @@ class Link:
                 self._group.create_task(self._beat()),
             ]
             await asyncio.wait({self._keeper})
-            for worker in workers:
+            for worker in (*workers, *self._sending):
                 worker.cancel()
         return None if self._keeper.cancelled() else self._keeper.result()
 
@@ -198,7 +213,11 @@ class Link:
                 await self._pause(str(error), Redial.SOON)
                 continue
             async with made as channel:
-                final = await self._keep_up_on(channel)
+                self._channel = channel
+                try:
+                    final = await self._keep_up_on(channel)
+                finally:
+                    self._channel = None
             if final is not None:
                 return final
         return None
@@ -273,6 +292,7 @@ class Link:
             call,
             hello=self._hello(),
             inventory=self._sessions.inventory(),
+            kept=self._sessions.kept(),
             journal=self._journal,
             live_texts=self._live_texts,
             hand_over=self,
@@ -341,6 +361,21 @@ class Link:
             if key not in self._killing:
                 self._killing.add(key)
                 self._group.create_task(self._kill(key))
+
+    def send_artifact(self, wanted: host_pb.ReadArtifact) -> None:
+        """Has an artifact sent on a stream of its own."""
+        if self._channel is None or len(self._sending) >= SENDING:
+            log.warning("an artifact is not sent", extra=kv(session=wanted.session_id))
+            return  # (control gives up waiting for it)
+        task = self._group.create_task(
+            send_artifact(self._channel, self._metadata, self._runs, wanted)
+        )
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    def forget(self, session_ids: Sequence[str]) -> None:
+        """Has what is kept of deleted sessions removed."""
+        self._group.create_task(self._sessions.forget(session_ids))
 
     async def _kill(self, key: tuple[str, int]) -> None:
         session_id, run = key

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import zip_longest
+from typing import Protocol, TypeVar
 
 from grpc import aio
 
@@ -36,8 +37,12 @@ BATCH_BYTES = 1024 * 1024
 BATCH_ENTRIES = 1000
 #: Live sessions in one Inventory: each names its waiting inputs, a queue has at most some hundreds.
 INVENTORY_SESSIONS = 50
+#: Sessions in one Inventory of which there are files: their ids.
+INVENTORY_KEPT = 5000
 #: Live text in one message at most, in bytes.
 LIVE_TEXT_BYTES = 256 * 1024
+
+T = TypeVar("T")
 
 #: The call of Connect, with requests as bytes.
 Call = aio.StreamStreamCall[bytes, host_pb.ConnectResponse]
@@ -56,6 +61,12 @@ class HandOver(Protocol):
 
     def opened(self) -> None:
         """The handshake is over."""
+
+    def send_artifact(self, wanted: host_pb.ReadArtifact) -> None:
+        """Has an artifact sent, beside this stream."""
+
+    def forget(self, session_ids: Sequence[str]) -> None:
+        """Has what is kept of these sessions removed."""
 
 
 class LinkOverrun(Exception):  # noqa: N818 - named as its fellows in bridle_core.link
@@ -89,6 +100,7 @@ class LinkStream:
         *,
         hello: host_pb.Hello,
         inventory: Sequence[host_pb.LiveSession],
+        kept: Sequence[str],
         journal: Journal,
         live_texts: LiveTexts,
         hand_over: HandOver,
@@ -99,6 +111,7 @@ class LinkStream:
         self._sent = sent
         self._hello = hello
         self._inventory = inventory
+        self._kept = kept
         self._journal = journal
         self._live_texts = live_texts
         self._hand_over = hand_over
@@ -185,6 +198,10 @@ class LinkStream:
             self._hand_over.kill_stale(message.reconcile.kill)
             self._hand_over.opened()
             self.wake()
+        elif name == Kind.READ_ARTIFACT:
+            self._hand_over.send_artifact(message.read_artifact)
+        elif name == Kind.FORGET:
+            self._hand_over.forget(message.forget.session_ids)
         elif name == Kind.GOODBYE:
             log.info("control says goodbye", extra=kv(reason=message.goodbye.reason))
 
@@ -229,13 +246,12 @@ class LinkStream:
     async def _greet(self) -> None:
         await self._send(Kind.HELLO, hello=self._hello)
         await self._welcomed.wait()
-        parts = [
-            self._inventory[start : start + INVENTORY_SESSIONS]
-            for start in range(0, max(1, len(self._inventory)), INVENTORY_SESSIONS)
-        ]
-        for number, part in enumerate(parts, 1):
-            complete = number == len(parts)
-            inventory = host_pb.Inventory(sessions=part, complete=complete)
+        parts = _parts(self._inventory, INVENTORY_SESSIONS)
+        kept = _parts(self._kept, INVENTORY_KEPT)
+        count = max(len(parts), len(kept))
+        for number, (part, names) in enumerate(zip_longest(parts, kept), 1):
+            complete = number == count
+            inventory = host_pb.Inventory(sessions=part, kept=names, complete=complete)
             await self._send(Kind.INVENTORY, complete=complete, inventory=inventory)
 
     async def _write_next(self) -> None:
@@ -309,6 +325,11 @@ class LinkStream:
             if beat is not None:
                 self._beat = beat
                 self.wake()
+
+
+def _parts(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """In parts of so many at most; one that is empty where there are none."""
+    return [items[start : start + size] for start in range(0, max(1, len(items)), size)]
 
 
 def encode_records(journal_id: str, records: Sequence[bytes]) -> bytes:

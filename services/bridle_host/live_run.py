@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -58,6 +59,7 @@ from bridle_core.observations import (
 )
 from bridle_core.phases import CancelReason
 from bridle_core.session import RunRecord, Session
+from bridle_host.artifacts import collect
 from bridle_host.calls import Calls
 from bridle_host.entries import Scribe
 from bridle_host.inbox import Broken, Gone, Inbox, Queued
@@ -83,6 +85,9 @@ LAST_OUTPUT = 2048
 
 #: Seconds for which an agent was not read, from which on the log tells of it.
 TOLD_PRESSURE = 1.0
+
+#: Seconds between two looks whether the end of a run is in a hurry.
+HURRY_LOOK = 0.05
 
 #: Where a driver stands that has told nothing.
 NOWHERE = Checkpoint(b"", 0)
@@ -437,7 +442,7 @@ class LiveRun:
 
     async def _entries(self, effects: Sequence[Effect]) -> list[Entry]:
         kept: list[Emit | Answer | Keep] = []
-        artifacts: list[event_pb2.Artifact] = []
+        report: event_pb2.ArtifactsReported | None = None
         for effect in effects:
             if isinstance(effect, Keep) and len(effect.state) > DRIVER_STATE:
                 text = "what the agent wanted kept for a resume is too large"
@@ -445,8 +450,25 @@ class LiveRun:
             elif isinstance(effect, Emit | Answer | Keep):
                 kept.append(effect)
                 if isinstance(effect, Emit) and isinstance(effect.event, ArtifactsReported):
-                    artifacts = await asyncio.to_thread(self._files.reported)
-        return self._scribe.entries(kept, artifacts)
+                    report = await self._report()
+        return self._scribe.entries(kept, report)
+
+    async def _report(self) -> event_pb2.ArtifactsReported:
+        """What the run leaves behind. It takes a moment, for which neither a kill nor the end of
+        the host service waits."""
+        over = threading.Event()
+        directory = self._spec.directory
+        collecting = self._group.create_task(
+            asyncio.to_thread(collect, self._files, directory, over.is_set)
+        )
+        try:
+            while not collecting.done():
+                await asyncio.wait({collecting}, timeout=HURRY_LOOK)
+                if self._inbox.killing or self.muted or self.detached:
+                    over.set()
+        finally:
+            over.set()
+        return collecting.result()
 
     def _pieces(self, effects: Sequence[Effect]) -> list[host_pb.LiveTextPiece]:
         """Live text, but for that of messages and turns that are over by the end of the batch."""

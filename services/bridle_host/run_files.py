@@ -6,6 +6,8 @@
     SESSION/RUN/start        the command that started it, without its token (0600)
     SESSION/RUN/state        a copy of what the journal keeps of it (0600), see `run_state`
     SESSION/RUN/inputs/ID    what the inputs say that no turn has consumed (0600)
+    SESSION/RUN/git          the commit that its directory was at when it started (0600)
+    SESSION/RUN/scratch/     what is needed for a moment at its end, see `git_report`
     SESSION/RUN/artifacts/   what the agent leaves behind; the only thing that stays, if it has any
 
 `start`, `state` and `inputs` are for the host process that comes after this one, as long as the
@@ -20,7 +22,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +30,8 @@ from urllib.parse import quote, unquote
 from google.protobuf.message import DecodeError
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
-from bridle.v1 import event_pb2
 from bridle_core.observations import Content
 from bridle_host.translate import content_of, content_to
-
-#: Artifacts that are told at most; an agent that leaves a whole tree behind is not asked to count.
-MOST_ARTIFACTS = 1000
-#: The longest name that is told, in bytes: that of ReadArtifact.
-LONGEST_NAME = 1024
 
 _INPUT = "input-"
 
@@ -81,6 +76,14 @@ class RunFiles:
     def inputs(self) -> Path:
         return self.directory / "inputs"
 
+    @property
+    def git(self) -> Path:
+        return self.directory / "git"
+
+    @property
+    def scratch(self) -> Path:
+        return self.directory / "scratch"
+
     def make(self) -> None:
         """Makes the directories, each of mode 0700. Raises OSError."""
         made = (self.driver, self.inputs, self.artifacts)
@@ -89,9 +92,9 @@ class RunFiles:
 
     def remove(self) -> None:
         """Removes everything but artifacts that are there. Raises nothing."""
-        for directory in (self.process, self.driver, self.inputs):
+        for directory in (self.process, self.driver, self.inputs, self.scratch):
             shutil.rmtree(directory, ignore_errors=True)
-        for file in (self.token, self.start, self.state):
+        for file in (self.token, self.start, self.state, self.git):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
         for path in (self.artifacts, self.directory, self.directory.parent):
@@ -129,6 +132,17 @@ class RunFiles:
         except OSError:
             return None
 
+    def write_git_start(self, commit: str) -> None:
+        """Keeps the commit that the directory is at. Raises OSError."""
+        _write(self.git, commit.encode())
+
+    def read_git_start(self) -> str:
+        """The commit that the directory was at; "" for none."""
+        try:
+            return self.git.read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return ""
+
     def write_input(self, input_id: str, content: Sequence[Content]) -> None:
         """Keeps what an input says. Raises OSError."""
         kept = host_pb.DeliverInput(content=map(content_to, content))
@@ -151,21 +165,21 @@ class RunFiles:
                 found[unquote(path.name.removeprefix(_INPUT))] = content_of(kept.content)
         return found
 
-    # --- what the agent leaves behind ---
 
-    def reported(self) -> list[event_pb2.Artifact]:
-        """The artifacts, by name: regular files below `artifacts`, but for what can't be read."""
-        found: list[event_pb2.Artifact] = []
-        for name, size in _files(self.artifacts):
-            try:
-                if len(name.encode()) > LONGEST_NAME:
-                    continue
-            except UnicodeEncodeError:
-                continue
-            found.append(event_pb2.Artifact(name=name, size=size))
-            if len(found) >= MOST_ARTIFACTS:
-                break
-        return sorted(found, key=lambda artifact: artifact.name)
+def kept(root: Path) -> list[str]:
+    """The sessions of which there are files. Raises nothing."""
+    try:
+        return sorted(
+            entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)
+        )
+    except OSError:
+        return []
+
+
+def forget(root: Path, session_id: str) -> None:
+    """Removes all files of a session that is no longer live. Raises nothing."""
+    if session_id in kept(root):
+        shutil.rmtree(root / session_id, ignore_errors=True)
 
 
 def every(root: Path) -> Iterator[RunFiles]:
@@ -174,23 +188,6 @@ def every(root: Path) -> Iterator[RunFiles]:
         for run in sorted(session.iterdir()) if session.is_dir() else ():
             if run.name.isdecimal():
                 yield RunFiles(root, session.name, int(run.name))
-
-
-def _files(directory: Path) -> Iterator[tuple[str, int]]:
-    """Regular files below a directory: their names from there, their sizes in bytes.
-
-    Links are not followed, for they may lead anywhere; neither one in the place of the directory
-    itself, nor one that takes a directory's place while this looks: each is looked into by the
-    descriptor by which it was found to be one.
-    """
-    with contextlib.suppress(OSError):
-        for parent, _, names, handle in os.fwalk(directory, follow_symlinks=False):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        path = os.path.relpath(os.path.join(parent, name), directory)
-                        yield path, status.st_size
 
 
 def _name(input_id: str) -> str:

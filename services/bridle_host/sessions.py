@@ -30,7 +30,7 @@ from bridle_host.inbox import Queued
 from bridle_host.journal import Entry, Journal
 from bridle_host.launch import Launcher, Prepared
 from bridle_host.live_run import LiveText
-from bridle_host.run_files import RunFiles, every
+from bridle_host.run_files import RunFiles, every, forget, kept
 from bridle_host.run_processes import sweep_until_gone
 from bridle_host.run_state import RunState
 from bridle_host.sweep import read_state, shim_alive, shim_present
@@ -242,6 +242,21 @@ class Sessions:
     def inventory(self) -> list[host_pb.LiveSession]:
         """The live sessions. One leaves when its SessionEnded is durable in the journal."""
         return [actor.live_session() for actor in self._actors.values()]
+
+    def kept(self) -> list[str]:
+        """The sessions that are not live, and of which there are files."""
+        live = {session_id for session_id, _ in self._actors}
+        return [name for name in kept(self._runs) if name not in live]
+
+    async def forget(self, session_ids: Iterable[str]) -> None:
+        """Removes the files of sessions that were deleted; not of one that is live."""
+        for session_id in session_ids:
+            actors = [a for a in self._actors.values() if a.session_id == session_id]
+            if not all(actor.leaving for actor in actors):
+                continue
+            for actor in actors:
+                await actor.ended()
+            await asyncio.to_thread(forget, self._runs, session_id)
 
     async def kill_stale(self, session_id: str, run: int) -> None:
         """Kills a run without a word to control; returns when it was seen gone."""

@@ -520,20 +520,6 @@ async def test_commands_that_are_open_at_a_runs_end_are_closed_by_it(stack: Stac
 # ---------------------------------------------------------------- the rest
 
 
-async def test_artifacts_are_not_kept_by_this_release(stack: Stack) -> None:
-    host = await stack.host()
-    session = await stack.start(host)
-    request = pb.ReadArtifactRequest(session=ref(session), name="patch")
-    failure = await fails(stack.sessions.ReadArtifact(request, metadata=stack.admin))
-    assert (failure.reason, failure.code) == (
-        "CAPABILITY_MISSING",
-        grpc.StatusCode.UNIMPLEMENTED,
-    )
-    missing = pb.ReadArtifactRequest(session={"slug": "none"}, name="patch")
-    failure = await fails(stack.sessions.ReadArtifact(missing, metadata=stack.admin))
-    assert failure.reason == "SESSION_NOT_FOUND"
-
-
 async def test_a_refusal_that_this_version_does_not_know_is_still_a_refusal(stack: Stack) -> None:
     host = await stack.host()
     session = await stack.start(host)

@@ -133,7 +133,8 @@ def test_channelz_is_for_this_machine_and_for_users_who_may_debug() -> None:
 
 def test_a_host_credential_opens_nothing_but_the_link_and_nothing_else_opens_the_link() -> None:
     for method, row in REQUIREMENT_OF.items():
-        assert (CredentialKind.HOST in row.kinds) == method.endswith("HostLinkService/Connect")
+        by_hosts = method.endswith(("HostLinkService/Connect", "HostLinkService/SendArtifact"))
+        assert (CredentialKind.HOST in row.kinds) == by_hosts
         assert (CredentialKind.JOIN in row.kinds) == method.endswith("HostLinkService/Enroll")
         if "HostLinkService" in method:
             assert len(row.kinds) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ class ListeningSessions:
         self.killed: list[tuple[str, int]] = []
         #: What was told of the place, in order.
         self.places: list[str] = []
+        self.files: list[str] = []
+        self.forgotten: list[str] = []
         self.live: list[host_pb.LiveSession] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -83,6 +85,12 @@ class ListeningSessions:
 
     def inventory(self) -> list[host_pb.LiveSession]:
         return list(self.live)
+
+    def kept(self) -> list[str]:
+        return list(self.files)
+
+    async def forget(self, session_ids: Sequence[str]) -> None:
+        self.forgotten += session_ids
 
     async def kill_stale(self, session_id: str, run: int) -> None:
         await self.open.wait()
@@ -136,6 +144,7 @@ async def linked(
             hello=host_pb.Hello(incarnation="incarnation-1", boot_id="boot", version="test"),
             journal=journal,
             sessions=sessions,
+            runs=directory / "runs",
             clock=clock,
             chance=lambda: 0.5,
         )

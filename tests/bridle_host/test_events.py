@@ -50,7 +50,11 @@ def encoded(
     *events: core.LogEvent, by: EventCoder | None = None, artifacts: tuple[str, ...] = ()
 ) -> list[event_pb2.Event]:
     """The events as a reader of the log parses them, with their kinds checked."""
-    told = [event_pb2.Artifact(name=name) for name in artifacts]
+    told = event_pb2.ArtifactsReported(
+        artifacts=[event_pb2.Artifact(name=name) for name in artifacts],
+        git=event_pb2.GitReport(branch="main"),
+        artifacts_left_out=3,
+    )
     out = []
     for kind, data in (by or coder()).encode([Emit(event, 2) for event in events], told):
         event = event_pb2.Event.FromString(data)
@@ -121,6 +125,13 @@ def test_the_end_of_a_run_is_told() -> None:
     report = one(core.ArtifactsReported("bye", None, 4), artifacts=("a.md",)).artifacts_reported
     assert (report.final_message, report.last_stop_reason, report.turns) == ("bye", 0, 4)
     assert [artifact.name for artifact in report.artifacts] == ["a.md"]
+    assert (report.git.branch, report.artifacts_left_out) == ("main", 3)
+    assert not report.HasField("usage")
+    used = seen.Usage(1, 2, 3, cost_micro_usd=0, model="m")
+    report = one(core.ArtifactsReported("bye", None, 4, used)).artifacts_reported
+    assert report.usage == event_pb2.UsageReported(
+        input_tokens=1, output_tokens=2, cached_tokens=3, cost_micro_usd=0, model="m"
+    )
     over = one(core.SessionEnded(Phase.KILLED, EndReason.KILL_REQUESTED, "", 2)).session_ended
     assert (over.phase, over.reason) == (
         session_pb2.PHASE_KILLED,

@@ -11,7 +11,8 @@ import pytest
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle_core.observations import Image, Resource, Text
-from bridle_host.run_files import MOST_ARTIFACTS, RunFiles, every
+from bridle_host.artifacts import MOST_ARTIFACTS, listed
+from bridle_host.run_files import RunFiles, every
 
 
 def made(tmp_path: Path) -> RunFiles:
@@ -60,7 +61,7 @@ def test_artifacts_are_told_by_name_with_their_size(tmp_path: Path) -> None:
     (files.artifacts / "deep" / "a").write_text("hi")
     (files.artifacts / "link").symlink_to("/etc/passwd")
     (files.artifacts / "linked").symlink_to("/etc")
-    assert [(a.name, a.size) for a in files.reported()] == [("b", 5), ("deep/a", 2)]
+    assert [(a.name, a.size) for a in listed(files.artifacts)[0]] == [("b", 5), ("deep/a", 2)]
 
 
 def test_names_that_nobody_could_ask_for_are_left_out(tmp_path: Path) -> None:
@@ -71,14 +72,14 @@ def test_names_that_nobody_could_ask_for_are_left_out(tmp_path: Path) -> None:
     deep.mkdir(parents=True)
     (deep / "a").write_text("x")
     (files.artifacts / "bad\udcff").write_text("x")
-    assert files.reported() == []
+    assert listed(files.artifacts)[0] == []
 
 
 def test_only_so_many_artifacts_are_told(tmp_path: Path) -> None:
     files = made(tmp_path)
     for number in range(MOST_ARTIFACTS + 1):
         (files.artifacts / str(number)).touch()
-    assert len(files.reported()) == MOST_ARTIFACTS
+    assert len(listed(files.artifacts)[0]) == MOST_ARTIFACTS
 
 
 def test_an_artifact_that_is_gone_meanwhile_is_left_out(
@@ -95,7 +96,7 @@ def test_an_artifact_that_is_gone_meanwhile_is_left_out(
             yield found
 
     monkeypatch.setattr(os, "fwalk", walk)
-    assert [artifact.name for artifact in files.reported()] == ["a"]
+    assert [artifact.name for artifact in listed(files.artifacts)[0]] == ["a"]
 
 
 def test_the_runs_of_which_there_are_files_are_found(tmp_path: Path) -> None:
@@ -174,12 +175,12 @@ def test_a_link_in_the_place_of_the_artifacts_leads_nowhere(tmp_path: Path) -> N
     (files.artifacts / "real").write_text("x")
     (files.artifacts / "file").symlink_to(outside / "marker")
     (files.artifacts / "directory").symlink_to(outside)
-    assert [artifact.name for artifact in files.reported()] == ["real"]
+    assert [artifact.name for artifact in listed(files.artifacts)[0]] == ["real"]
     (files.artifacts / "real").unlink()
     (files.artifacts / "file").unlink()
     (files.artifacts / "directory").unlink()
     files.artifacts.rmdir()
     files.artifacts.symlink_to(outside)
-    assert files.reported() == []
+    assert listed(files.artifacts)[0] == []
     files.remove()
     assert (outside / "marker").read_text() == "untouched"

@@ -565,7 +565,7 @@ async def test_an_agent_is_told_who_it_is_and_gets_fresh_tokens(tmp_path: Path) 
         host.sessions.set_token(host_pb.SessionToken(session_id=SESSION, run=9, token="brs_no"))
         assert content_of(token) == "brs_second\n"
         assert sorted(os.listdir(os.path.dirname(token))) == [
-            *("artifacts", "driver", "inputs", "start", "state", "token")
+            *("artifacts", "driver", "git", "inputs", "start", "state", "token")
         ]
 
 

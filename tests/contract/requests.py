@@ -57,6 +57,9 @@ def request_for(method: MethodDescriptor, about: About) -> Message:
     if method.name == "Watch":
         _session(made.targets.add().session, about)
         return made  # type: ignore[no-any-return]
+    if method.name == "SendArtifact":
+        made.read_id = uuid7()
+        return made  # type: ignore[no-any-return]
     values = {
         "workspace": about.workspace,
         "slug": f"new-{uuid7()[-12:]}",

@@ -156,6 +156,11 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
             host_id="host-1", credential=self.credential, workspace="default"
         )
 
+    async def SendArtifact(  # type: ignore[override] # writes through the context
+        self, requests: AsyncIterator[host_pb.SendArtifactRequest], context: Context
+    ) -> None:
+        await refuse(context, Reason.ARTIFACT_NOT_FOUND)
+
     async def Connect(  # type: ignore[override] # writes through the context
         self, requests: AsyncIterator[host_pb.ConnectRequest], context: Context
     ) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
-from bridle import BridleError, Client
+from bridle import ArtifactNotFoundError, BridleError, Client
 from bridle.v1 import identity_service_pb2, session_service_pb2
 from bridle_control import validation
 from bridle_core.errors import BridleError as CoreError
@@ -282,18 +282,47 @@ async def test_directories_and_artifacts_of_any_name_are_only_names(tmp_path: Pa
         names = [artifact.name for artifact in told.artifacts_reported.artifacts]
         assert names == sorted(["-rf", "a\nb", "good", "sub/x"])
         assert (outside / "marker").read_text() == "untouched"
-        for name in ("../token", "/etc/passwd", "..", "link/marker", "x\0", "-rf", "x" * 4096):
+        for name in ("-rf", "a\nb", "sub/x", "good"):
+            await _read(pair, name)
+        for name in (
+            *("../token", "/etc/passwd", "..", "link/marker", "x\0", "x" * 4096, "file", "fifo"),
+            *("link", "sub", "./good", "sub//x", "sub/../good", "/good", "good/", " ", "."),
+        ):
             async with asyncio.timeout(30):
                 with pytest.raises(BridleError) as refused:
                     await _read(pair, name)
-            assert refused.value.reason in (
-                "INVALID_REQUEST",
-                "ARTIFACT_NOT_FOUND",
-                "CAPABILITY_MISSING",
-            )
+            assert refused.value.reason in ("INVALID_REQUEST", "ARTIFACT_NOT_FOUND"), name
+        artifacts = pair.runs / stopped.receipt.session_id / "1" / "artifacts"
+        await _swapped(pair, artifacts, outside / "marker")
         await pair.kill_all()
 
 
+async def _swapped(pair: Pair, artifacts: Path, target: Path) -> None:
+    """What was reported may be something else by the time that it is read."""
+    name = artifacts / "good"
+    name.unlink()
+    for kind in ("nothing", "link", "directory", "pipe"):
+        if kind == "link":
+            name.symlink_to(target)
+        elif kind == "directory":
+            name.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(name)
+        async with asyncio.timeout(10):
+            with pytest.raises(ArtifactNotFoundError):
+                await _read(pair, "good")
+        if name.is_dir() and not name.is_symlink():
+            name.rmdir()
+        else:
+            name.unlink(missing_ok=True)
+    (artifacts / "sub").rename(artifacts / "moved")
+    (artifacts / "sub").symlink_to(artifacts / "moved")
+    async with asyncio.timeout(10):
+        with pytest.raises(ArtifactNotFoundError):
+            await _read(pair, "sub/x")
+
+
 async def _read(pair: Pair, name: str) -> None:
-    async for _ in pair.client.read_artifact("nasty-0", name):
-        raise AssertionError(f"{name!r} was read")
+    """Reads an artifact, all of which are empty here."""
+    async for piece in pair.client.read_artifact("nasty-0", name):
+        raise AssertionError(f"{name!r} has {piece!r}")

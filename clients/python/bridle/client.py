@@ -188,14 +188,21 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
             await self._transport.pause(attempt, error)
 
     async def read_artifact(
-        self, session: SessionLike, name: str, *, run: int = 0
+        self, session: SessionLike, name: str, *, run: int = 0, offset: int = 0
     ) -> AsyncIterator[bytes]:
-        """Streams an artifact, in pieces of at most 1 MiB; run 0 means the newest with any."""
-        request = pb.ReadArtifactRequest(session=self.ref(session), run=run, name=name)
+        """Streams an artifact, in pieces of at most 1 MiB; run 0 means the newest with any.
+
+        `offset`: where to begin, in bytes. After a HostUnreachableError, which says that the
+        artifact's host is away or went, go on from where you have got to once it is back.
+        """
+        request = pb.ReadArtifactRequest(
+            session=self.ref(session), run=run, name=name, offset=offset
+        )
         call = self._sessions.ReadArtifact(request, metadata=self._transport.metadata())
         try:
             async for piece in call:
-                yield piece.data
+                if piece.data:
+                    yield piece.data
         except aio.AioRpcError as raised:
             raise from_rpc(raised, self.address) from raised
         finally:

@@ -205,7 +205,36 @@ def _artifacts_reported(_: event_pb2.Event, message: event_pb2.ArtifactsReported
     listed = [
         (f"{clean_line(item.name)} ({item.size} bytes)", "cyan") for item in message.artifacts
     ]
-    return [first, *listed]
+    told = [(line, "") for line in left_behind(message)]
+    return [first, *listed, *told]
+
+
+def left_behind(report: event_pb2.ArtifactsReported) -> list[str]:
+    """What a report tells beside the artifacts: what git says, and what was used; clean lines."""
+    lines = []
+    if report.HasField("git"):
+        git = report.git
+        place = clean_line(git.branch) or "no branch"
+        lines.append(
+            f"git: {place} at {clean_line(git.head)[:12] or 'no commit'},"
+            f" {git.commit_count} new commits, {git.file_count} changed files"
+            f" (+{git.insertions} -{git.deletions})"
+        )
+        lines += [
+            f"  {clean_line(each.id)[:12]} {clean_line(each.subject)}" for each in git.commits
+        ]
+        lines += [f"  {_change(file)}  {clean_line(file.path)}" for file in git.files]
+    if report.HasField("usage"):
+        lines.append(f"used in all: {_used(report.usage)}")
+    return lines
+
+
+def _change(file: event_pb2.GitFile) -> str:
+    if file.untracked:
+        return "untracked"
+    if not file.HasField("insertions"):
+        return "binary"
+    return f"+{file.insertions} -{file.deletions}"
 
 
 def _process_exited(_: event_pb2.Event, message: event_pb2.ProcessExited) -> Lines:
@@ -303,11 +332,15 @@ def _approval_resolved(event: event_pb2.Event, message: event_pb2.ApprovalResolv
 
 
 def _usage_reported(_: event_pb2.Event, message: event_pb2.UsageReported) -> Lines:
+    return [(f"usage: {_used(message)}", "dim")]
+
+
+def _used(usage: event_pb2.UsageReported) -> str:
     cost = ""
-    if message.HasField("cost_micro_usd"):
-        cost = f"{message.cost_micro_usd / 1e6:.4f} USD"
-    tokens = f"{message.input_tokens} tokens in, {message.output_tokens} out"
-    return [(f"usage: {_joined(tokens, cost, clean_line(message.model))}", "dim")]
+    if usage.HasField("cost_micro_usd"):
+        cost = f"{usage.cost_micro_usd / 1e6:.4f} USD"
+    tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
+    return _joined(tokens, cost, clean_line(usage.model))
 
 
 def _diagnostic(_: event_pb2.Event, message: event_pb2.Diagnostic) -> Lines:

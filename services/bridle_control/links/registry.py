@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_control.clock import Clock, SystemClock, wait
+from bridle_control.links.artifacts import ArtifactReads
 from bridle_control.links.committer import LiveTextSink
 from bridle_control.links.faults import reconsidered, twin
 from bridle_control.links.handing import is_to_send
@@ -80,6 +81,8 @@ class Links:
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[str], None]] = []
         self._closed = False
+        #: Artifacts on their way from hosts to who reads them.
+        self.artifacts = ArtifactReads()
         store.listen(self._changed)
 
     # ------------------------------------------------------------ for the verbs
@@ -103,6 +106,22 @@ class Links:
         stream = self._streams.get(host_id)
         if stream is not None:
             stream.withdraw(command_id)
+
+    def read_artifact(self, host_id: str, wanted: wire.ReadArtifact) -> bool:
+        """Tells the host that somebody wants to read an artifact. False where it is away."""
+        stream = self._streams.get(host_id)
+        if stream is None or not stream.ready:
+            return False
+        stream.say(wire.ConnectResponse(read_artifact=wanted))
+        return True
+
+    def forget(self, session_id: str) -> None:
+        """A session was deleted: whatever host has files of it removes them. One that is away now
+        hears of it when it comes, see `HostStream`."""
+        told = wire.ConnectResponse(forget=wire.Forget(session_ids=[session_id]))
+        for stream in self._streams.values():
+            if stream.ready:
+                stream.say(told)
 
     def reconsider(self, host_id: str) -> None:
         """Has the host come again, if it is here or on its way in: a run of its was given up, and
@@ -196,6 +215,8 @@ class Links:
         self._tell(host_id)
 
     def _tell(self, host_id: str) -> None:
+        if not self.is_live(host_id):
+            self.artifacts.host_lost(host_id)
         for listener in self._listeners:
             listener(host_id)
 

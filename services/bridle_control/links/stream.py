@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import grpc.aio
@@ -36,7 +37,7 @@ from bridle_control.links.handing import Outgoing, due_tokens, in_batches
 from bridle_control.links.records import Batch
 from bridle_control.links.welcome import Accepted, reconcile
 from bridle_control.logs import kv
-from bridle_control.store.api import CommandRow, Store
+from bridle_control.store.api import CommandRow, ReadTx, Store
 from bridle_core.errors import BridleError
 from bridle_core.link import (
     Beat,
@@ -57,6 +58,8 @@ _log = logging.getLogger("bridle.control.links")
 _TOKENS_EVERY = 60.0
 #: Sessions that one inventory may name: far more than any host admits.
 _INVENTORY_MAX = 100_000
+#: The same of sessions of which it keeps files.
+_KEPT_MAX = 1_000_000
 #: How long an end that was asked for may take until the host was told, in seconds.
 _FAREWELL = 1.0
 #: Entries that may wait for their acknowledgement, and how long it may be kept, in seconds. Nobody
@@ -106,6 +109,7 @@ class HostStream:
         self._committer = Committer(host_id, store, sink, self._committed)
         self._accepted: Accepted | None = None
         self._inventory: dict[str, wire.LiveSession] = {}
+        self._kept: list[str] = []
         # Handshake, withdrawals, farewell: at most one for each command that is open.
         self._outbox: deque[wire.ConnectResponse] = deque()
         self._withdrawn: list[wire.ConnectResponse] = []
@@ -154,6 +158,10 @@ class HostStream:
         if self._outgoing is not None:
             self._outgoing.tell(rows)
             self._wake.set()
+
+    def say(self, message: wire.ConnectResponse) -> None:
+        """Tells the host something that is not repeated. Only while the stream is ready."""
+        self._say(message)
 
     def withdraw(self, command_id: str) -> None:
         """The command is not to be done any more, if it went out on this stream or before it."""
@@ -251,7 +259,8 @@ class HostStream:
     async def _list(self, inventory: wire.Inventory) -> None:
         for live in inventory.sessions:
             self._inventory[live.session_id] = live
-        if len(self._inventory) > _INVENTORY_MAX:
+        self._kept += inventory.kept
+        if len(self._inventory) > _INVENTORY_MAX or len(self._kept) > _KEPT_MAX:
             raise out_of_place("an inventory without end")
         if not inventory.complete:
             return
@@ -267,8 +276,22 @@ class HostStream:
         for told in self._withdrawn:
             self._say(told)
         self._withdrawn.clear()
+        await self._forget()
         self._gatekeeper.opened(self)
         self._wake.set()
+
+    async def _forget(self) -> None:
+        """Tells the host which of the sessions that it keeps files of were deleted meanwhile.
+
+        Only those of which the tombstone says so: what this control merely doesn't know may be of
+        a time that it was set back from.
+        """
+        kept, self._kept = self._kept, []
+        for start in range(0, len(kept), _PAGE):
+            part = kept[start : start + _PAGE]
+            gone = await self._store.read(partial(_deleted, part))
+            if gone:
+                self._say(wire.ConnectResponse(forget=wire.Forget(session_ids=gone)))
 
     # ------------------------------------------------------------ writer
 
@@ -375,3 +398,7 @@ class HostStream:
             if beat is not None:
                 self._beat = beat
                 self._wake.set()
+
+
+def _deleted(session_ids: Sequence[str], tx: ReadTx) -> list[str]:
+    return [name for name in session_ids if tx.tombstone(name) is not None]

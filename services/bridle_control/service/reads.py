@@ -1,4 +1,4 @@
-"""What only reads: GetSession, ListSessions, ListEvents, GetCommand, ReadArtifact."""
+"""What only reads: GetSession, ListSessions, ListEvents, GetCommand."""
 
 from __future__ import annotations
 
@@ -157,18 +157,6 @@ class Reads(Verbs):
         wait = nanoseconds(request.wait) / 1e9
         row = await self._commands.done(row, min(wait, _patience(context))) or row
         return session_service_pb2.GetCommandResponse(receipt=to_receipt(row))
-
-    async def ReadArtifact(
-        self, request: session_service_pb2.ReadArtifactRequest, context: Context
-    ) -> None:
-        """Refused: no files of a run are kept yet. Their names stand in ArtifactsReported."""
-        caller = callers.current()
-        await self._store.read(lambda tx: session_of(tx, caller, request.session))
-        raise BridleError(
-            Reason.CAPABILITY_MISSING,
-            "this release keeps no files of a run",
-            metadata={"capability": "ARTIFACT_FILES"},
-        )
 
 
 def _patience(context: HasDeadline) -> float:

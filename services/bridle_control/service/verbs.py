@@ -124,6 +124,7 @@ class OtherVerbs(Verbs):
 
         # (Urgent: it makes room.)
         row = await self._store.write(accept, urgent=True)
+        self._links.forget(row.session_id)
         return session_service_pb2.DeleteSessionResponse(receipt=to_receipt(row))
 
 

@@ -207,6 +207,7 @@ class Process:
             stream,  # type: ignore[arg-type]
             hello=hello,
             inventory=[run.told() for run in self._runs.values()],
+            kept=(),
             journal=journal,  # type: ignore[arg-type]
             live_texts=LiveTexts(),
             hand_over=self,
@@ -220,6 +221,12 @@ class Process:
 
     def opened(self) -> None:
         """The handshake is over."""
+
+    def send_artifact(self, wanted: wire.ReadArtifact) -> None:
+        """The stories have no files."""
+
+    def forget(self, session_ids: Sequence[str]) -> None:
+        """As before."""
 
     def kill_stale(self, runs: Sequence[wire.StaleRun]) -> None:
         for stale in runs:

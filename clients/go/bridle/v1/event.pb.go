@@ -564,6 +564,79 @@ func (PlanEntryState) EnumDescriptor() ([]byte, []int) {
 	return file_bridle_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
+// Who or what decided an approval.
+type ApprovalDecider int32
+
+const (
+	// Not told.
+	ApprovalDecider_APPROVAL_DECIDER_UNSPECIFIED ApprovalDecider = 0
+	// Somebody, by Respond: the event's principal.
+	ApprovalDecider_APPROVAL_DECIDER_PRINCIPAL ApprovalDecider = 1
+	// The policy's own word.
+	ApprovalDecider_APPROVAL_DECIDER_POLICY ApprovalDecider = 2
+	// A rule of the policy.
+	ApprovalDecider_APPROVAL_DECIDER_RULE ApprovalDecider = 3
+	// Nobody answered within the policy's approval_timeout.
+	ApprovalDecider_APPROVAL_DECIDER_TIMEOUT ApprovalDecider = 4
+	// The turn was interrupted; the event's principal did it.
+	ApprovalDecider_APPROVAL_DECIDER_INTERRUPT ApprovalDecider = 5
+	// The turn ended before.
+	ApprovalDecider_APPROVAL_DECIDER_TURN_END ApprovalDecider = 6
+	// The agent asks no more.
+	ApprovalDecider_APPROVAL_DECIDER_AGENT ApprovalDecider = 7
+)
+
+// Enum value maps for ApprovalDecider.
+var (
+	ApprovalDecider_name = map[int32]string{
+		0: "APPROVAL_DECIDER_UNSPECIFIED",
+		1: "APPROVAL_DECIDER_PRINCIPAL",
+		2: "APPROVAL_DECIDER_POLICY",
+		3: "APPROVAL_DECIDER_RULE",
+		4: "APPROVAL_DECIDER_TIMEOUT",
+		5: "APPROVAL_DECIDER_INTERRUPT",
+		6: "APPROVAL_DECIDER_TURN_END",
+		7: "APPROVAL_DECIDER_AGENT",
+	}
+	ApprovalDecider_value = map[string]int32{
+		"APPROVAL_DECIDER_UNSPECIFIED": 0,
+		"APPROVAL_DECIDER_PRINCIPAL":   1,
+		"APPROVAL_DECIDER_POLICY":      2,
+		"APPROVAL_DECIDER_RULE":        3,
+		"APPROVAL_DECIDER_TIMEOUT":     4,
+		"APPROVAL_DECIDER_INTERRUPT":   5,
+		"APPROVAL_DECIDER_TURN_END":    6,
+		"APPROVAL_DECIDER_AGENT":       7,
+	}
+)
+
+func (x ApprovalDecider) Enum() *ApprovalDecider {
+	p := new(ApprovalDecider)
+	*p = x
+	return p
+}
+
+func (x ApprovalDecider) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ApprovalDecider) Descriptor() protoreflect.EnumDescriptor {
+	return file_bridle_v1_event_proto_enumTypes[7].Descriptor()
+}
+
+func (ApprovalDecider) Type() protoreflect.EnumType {
+	return &file_bridle_v1_event_proto_enumTypes[7]
+}
+
+func (x ApprovalDecider) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ApprovalDecider.Descriptor instead.
+func (ApprovalDecider) EnumDescriptor() ([]byte, []int) {
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{7}
+}
+
 // How an approval was decided.
 type ApprovalDecision int32
 
@@ -609,11 +682,11 @@ func (x ApprovalDecision) String() string {
 }
 
 func (ApprovalDecision) Descriptor() protoreflect.EnumDescriptor {
-	return file_bridle_v1_event_proto_enumTypes[7].Descriptor()
+	return file_bridle_v1_event_proto_enumTypes[8].Descriptor()
 }
 
 func (ApprovalDecision) Type() protoreflect.EnumType {
-	return &file_bridle_v1_event_proto_enumTypes[7]
+	return &file_bridle_v1_event_proto_enumTypes[8]
 }
 
 func (x ApprovalDecision) Number() protoreflect.EnumNumber {
@@ -622,7 +695,7 @@ func (x ApprovalDecision) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ApprovalDecision.Descriptor instead.
 func (ApprovalDecision) EnumDescriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 // What a diagnostic is about.
@@ -682,11 +755,11 @@ func (x DiagnosticKind) String() string {
 }
 
 func (DiagnosticKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_bridle_v1_event_proto_enumTypes[8].Descriptor()
+	return file_bridle_v1_event_proto_enumTypes[9].Descriptor()
 }
 
 func (DiagnosticKind) Type() protoreflect.EnumType {
-	return &file_bridle_v1_event_proto_enumTypes[8]
+	return &file_bridle_v1_event_proto_enumTypes[9]
 }
 
 func (x DiagnosticKind) Number() protoreflect.EnumNumber {
@@ -695,7 +768,7 @@ func (x DiagnosticKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DiagnosticKind.Descriptor instead.
 func (DiagnosticKind) EnumDescriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 // One immutable record of a session's log.
@@ -1658,9 +1731,17 @@ type ArtifactsReported struct {
 	// The last turn's stop reason.
 	LastStopReason StopReason `protobuf:"varint,3,opt,name=last_stop_reason,json=lastStopReason,proto3,enum=bridle.v1.StopReason" json:"last_stop_reason,omitempty"`
 	// How many turns the run had.
-	Turns         uint64 `protobuf:"varint,4,opt,name=turns,proto3" json:"turns,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Turns uint64 `protobuf:"varint,4,opt,name=turns,proto3" json:"turns,omitempty"`
+	// What the run used in all, as the agent told it last; unset where it told nothing.
+	Usage *UsageReported `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	// What became of the working directory, where that is in a git work tree that could be
+	// looked at in time; else unset.
+	Git *GitReport `protobuf:"bytes,6,opt,name=git,proto3" json:"git,omitempty"`
+	// How many more artifacts there are than are listed: at most 1000 are, and none whose
+	// name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+	ArtifactsLeftOut uint64 `protobuf:"varint,7,opt,name=artifacts_left_out,json=artifactsLeftOut,proto3" json:"artifacts_left_out,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ArtifactsReported) Reset() {
@@ -1721,15 +1802,41 @@ func (x *ArtifactsReported) GetTurns() uint64 {
 	return 0
 }
 
-// One thing that a run leaves behind.
+func (x *ArtifactsReported) GetUsage() *UsageReported {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *ArtifactsReported) GetGit() *GitReport {
+	if x != nil {
+		return x.Git
+	}
+	return nil
+}
+
+func (x *ArtifactsReported) GetArtifactsLeftOut() uint64 {
+	if x != nil {
+		return x.ArtifactsLeftOut
+	}
+	return 0
+}
+
+// One thing that a run leaves behind: a regular file that the agent put into the
+// directory that its environment calls BRIDLE_ARTIFACTS. Links are none.
 type Artifact struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, unique in the run.
+	// Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+	// word: make it safe before you show it, or name a file by it.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its media type where it is known.
+	// Its media type, guessed from its name; empty where that tells nothing.
 	MediaType string `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
 	// Its size in bytes.
-	Size          uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Size uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+	// time, or changed while it was.
+	Sha256        string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1785,6 +1892,262 @@ func (x *Artifact) GetSize() uint64 {
 	return 0
 }
 
+func (x *Artifact) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+// What became of a git work tree in a run. Everything in it is the work tree's word: make
+// it safe before you show it. Nothing of the repository's settings was obeyed (no hooks,
+// filters, external programs), so that attributes which need them count as not set.
+type GitReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The branch; empty where the head is detached.
+	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	// The commit that is checked out, in hexadecimal; empty before the first one.
+	Head string `protobuf:"bytes,2,opt,name=head,proto3" json:"head,omitempty"`
+	// The same at the run's start.
+	StartHead string `protobuf:"bytes,3,opt,name=start_head,json=startHead,proto3" json:"start_head,omitempty"`
+	// The commits that `head` has and `start_head` has not, newest first; at most 100.
+	Commits []*GitCommit `protobuf:"bytes,4,rep,name=commits,proto3" json:"commits,omitempty"`
+	// How many there are in all.
+	CommitCount uint64 `protobuf:"varint,5,opt,name=commit_count,json=commitCount,proto3" json:"commit_count,omitempty"`
+	// The files that differ from `start_head`, committed or not; at most 500.
+	Files []*GitFile `protobuf:"bytes,6,rep,name=files,proto3" json:"files,omitempty"`
+	// How many there are in all.
+	FileCount uint64 `protobuf:"varint,7,opt,name=file_count,json=fileCount,proto3" json:"file_count,omitempty"`
+	// Lines added, in all these files but untracked ones.
+	Insertions uint64 `protobuf:"varint,8,opt,name=insertions,proto3" json:"insertions,omitempty"`
+	// Lines taken away, in all these files.
+	Deletions     uint64 `protobuf:"varint,9,opt,name=deletions,proto3" json:"deletions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GitReport) Reset() {
+	*x = GitReport{}
+	mi := &file_bridle_v1_event_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GitReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GitReport) ProtoMessage() {}
+
+func (x *GitReport) ProtoReflect() protoreflect.Message {
+	mi := &file_bridle_v1_event_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GitReport.ProtoReflect.Descriptor instead.
+func (*GitReport) Descriptor() ([]byte, []int) {
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GitReport) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *GitReport) GetHead() string {
+	if x != nil {
+		return x.Head
+	}
+	return ""
+}
+
+func (x *GitReport) GetStartHead() string {
+	if x != nil {
+		return x.StartHead
+	}
+	return ""
+}
+
+func (x *GitReport) GetCommits() []*GitCommit {
+	if x != nil {
+		return x.Commits
+	}
+	return nil
+}
+
+func (x *GitReport) GetCommitCount() uint64 {
+	if x != nil {
+		return x.CommitCount
+	}
+	return 0
+}
+
+func (x *GitReport) GetFiles() []*GitFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *GitReport) GetFileCount() uint64 {
+	if x != nil {
+		return x.FileCount
+	}
+	return 0
+}
+
+func (x *GitReport) GetInsertions() uint64 {
+	if x != nil {
+		return x.Insertions
+	}
+	return 0
+}
+
+func (x *GitReport) GetDeletions() uint64 {
+	if x != nil {
+		return x.Deletions
+	}
+	return 0
+}
+
+// A commit of a run.
+type GitCommit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id, in hexadecimal.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The first line of its message, at most 256 bytes.
+	Subject       string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GitCommit) Reset() {
+	*x = GitCommit{}
+	mi := &file_bridle_v1_event_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GitCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GitCommit) ProtoMessage() {}
+
+func (x *GitCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_bridle_v1_event_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GitCommit.ProtoReflect.Descriptor instead.
+func (*GitCommit) Descriptor() ([]byte, []int) {
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GitCommit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GitCommit) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+// A file that differs.
+type GitFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its path from the top of the work tree; one that ends with `/` is a directory of which
+	// nothing is tracked.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Lines added; unset for a binary or untracked file.
+	Insertions *uint64 `protobuf:"varint,2,opt,name=insertions,proto3,oneof" json:"insertions,omitempty"`
+	// Lines taken away; unset for a binary or untracked file.
+	Deletions *uint64 `protobuf:"varint,3,opt,name=deletions,proto3,oneof" json:"deletions,omitempty"`
+	// Whether git knows nothing of it.
+	Untracked     bool `protobuf:"varint,4,opt,name=untracked,proto3" json:"untracked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GitFile) Reset() {
+	*x = GitFile{}
+	mi := &file_bridle_v1_event_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GitFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GitFile) ProtoMessage() {}
+
+func (x *GitFile) ProtoReflect() protoreflect.Message {
+	mi := &file_bridle_v1_event_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GitFile.ProtoReflect.Descriptor instead.
+func (*GitFile) Descriptor() ([]byte, []int) {
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GitFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *GitFile) GetInsertions() uint64 {
+	if x != nil && x.Insertions != nil {
+		return *x.Insertions
+	}
+	return 0
+}
+
+func (x *GitFile) GetDeletions() uint64 {
+	if x != nil && x.Deletions != nil {
+		return *x.Deletions
+	}
+	return 0
+}
+
+func (x *GitFile) GetUntracked() bool {
+	if x != nil {
+		return x.Untracked
+	}
+	return false
+}
+
 // The agent's process is gone.
 type ProcessExited struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1802,7 +2165,7 @@ type ProcessExited struct {
 
 func (x *ProcessExited) Reset() {
 	*x = ProcessExited{}
-	mi := &file_bridle_v1_event_proto_msgTypes[8]
+	mi := &file_bridle_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2177,7 @@ func (x *ProcessExited) String() string {
 func (*ProcessExited) ProtoMessage() {}
 
 func (x *ProcessExited) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[8]
+	mi := &file_bridle_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2190,7 @@ func (x *ProcessExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessExited.ProtoReflect.Descriptor instead.
 func (*ProcessExited) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProcessExited) GetPid() uint32 {
@@ -1879,7 +2242,7 @@ type SessionEnded struct {
 
 func (x *SessionEnded) Reset() {
 	*x = SessionEnded{}
-	mi := &file_bridle_v1_event_proto_msgTypes[9]
+	mi := &file_bridle_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2254,7 @@ func (x *SessionEnded) String() string {
 func (*SessionEnded) ProtoMessage() {}
 
 func (x *SessionEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[9]
+	mi := &file_bridle_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2267,7 @@ func (x *SessionEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionEnded.ProtoReflect.Descriptor instead.
 func (*SessionEnded) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SessionEnded) GetPhase() Phase {
@@ -1955,7 +2318,7 @@ type PhaseChanged struct {
 
 func (x *PhaseChanged) Reset() {
 	*x = PhaseChanged{}
-	mi := &file_bridle_v1_event_proto_msgTypes[10]
+	mi := &file_bridle_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2330,7 @@ func (x *PhaseChanged) String() string {
 func (*PhaseChanged) ProtoMessage() {}
 
 func (x *PhaseChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[10]
+	mi := &file_bridle_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2343,7 @@ func (x *PhaseChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PhaseChanged.ProtoReflect.Descriptor instead.
 func (*PhaseChanged) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PhaseChanged) GetFrom() Phase {
@@ -2012,7 +2375,7 @@ type InputQueued struct {
 
 func (x *InputQueued) Reset() {
 	*x = InputQueued{}
-	mi := &file_bridle_v1_event_proto_msgTypes[11]
+	mi := &file_bridle_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2387,7 @@ func (x *InputQueued) String() string {
 func (*InputQueued) ProtoMessage() {}
 
 func (x *InputQueued) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[11]
+	mi := &file_bridle_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2400,7 @@ func (x *InputQueued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputQueued.ProtoReflect.Descriptor instead.
 func (*InputQueued) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InputQueued) GetInputId() string {
@@ -2074,7 +2437,7 @@ type InputConsumed struct {
 
 func (x *InputConsumed) Reset() {
 	*x = InputConsumed{}
-	mi := &file_bridle_v1_event_proto_msgTypes[12]
+	mi := &file_bridle_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2449,7 @@ func (x *InputConsumed) String() string {
 func (*InputConsumed) ProtoMessage() {}
 
 func (x *InputConsumed) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[12]
+	mi := &file_bridle_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2462,7 @@ func (x *InputConsumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputConsumed.ProtoReflect.Descriptor instead.
 func (*InputConsumed) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InputConsumed) GetInputId() string {
@@ -2129,7 +2492,7 @@ type InputCancelled struct {
 
 func (x *InputCancelled) Reset() {
 	*x = InputCancelled{}
-	mi := &file_bridle_v1_event_proto_msgTypes[13]
+	mi := &file_bridle_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2504,7 @@ func (x *InputCancelled) String() string {
 func (*InputCancelled) ProtoMessage() {}
 
 func (x *InputCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[13]
+	mi := &file_bridle_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2517,7 @@ func (x *InputCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputCancelled.ProtoReflect.Descriptor instead.
 func (*InputCancelled) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *InputCancelled) GetInputId() string {
@@ -2180,7 +2543,7 @@ type QueueHeld struct {
 
 func (x *QueueHeld) Reset() {
 	*x = QueueHeld{}
-	mi := &file_bridle_v1_event_proto_msgTypes[14]
+	mi := &file_bridle_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2555,7 @@ func (x *QueueHeld) String() string {
 func (*QueueHeld) ProtoMessage() {}
 
 func (x *QueueHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[14]
+	mi := &file_bridle_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2568,7 @@ func (x *QueueHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueHeld.ProtoReflect.Descriptor instead.
 func (*QueueHeld) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 // Inputs may start turns again.
@@ -2217,7 +2580,7 @@ type QueueReleased struct {
 
 func (x *QueueReleased) Reset() {
 	*x = QueueReleased{}
-	mi := &file_bridle_v1_event_proto_msgTypes[15]
+	mi := &file_bridle_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2592,7 @@ func (x *QueueReleased) String() string {
 func (*QueueReleased) ProtoMessage() {}
 
 func (x *QueueReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[15]
+	mi := &file_bridle_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2605,7 @@ func (x *QueueReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueReleased.ProtoReflect.Descriptor instead.
 func (*QueueReleased) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 // The agent said something. `message_id` is that of the LiveText before it.
@@ -2260,7 +2623,7 @@ type AgentMessage struct {
 
 func (x *AgentMessage) Reset() {
 	*x = AgentMessage{}
-	mi := &file_bridle_v1_event_proto_msgTypes[16]
+	mi := &file_bridle_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2635,7 @@ func (x *AgentMessage) String() string {
 func (*AgentMessage) ProtoMessage() {}
 
 func (x *AgentMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[16]
+	mi := &file_bridle_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2648,7 @@ func (x *AgentMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentMessage.ProtoReflect.Descriptor instead.
 func (*AgentMessage) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AgentMessage) GetMessageId() string {
@@ -2324,7 +2687,7 @@ type AgentThought struct {
 
 func (x *AgentThought) Reset() {
 	*x = AgentThought{}
-	mi := &file_bridle_v1_event_proto_msgTypes[17]
+	mi := &file_bridle_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2699,7 @@ func (x *AgentThought) String() string {
 func (*AgentThought) ProtoMessage() {}
 
 func (x *AgentThought) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[17]
+	mi := &file_bridle_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2712,7 @@ func (x *AgentThought) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentThought.ProtoReflect.Descriptor instead.
 func (*AgentThought) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AgentThought) GetMessageId() string {
@@ -2390,7 +2753,7 @@ type ToolCallStarted struct {
 
 func (x *ToolCallStarted) Reset() {
 	*x = ToolCallStarted{}
-	mi := &file_bridle_v1_event_proto_msgTypes[18]
+	mi := &file_bridle_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2765,7 @@ func (x *ToolCallStarted) String() string {
 func (*ToolCallStarted) ProtoMessage() {}
 
 func (x *ToolCallStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[18]
+	mi := &file_bridle_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2778,7 @@ func (x *ToolCallStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallStarted.ProtoReflect.Descriptor instead.
 func (*ToolCallStarted) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ToolCallStarted) GetToolCallId() string {
@@ -2467,7 +2830,7 @@ type ToolCallOutput struct {
 
 func (x *ToolCallOutput) Reset() {
 	*x = ToolCallOutput{}
-	mi := &file_bridle_v1_event_proto_msgTypes[19]
+	mi := &file_bridle_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2842,7 @@ func (x *ToolCallOutput) String() string {
 func (*ToolCallOutput) ProtoMessage() {}
 
 func (x *ToolCallOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[19]
+	mi := &file_bridle_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2855,7 @@ func (x *ToolCallOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallOutput.ProtoReflect.Descriptor instead.
 func (*ToolCallOutput) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ToolCallOutput) GetToolCallId() string {
@@ -2569,7 +2932,7 @@ type ToolCallEnded struct {
 
 func (x *ToolCallEnded) Reset() {
 	*x = ToolCallEnded{}
-	mi := &file_bridle_v1_event_proto_msgTypes[20]
+	mi := &file_bridle_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2944,7 @@ func (x *ToolCallEnded) String() string {
 func (*ToolCallEnded) ProtoMessage() {}
 
 func (x *ToolCallEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[20]
+	mi := &file_bridle_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2957,7 @@ func (x *ToolCallEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCallEnded.ProtoReflect.Descriptor instead.
 func (*ToolCallEnded) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ToolCallEnded) GetToolCallId() string {
@@ -2636,7 +2999,7 @@ type PlanUpdated struct {
 
 func (x *PlanUpdated) Reset() {
 	*x = PlanUpdated{}
-	mi := &file_bridle_v1_event_proto_msgTypes[21]
+	mi := &file_bridle_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +3011,7 @@ func (x *PlanUpdated) String() string {
 func (*PlanUpdated) ProtoMessage() {}
 
 func (x *PlanUpdated) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[21]
+	mi := &file_bridle_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +3024,7 @@ func (x *PlanUpdated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpdated.ProtoReflect.Descriptor instead.
 func (*PlanUpdated) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PlanUpdated) GetEntries() []*PlanEntry {
@@ -2684,7 +3047,7 @@ type PlanEntry struct {
 
 func (x *PlanEntry) Reset() {
 	*x = PlanEntry{}
-	mi := &file_bridle_v1_event_proto_msgTypes[22]
+	mi := &file_bridle_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +3059,7 @@ func (x *PlanEntry) String() string {
 func (*PlanEntry) ProtoMessage() {}
 
 func (x *PlanEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[22]
+	mi := &file_bridle_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +3072,7 @@ func (x *PlanEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanEntry.ProtoReflect.Descriptor instead.
 func (*PlanEntry) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PlanEntry) GetText() string {
@@ -2747,7 +3110,7 @@ type ApprovalRequested struct {
 
 func (x *ApprovalRequested) Reset() {
 	*x = ApprovalRequested{}
-	mi := &file_bridle_v1_event_proto_msgTypes[23]
+	mi := &file_bridle_v1_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +3122,7 @@ func (x *ApprovalRequested) String() string {
 func (*ApprovalRequested) ProtoMessage() {}
 
 func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[23]
+	mi := &file_bridle_v1_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +3135,7 @@ func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalRequested.ProtoReflect.Descriptor instead.
 func (*ApprovalRequested) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ApprovalRequested) GetApprovalId() string {
@@ -2825,14 +3188,18 @@ type ApprovalResolved struct {
 	// How it was decided.
 	Decision ApprovalDecision `protobuf:"varint,2,opt,name=decision,proto3,enum=bridle.v1.ApprovalDecision" json:"decision,omitempty"`
 	// What the agent was told.
-	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// What decided it. Unspecified where an older host wrote it.
+	By ApprovalDecider `protobuf:"varint,4,opt,name=by,proto3,enum=bridle.v1.ApprovalDecider" json:"by,omitempty"`
+	// By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+	Rule          *ApprovalRule `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApprovalResolved) Reset() {
 	*x = ApprovalResolved{}
-	mi := &file_bridle_v1_event_proto_msgTypes[24]
+	mi := &file_bridle_v1_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +3211,7 @@ func (x *ApprovalResolved) String() string {
 func (*ApprovalResolved) ProtoMessage() {}
 
 func (x *ApprovalResolved) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[24]
+	mi := &file_bridle_v1_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3224,7 @@ func (x *ApprovalResolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalResolved.ProtoReflect.Descriptor instead.
 func (*ApprovalResolved) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ApprovalResolved) GetApprovalId() string {
@@ -2881,6 +3248,20 @@ func (x *ApprovalResolved) GetMessage() string {
 	return ""
 }
 
+func (x *ApprovalResolved) GetBy() ApprovalDecider {
+	if x != nil {
+		return x.By
+	}
+	return ApprovalDecider_APPROVAL_DECIDER_UNSPECIFIED
+}
+
+func (x *ApprovalResolved) GetRule() *ApprovalRule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
 // What was used so far in this run, as the agent tells it.
 type UsageReported struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2900,7 +3281,7 @@ type UsageReported struct {
 
 func (x *UsageReported) Reset() {
 	*x = UsageReported{}
-	mi := &file_bridle_v1_event_proto_msgTypes[25]
+	mi := &file_bridle_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +3293,7 @@ func (x *UsageReported) String() string {
 func (*UsageReported) ProtoMessage() {}
 
 func (x *UsageReported) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[25]
+	mi := &file_bridle_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +3306,7 @@ func (x *UsageReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageReported.ProtoReflect.Descriptor instead.
 func (*UsageReported) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{25}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UsageReported) GetInputTokens() uint64 {
@@ -2978,7 +3359,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_bridle_v1_event_proto_msgTypes[26]
+	mi := &file_bridle_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3371,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[26]
+	mi := &file_bridle_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3384,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Diagnostic) GetKind() DiagnosticKind {
@@ -3039,7 +3420,7 @@ type HostLost struct {
 
 func (x *HostLost) Reset() {
 	*x = HostLost{}
-	mi := &file_bridle_v1_event_proto_msgTypes[27]
+	mi := &file_bridle_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3432,7 @@ func (x *HostLost) String() string {
 func (*HostLost) ProtoMessage() {}
 
 func (x *HostLost) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[27]
+	mi := &file_bridle_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3445,7 @@ func (x *HostLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLost.ProtoReflect.Descriptor instead.
 func (*HostLost) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HostLost) GetHostId() string {
@@ -3085,7 +3466,7 @@ type HostReturned struct {
 
 func (x *HostReturned) Reset() {
 	*x = HostReturned{}
-	mi := &file_bridle_v1_event_proto_msgTypes[28]
+	mi := &file_bridle_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +3478,7 @@ func (x *HostReturned) String() string {
 func (*HostReturned) ProtoMessage() {}
 
 func (x *HostReturned) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_event_proto_msgTypes[28]
+	mi := &file_bridle_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +3491,7 @@ func (x *HostReturned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReturned.ProtoReflect.Descriptor instead.
 func (*HostReturned) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_bridle_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostReturned) GetHostId() string {
@@ -3195,17 +3576,48 @@ const file_bridle_v1_event_proto_rawDesc = "" +
 	"\texit_code\x18\x02 \x01(\x05H\x00R\bexitCode\x88\x01\x01\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessageB\f\n" +
 	"\n" +
-	"_exit_code\"\xc2\x01\n" +
+	"_exit_code\"\xc8\x02\n" +
 	"\x11ArtifactsReported\x121\n" +
 	"\tartifacts\x18\x01 \x03(\v2\x13.bridle.v1.ArtifactR\tartifacts\x12#\n" +
 	"\rfinal_message\x18\x02 \x01(\tR\ffinalMessage\x12?\n" +
 	"\x10last_stop_reason\x18\x03 \x01(\x0e2\x15.bridle.v1.StopReasonR\x0elastStopReason\x12\x14\n" +
-	"\x05turns\x18\x04 \x01(\x04R\x05turns\"Q\n" +
+	"\x05turns\x18\x04 \x01(\x04R\x05turns\x12.\n" +
+	"\x05usage\x18\x05 \x01(\v2\x18.bridle.v1.UsageReportedR\x05usage\x12&\n" +
+	"\x03git\x18\x06 \x01(\v2\x14.bridle.v1.GitReportR\x03git\x12,\n" +
+	"\x12artifacts_left_out\x18\a \x01(\x04R\x10artifactsLeftOut\"i\n" +
 	"\bArtifact\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\x04R\x04size\"\x91\x01\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\tR\x06sha256\"\xb0\x02\n" +
+	"\tGitReport\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x12\n" +
+	"\x04head\x18\x02 \x01(\tR\x04head\x12\x1d\n" +
+	"\n" +
+	"start_head\x18\x03 \x01(\tR\tstartHead\x12.\n" +
+	"\acommits\x18\x04 \x03(\v2\x14.bridle.v1.GitCommitR\acommits\x12!\n" +
+	"\fcommit_count\x18\x05 \x01(\x04R\vcommitCount\x12(\n" +
+	"\x05files\x18\x06 \x03(\v2\x12.bridle.v1.GitFileR\x05files\x12\x1d\n" +
+	"\n" +
+	"file_count\x18\a \x01(\x04R\tfileCount\x12\x1e\n" +
+	"\n" +
+	"insertions\x18\b \x01(\x04R\n" +
+	"insertions\x12\x1c\n" +
+	"\tdeletions\x18\t \x01(\x04R\tdeletions\"5\n" +
+	"\tGitCommit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\"\xa0\x01\n" +
+	"\aGitFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12#\n" +
+	"\n" +
+	"insertions\x18\x02 \x01(\x04H\x00R\n" +
+	"insertions\x88\x01\x01\x12!\n" +
+	"\tdeletions\x18\x03 \x01(\x04H\x01R\tdeletions\x88\x01\x01\x12\x1c\n" +
+	"\tuntracked\x18\x04 \x01(\bR\tuntrackedB\r\n" +
+	"\v_insertionsB\f\n" +
+	"\n" +
+	"_deletions\"\x91\x01\n" +
 	"\rProcessExited\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12 \n" +
 	"\texit_code\x18\x02 \x01(\x05H\x00R\bexitCode\x88\x01\x01\x12\x1b\n" +
@@ -3280,12 +3692,14 @@ const file_bridle_v1_event_proto_rawDesc = "" +
 	"\x0earguments_json\x18\x04 \x01(\tR\rargumentsJson\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12;\n" +
 	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x86\x01\n" +
+	"expireTime\"\xdf\x01\n" +
 	"\x10ApprovalResolved\x12\x1f\n" +
 	"\vapproval_id\x18\x01 \x01(\tR\n" +
 	"approvalId\x127\n" +
 	"\bdecision\x18\x02 \x01(\x0e2\x1b.bridle.v1.ApprovalDecisionR\bdecision\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\xd0\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12*\n" +
+	"\x02by\x18\x04 \x01(\x0e2\x1a.bridle.v1.ApprovalDeciderR\x02by\x12+\n" +
+	"\x04rule\x18\x05 \x01(\v2\x17.bridle.v1.ApprovalRuleR\x04rule\"\xd0\x01\n" +
 	"\rUsageReported\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x04R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x04R\foutputTokens\x12#\n" +
@@ -3366,7 +3780,16 @@ const file_bridle_v1_event_proto_rawDesc = "" +
 	"\x1cPLAN_ENTRY_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18PLAN_ENTRY_STATE_PENDING\x10\x01\x12 \n" +
 	"\x1cPLAN_ENTRY_STATE_IN_PROGRESS\x10\x02\x12\x1e\n" +
-	"\x1aPLAN_ENTRY_STATE_COMPLETED\x10\x03*\xae\x01\n" +
+	"\x1aPLAN_ENTRY_STATE_COMPLETED\x10\x03*\x84\x02\n" +
+	"\x0fApprovalDecider\x12 \n" +
+	"\x1cAPPROVAL_DECIDER_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aAPPROVAL_DECIDER_PRINCIPAL\x10\x01\x12\x1b\n" +
+	"\x17APPROVAL_DECIDER_POLICY\x10\x02\x12\x19\n" +
+	"\x15APPROVAL_DECIDER_RULE\x10\x03\x12\x1c\n" +
+	"\x18APPROVAL_DECIDER_TIMEOUT\x10\x04\x12\x1e\n" +
+	"\x1aAPPROVAL_DECIDER_INTERRUPT\x10\x05\x12\x1d\n" +
+	"\x19APPROVAL_DECIDER_TURN_END\x10\x06\x12\x1a\n" +
+	"\x16APPROVAL_DECIDER_AGENT\x10\a*\xae\x01\n" +
 	"\x10ApprovalDecision\x12!\n" +
 	"\x1dAPPROVAL_DECISION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17APPROVAL_DECISION_ALLOW\x10\x01\x12\"\n" +
@@ -3398,8 +3821,8 @@ func file_bridle_v1_event_proto_rawDescGZIP() []byte {
 	return file_bridle_v1_event_proto_rawDescData
 }
 
-var file_bridle_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_bridle_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_bridle_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_bridle_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_bridle_v1_event_proto_goTypes = []any{
 	(EventKind)(0),                // 0: bridle.v1.EventKind
 	(ResumeMode)(0),               // 1: bridle.v1.ResumeMode
@@ -3408,101 +3831,112 @@ var file_bridle_v1_event_proto_goTypes = []any{
 	(OutputStream)(0),             // 4: bridle.v1.OutputStream
 	(ToolCallStatus)(0),           // 5: bridle.v1.ToolCallStatus
 	(PlanEntryState)(0),           // 6: bridle.v1.PlanEntryState
-	(ApprovalDecision)(0),         // 7: bridle.v1.ApprovalDecision
-	(DiagnosticKind)(0),           // 8: bridle.v1.DiagnosticKind
-	(*Event)(nil),                 // 9: bridle.v1.Event
-	(*SessionStarted)(nil),        // 10: bridle.v1.SessionStarted
-	(*SessionResumed)(nil),        // 11: bridle.v1.SessionResumed
-	(*ProcessStarted)(nil),        // 12: bridle.v1.ProcessStarted
-	(*TurnStarted)(nil),           // 13: bridle.v1.TurnStarted
-	(*TurnEnded)(nil),             // 14: bridle.v1.TurnEnded
-	(*ArtifactsReported)(nil),     // 15: bridle.v1.ArtifactsReported
-	(*Artifact)(nil),              // 16: bridle.v1.Artifact
-	(*ProcessExited)(nil),         // 17: bridle.v1.ProcessExited
-	(*SessionEnded)(nil),          // 18: bridle.v1.SessionEnded
-	(*PhaseChanged)(nil),          // 19: bridle.v1.PhaseChanged
-	(*InputQueued)(nil),           // 20: bridle.v1.InputQueued
-	(*InputConsumed)(nil),         // 21: bridle.v1.InputConsumed
-	(*InputCancelled)(nil),        // 22: bridle.v1.InputCancelled
-	(*QueueHeld)(nil),             // 23: bridle.v1.QueueHeld
-	(*QueueReleased)(nil),         // 24: bridle.v1.QueueReleased
-	(*AgentMessage)(nil),          // 25: bridle.v1.AgentMessage
-	(*AgentThought)(nil),          // 26: bridle.v1.AgentThought
-	(*ToolCallStarted)(nil),       // 27: bridle.v1.ToolCallStarted
-	(*ToolCallOutput)(nil),        // 28: bridle.v1.ToolCallOutput
-	(*ToolCallEnded)(nil),         // 29: bridle.v1.ToolCallEnded
-	(*PlanUpdated)(nil),           // 30: bridle.v1.PlanUpdated
-	(*PlanEntry)(nil),             // 31: bridle.v1.PlanEntry
-	(*ApprovalRequested)(nil),     // 32: bridle.v1.ApprovalRequested
-	(*ApprovalResolved)(nil),      // 33: bridle.v1.ApprovalResolved
-	(*UsageReported)(nil),         // 34: bridle.v1.UsageReported
-	(*Diagnostic)(nil),            // 35: bridle.v1.Diagnostic
-	(*HostLost)(nil),              // 36: bridle.v1.HostLost
-	(*HostReturned)(nil),          // 37: bridle.v1.HostReturned
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(*Principal)(nil),             // 39: bridle.v1.Principal
-	(Phase)(0),                    // 40: bridle.v1.Phase
-	(EndReason)(0),                // 41: bridle.v1.EndReason
-	(*Content)(nil),               // 42: bridle.v1.Content
-	(InputMode)(0),                // 43: bridle.v1.InputMode
-	(CancelReason)(0),             // 44: bridle.v1.CancelReason
+	(ApprovalDecider)(0),          // 7: bridle.v1.ApprovalDecider
+	(ApprovalDecision)(0),         // 8: bridle.v1.ApprovalDecision
+	(DiagnosticKind)(0),           // 9: bridle.v1.DiagnosticKind
+	(*Event)(nil),                 // 10: bridle.v1.Event
+	(*SessionStarted)(nil),        // 11: bridle.v1.SessionStarted
+	(*SessionResumed)(nil),        // 12: bridle.v1.SessionResumed
+	(*ProcessStarted)(nil),        // 13: bridle.v1.ProcessStarted
+	(*TurnStarted)(nil),           // 14: bridle.v1.TurnStarted
+	(*TurnEnded)(nil),             // 15: bridle.v1.TurnEnded
+	(*ArtifactsReported)(nil),     // 16: bridle.v1.ArtifactsReported
+	(*Artifact)(nil),              // 17: bridle.v1.Artifact
+	(*GitReport)(nil),             // 18: bridle.v1.GitReport
+	(*GitCommit)(nil),             // 19: bridle.v1.GitCommit
+	(*GitFile)(nil),               // 20: bridle.v1.GitFile
+	(*ProcessExited)(nil),         // 21: bridle.v1.ProcessExited
+	(*SessionEnded)(nil),          // 22: bridle.v1.SessionEnded
+	(*PhaseChanged)(nil),          // 23: bridle.v1.PhaseChanged
+	(*InputQueued)(nil),           // 24: bridle.v1.InputQueued
+	(*InputConsumed)(nil),         // 25: bridle.v1.InputConsumed
+	(*InputCancelled)(nil),        // 26: bridle.v1.InputCancelled
+	(*QueueHeld)(nil),             // 27: bridle.v1.QueueHeld
+	(*QueueReleased)(nil),         // 28: bridle.v1.QueueReleased
+	(*AgentMessage)(nil),          // 29: bridle.v1.AgentMessage
+	(*AgentThought)(nil),          // 30: bridle.v1.AgentThought
+	(*ToolCallStarted)(nil),       // 31: bridle.v1.ToolCallStarted
+	(*ToolCallOutput)(nil),        // 32: bridle.v1.ToolCallOutput
+	(*ToolCallEnded)(nil),         // 33: bridle.v1.ToolCallEnded
+	(*PlanUpdated)(nil),           // 34: bridle.v1.PlanUpdated
+	(*PlanEntry)(nil),             // 35: bridle.v1.PlanEntry
+	(*ApprovalRequested)(nil),     // 36: bridle.v1.ApprovalRequested
+	(*ApprovalResolved)(nil),      // 37: bridle.v1.ApprovalResolved
+	(*UsageReported)(nil),         // 38: bridle.v1.UsageReported
+	(*Diagnostic)(nil),            // 39: bridle.v1.Diagnostic
+	(*HostLost)(nil),              // 40: bridle.v1.HostLost
+	(*HostReturned)(nil),          // 41: bridle.v1.HostReturned
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*Principal)(nil),             // 43: bridle.v1.Principal
+	(Phase)(0),                    // 44: bridle.v1.Phase
+	(EndReason)(0),                // 45: bridle.v1.EndReason
+	(*Content)(nil),               // 46: bridle.v1.Content
+	(InputMode)(0),                // 47: bridle.v1.InputMode
+	(CancelReason)(0),             // 48: bridle.v1.CancelReason
+	(*ApprovalRule)(nil),          // 49: bridle.v1.ApprovalRule
 }
 var file_bridle_v1_event_proto_depIdxs = []int32{
-	38, // 0: bridle.v1.Event.time:type_name -> google.protobuf.Timestamp
-	38, // 1: bridle.v1.Event.commit_time:type_name -> google.protobuf.Timestamp
-	39, // 2: bridle.v1.Event.principal:type_name -> bridle.v1.Principal
-	10, // 3: bridle.v1.Event.session_started:type_name -> bridle.v1.SessionStarted
-	11, // 4: bridle.v1.Event.session_resumed:type_name -> bridle.v1.SessionResumed
-	12, // 5: bridle.v1.Event.process_started:type_name -> bridle.v1.ProcessStarted
-	13, // 6: bridle.v1.Event.turn_started:type_name -> bridle.v1.TurnStarted
-	14, // 7: bridle.v1.Event.turn_ended:type_name -> bridle.v1.TurnEnded
-	15, // 8: bridle.v1.Event.artifacts_reported:type_name -> bridle.v1.ArtifactsReported
-	17, // 9: bridle.v1.Event.process_exited:type_name -> bridle.v1.ProcessExited
-	18, // 10: bridle.v1.Event.session_ended:type_name -> bridle.v1.SessionEnded
-	19, // 11: bridle.v1.Event.phase_changed:type_name -> bridle.v1.PhaseChanged
-	20, // 12: bridle.v1.Event.input_queued:type_name -> bridle.v1.InputQueued
-	21, // 13: bridle.v1.Event.input_consumed:type_name -> bridle.v1.InputConsumed
-	22, // 14: bridle.v1.Event.input_cancelled:type_name -> bridle.v1.InputCancelled
-	23, // 15: bridle.v1.Event.queue_held:type_name -> bridle.v1.QueueHeld
-	24, // 16: bridle.v1.Event.queue_released:type_name -> bridle.v1.QueueReleased
-	25, // 17: bridle.v1.Event.agent_message:type_name -> bridle.v1.AgentMessage
-	26, // 18: bridle.v1.Event.agent_thought:type_name -> bridle.v1.AgentThought
-	27, // 19: bridle.v1.Event.tool_call_started:type_name -> bridle.v1.ToolCallStarted
-	28, // 20: bridle.v1.Event.tool_call_output:type_name -> bridle.v1.ToolCallOutput
-	29, // 21: bridle.v1.Event.tool_call_ended:type_name -> bridle.v1.ToolCallEnded
-	30, // 22: bridle.v1.Event.plan_updated:type_name -> bridle.v1.PlanUpdated
-	32, // 23: bridle.v1.Event.approval_requested:type_name -> bridle.v1.ApprovalRequested
-	33, // 24: bridle.v1.Event.approval_resolved:type_name -> bridle.v1.ApprovalResolved
-	34, // 25: bridle.v1.Event.usage_reported:type_name -> bridle.v1.UsageReported
-	35, // 26: bridle.v1.Event.diagnostic:type_name -> bridle.v1.Diagnostic
-	36, // 27: bridle.v1.Event.host_lost:type_name -> bridle.v1.HostLost
-	37, // 28: bridle.v1.Event.host_returned:type_name -> bridle.v1.HostReturned
+	42, // 0: bridle.v1.Event.time:type_name -> google.protobuf.Timestamp
+	42, // 1: bridle.v1.Event.commit_time:type_name -> google.protobuf.Timestamp
+	43, // 2: bridle.v1.Event.principal:type_name -> bridle.v1.Principal
+	11, // 3: bridle.v1.Event.session_started:type_name -> bridle.v1.SessionStarted
+	12, // 4: bridle.v1.Event.session_resumed:type_name -> bridle.v1.SessionResumed
+	13, // 5: bridle.v1.Event.process_started:type_name -> bridle.v1.ProcessStarted
+	14, // 6: bridle.v1.Event.turn_started:type_name -> bridle.v1.TurnStarted
+	15, // 7: bridle.v1.Event.turn_ended:type_name -> bridle.v1.TurnEnded
+	16, // 8: bridle.v1.Event.artifacts_reported:type_name -> bridle.v1.ArtifactsReported
+	21, // 9: bridle.v1.Event.process_exited:type_name -> bridle.v1.ProcessExited
+	22, // 10: bridle.v1.Event.session_ended:type_name -> bridle.v1.SessionEnded
+	23, // 11: bridle.v1.Event.phase_changed:type_name -> bridle.v1.PhaseChanged
+	24, // 12: bridle.v1.Event.input_queued:type_name -> bridle.v1.InputQueued
+	25, // 13: bridle.v1.Event.input_consumed:type_name -> bridle.v1.InputConsumed
+	26, // 14: bridle.v1.Event.input_cancelled:type_name -> bridle.v1.InputCancelled
+	27, // 15: bridle.v1.Event.queue_held:type_name -> bridle.v1.QueueHeld
+	28, // 16: bridle.v1.Event.queue_released:type_name -> bridle.v1.QueueReleased
+	29, // 17: bridle.v1.Event.agent_message:type_name -> bridle.v1.AgentMessage
+	30, // 18: bridle.v1.Event.agent_thought:type_name -> bridle.v1.AgentThought
+	31, // 19: bridle.v1.Event.tool_call_started:type_name -> bridle.v1.ToolCallStarted
+	32, // 20: bridle.v1.Event.tool_call_output:type_name -> bridle.v1.ToolCallOutput
+	33, // 21: bridle.v1.Event.tool_call_ended:type_name -> bridle.v1.ToolCallEnded
+	34, // 22: bridle.v1.Event.plan_updated:type_name -> bridle.v1.PlanUpdated
+	36, // 23: bridle.v1.Event.approval_requested:type_name -> bridle.v1.ApprovalRequested
+	37, // 24: bridle.v1.Event.approval_resolved:type_name -> bridle.v1.ApprovalResolved
+	38, // 25: bridle.v1.Event.usage_reported:type_name -> bridle.v1.UsageReported
+	39, // 26: bridle.v1.Event.diagnostic:type_name -> bridle.v1.Diagnostic
+	40, // 27: bridle.v1.Event.host_lost:type_name -> bridle.v1.HostLost
+	41, // 28: bridle.v1.Event.host_returned:type_name -> bridle.v1.HostReturned
 	1,  // 29: bridle.v1.SessionResumed.mode:type_name -> bridle.v1.ResumeMode
 	1,  // 30: bridle.v1.ProcessStarted.mode:type_name -> bridle.v1.ResumeMode
 	2,  // 31: bridle.v1.TurnStarted.trigger:type_name -> bridle.v1.TurnTrigger
 	3,  // 32: bridle.v1.TurnEnded.stop_reason:type_name -> bridle.v1.StopReason
-	16, // 33: bridle.v1.ArtifactsReported.artifacts:type_name -> bridle.v1.Artifact
+	17, // 33: bridle.v1.ArtifactsReported.artifacts:type_name -> bridle.v1.Artifact
 	3,  // 34: bridle.v1.ArtifactsReported.last_stop_reason:type_name -> bridle.v1.StopReason
-	40, // 35: bridle.v1.SessionEnded.phase:type_name -> bridle.v1.Phase
-	41, // 36: bridle.v1.SessionEnded.reason:type_name -> bridle.v1.EndReason
-	40, // 37: bridle.v1.PhaseChanged.from:type_name -> bridle.v1.Phase
-	40, // 38: bridle.v1.PhaseChanged.to:type_name -> bridle.v1.Phase
-	42, // 39: bridle.v1.InputQueued.content:type_name -> bridle.v1.Content
-	43, // 40: bridle.v1.InputQueued.mode:type_name -> bridle.v1.InputMode
-	44, // 41: bridle.v1.InputCancelled.reason:type_name -> bridle.v1.CancelReason
-	42, // 42: bridle.v1.AgentMessage.content:type_name -> bridle.v1.Content
-	4,  // 43: bridle.v1.ToolCallOutput.stream:type_name -> bridle.v1.OutputStream
-	5,  // 44: bridle.v1.ToolCallEnded.status:type_name -> bridle.v1.ToolCallStatus
-	31, // 45: bridle.v1.PlanUpdated.entries:type_name -> bridle.v1.PlanEntry
-	6,  // 46: bridle.v1.PlanEntry.state:type_name -> bridle.v1.PlanEntryState
-	38, // 47: bridle.v1.ApprovalRequested.expire_time:type_name -> google.protobuf.Timestamp
-	7,  // 48: bridle.v1.ApprovalResolved.decision:type_name -> bridle.v1.ApprovalDecision
-	8,  // 49: bridle.v1.Diagnostic.kind:type_name -> bridle.v1.DiagnosticKind
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	38, // 35: bridle.v1.ArtifactsReported.usage:type_name -> bridle.v1.UsageReported
+	18, // 36: bridle.v1.ArtifactsReported.git:type_name -> bridle.v1.GitReport
+	19, // 37: bridle.v1.GitReport.commits:type_name -> bridle.v1.GitCommit
+	20, // 38: bridle.v1.GitReport.files:type_name -> bridle.v1.GitFile
+	44, // 39: bridle.v1.SessionEnded.phase:type_name -> bridle.v1.Phase
+	45, // 40: bridle.v1.SessionEnded.reason:type_name -> bridle.v1.EndReason
+	44, // 41: bridle.v1.PhaseChanged.from:type_name -> bridle.v1.Phase
+	44, // 42: bridle.v1.PhaseChanged.to:type_name -> bridle.v1.Phase
+	46, // 43: bridle.v1.InputQueued.content:type_name -> bridle.v1.Content
+	47, // 44: bridle.v1.InputQueued.mode:type_name -> bridle.v1.InputMode
+	48, // 45: bridle.v1.InputCancelled.reason:type_name -> bridle.v1.CancelReason
+	46, // 46: bridle.v1.AgentMessage.content:type_name -> bridle.v1.Content
+	4,  // 47: bridle.v1.ToolCallOutput.stream:type_name -> bridle.v1.OutputStream
+	5,  // 48: bridle.v1.ToolCallEnded.status:type_name -> bridle.v1.ToolCallStatus
+	35, // 49: bridle.v1.PlanUpdated.entries:type_name -> bridle.v1.PlanEntry
+	6,  // 50: bridle.v1.PlanEntry.state:type_name -> bridle.v1.PlanEntryState
+	42, // 51: bridle.v1.ApprovalRequested.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 52: bridle.v1.ApprovalResolved.decision:type_name -> bridle.v1.ApprovalDecision
+	7,  // 53: bridle.v1.ApprovalResolved.by:type_name -> bridle.v1.ApprovalDecider
+	49, // 54: bridle.v1.ApprovalResolved.rule:type_name -> bridle.v1.ApprovalRule
+	9,  // 55: bridle.v1.Diagnostic.kind:type_name -> bridle.v1.DiagnosticKind
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_bridle_v1_event_proto_init() }
@@ -3543,20 +3977,21 @@ func file_bridle_v1_event_proto_init() {
 		(*Event_HostReturned)(nil),
 	}
 	file_bridle_v1_event_proto_msgTypes[5].OneofWrappers = []any{}
-	file_bridle_v1_event_proto_msgTypes[8].OneofWrappers = []any{}
-	file_bridle_v1_event_proto_msgTypes[19].OneofWrappers = []any{
+	file_bridle_v1_event_proto_msgTypes[10].OneofWrappers = []any{}
+	file_bridle_v1_event_proto_msgTypes[11].OneofWrappers = []any{}
+	file_bridle_v1_event_proto_msgTypes[22].OneofWrappers = []any{
 		(*ToolCallOutput_Text)(nil),
 		(*ToolCallOutput_Data)(nil),
 	}
-	file_bridle_v1_event_proto_msgTypes[20].OneofWrappers = []any{}
-	file_bridle_v1_event_proto_msgTypes[25].OneofWrappers = []any{}
+	file_bridle_v1_event_proto_msgTypes[23].OneofWrappers = []any{}
+	file_bridle_v1_event_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bridle_v1_event_proto_rawDesc), len(file_bridle_v1_event_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   29,
+			NumEnums:      10,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -880,8 +880,11 @@ type SessionPolicy struct {
 	// How long an interrupted turn may take to end before its processes are
 	// killed. Default 5 s.
 	InterruptGrace *durationpb.Duration `protobuf:"bytes,9,opt,name=interrupt_grace,json=interruptGrace,proto3" json:"interrupt_grace,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What is decided of single calls; `approval` decides the others. Of the rules that are about
+	// a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+	ApprovalRules []*ApprovalRule `protobuf:"bytes,10,rep,name=approval_rules,json=approvalRules,proto3" json:"approval_rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionPolicy) Reset() {
@@ -977,6 +980,128 @@ func (x *SessionPolicy) GetInterruptGrace() *durationpb.Duration {
 	return nil
 }
 
+func (x *SessionPolicy) GetApprovalRules() []*ApprovalRule {
+	if x != nil {
+		return x.ApprovalRules
+	}
+	return nil
+}
+
+// What is decided of the calls that it is about.
+//
+// ALLOW is read strictly. Of a command, a value is its first words, whole: `git` is not about
+// `gitx`. A command with any character of which a shell makes more than a part of a word
+// (; & | < > ( ) $ ` { } * ? [ ] ~ ! # ^ \ or a line's end, quoted or not) is about no rule but
+// one with `exact` and the same text; so is one whose call brings an environment, a shell, or
+// leave to get around a sandbox. Of another argument, a value is whole segments before a `/`:
+// `/work/src` is not about `/work/src2`, nor about anything with a `..` in it.
+//
+// DENY and ASK are read leniently: the tool's name in any case; the value wherever it stands as a
+// word, whatever quotes or backslashes are in between; in all arguments where the one that is
+// meant isn't there; and a call whose arguments can't be read always. They keep an honest agent
+// from a slip. A shell has more ways to say a thing than a rule can know: what an agent must not
+// be able to do, its operating system has to refuse.
+type ApprovalRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tool's name, as ApprovalRequested tells it; with a `*` at its end all that begin so.
+	Tool string `protobuf:"bytes,1,opt,name=tool,proto3" json:"tool,omitempty"`
+	// What is decided.
+	Decision ApprovalPolicy `protobuf:"varint,2,opt,name=decision,proto3,enum=bridle.v1.ApprovalPolicy" json:"decision,omitempty"`
+	// Which argument is looked at: empty for the command (`command`, `cmd` or `script`, a text or
+	// a list of words), a name, a JSON pointer (`/edits/0/path`), or `*` for all of them as one
+	// JSON object, with `exact`.
+	Argument string `protobuf:"bytes,3,opt,name=argument,proto3" json:"argument,omitempty"`
+	// What the argument begins with. Empty, without `exact`: every call of the tool.
+	Value string `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	// The argument is the value, and nothing more.
+	Exact bool `protobuf:"varint,5,opt,name=exact,proto3" json:"exact,omitempty"`
+	// Only told: who allowed it always, where that made the rule.
+	GrantedBy *Principal `protobuf:"bytes,6,opt,name=granted_by,json=grantedBy,proto3" json:"granted_by,omitempty"`
+	// Only told: the approval that was answered so.
+	ApprovalId    string `protobuf:"bytes,7,opt,name=approval_id,json=approvalId,proto3" json:"approval_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApprovalRule) Reset() {
+	*x = ApprovalRule{}
+	mi := &file_bridle_v1_session_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalRule) ProtoMessage() {}
+
+func (x *ApprovalRule) ProtoReflect() protoreflect.Message {
+	mi := &file_bridle_v1_session_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalRule.ProtoReflect.Descriptor instead.
+func (*ApprovalRule) Descriptor() ([]byte, []int) {
+	return file_bridle_v1_session_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ApprovalRule) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *ApprovalRule) GetDecision() ApprovalPolicy {
+	if x != nil {
+		return x.Decision
+	}
+	return ApprovalPolicy_APPROVAL_POLICY_UNSPECIFIED
+}
+
+func (x *ApprovalRule) GetArgument() string {
+	if x != nil {
+		return x.Argument
+	}
+	return ""
+}
+
+func (x *ApprovalRule) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ApprovalRule) GetExact() bool {
+	if x != nil {
+		return x.Exact
+	}
+	return false
+}
+
+func (x *ApprovalRule) GetGrantedBy() *Principal {
+	if x != nil {
+		return x.GrantedBy
+	}
+	return nil
+}
+
+func (x *ApprovalRule) GetApprovalId() string {
+	if x != nil {
+		return x.ApprovalId
+	}
+	return ""
+}
+
 var File_bridle_v1_session_proto protoreflect.FileDescriptor
 
 const file_bridle_v1_session_proto_rawDesc = "" +
@@ -1028,7 +1153,7 @@ const file_bridle_v1_session_proto_rawDesc = "" +
 	"\aclosing\x18\x1d \x01(\bR\aclosing\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x04\n" +
 	"\rSessionPolicy\x12B\n" +
 	"\x0fafter_interrupt\x18\x01 \x01(\x0e2\x19.bridle.v1.AfterInterruptR\x0eafterInterrupt\x122\n" +
 	"\aconsume\x18\x02 \x01(\x0e2\x18.bridle.v1.ConsumePolicyR\aconsume\x125\n" +
@@ -1038,7 +1163,19 @@ const file_bridle_v1_session_proto_rawDesc = "" +
 	"\x10approval_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0fapprovalTimeout\x126\n" +
 	"\tinput_ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\binputTtl\x124\n" +
 	"\bidle_ttl\x18\b \x01(\v2\x19.google.protobuf.DurationR\aidleTtl\x12B\n" +
-	"\x0finterrupt_grace\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0einterruptGrace*\xb3\x01\n" +
+	"\x0finterrupt_grace\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0einterruptGrace\x12>\n" +
+	"\x0eapproval_rules\x18\n" +
+	" \x03(\v2\x17.bridle.v1.ApprovalRuleR\rapprovalRules\"\xf7\x01\n" +
+	"\fApprovalRule\x12\x12\n" +
+	"\x04tool\x18\x01 \x01(\tR\x04tool\x125\n" +
+	"\bdecision\x18\x02 \x01(\x0e2\x19.bridle.v1.ApprovalPolicyR\bdecision\x12\x1a\n" +
+	"\bargument\x18\x03 \x01(\tR\bargument\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\tR\x05value\x12\x14\n" +
+	"\x05exact\x18\x05 \x01(\bR\x05exact\x123\n" +
+	"\n" +
+	"granted_by\x18\x06 \x01(\v2\x14.bridle.v1.PrincipalR\tgrantedBy\x12\x1f\n" +
+	"\vapproval_id\x18\a \x01(\tR\n" +
+	"approvalId*\xb3\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePHASE_STARTING\x10\x01\x12\x0e\n" +
@@ -1103,7 +1240,7 @@ func file_bridle_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_bridle_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_bridle_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_bridle_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_bridle_v1_session_proto_goTypes = []any{
 	(Phase)(0),                    // 0: bridle.v1.Phase
 	(QueueState)(0),               // 1: bridle.v1.QueueState
@@ -1115,35 +1252,39 @@ var file_bridle_v1_session_proto_goTypes = []any{
 	(*SessionRef)(nil),            // 7: bridle.v1.SessionRef
 	(*Session)(nil),               // 8: bridle.v1.Session
 	(*SessionPolicy)(nil),         // 9: bridle.v1.SessionPolicy
-	nil,                           // 10: bridle.v1.Session.LabelsEntry
-	(*Principal)(nil),             // 11: bridle.v1.Principal
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*ApprovalRule)(nil),          // 10: bridle.v1.ApprovalRule
+	nil,                           // 11: bridle.v1.Session.LabelsEntry
+	(*Principal)(nil),             // 12: bridle.v1.Principal
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
 }
 var file_bridle_v1_session_proto_depIdxs = []int32{
-	10, // 0: bridle.v1.Session.labels:type_name -> bridle.v1.Session.LabelsEntry
+	11, // 0: bridle.v1.Session.labels:type_name -> bridle.v1.Session.LabelsEntry
 	0,  // 1: bridle.v1.Session.phase:type_name -> bridle.v1.Phase
 	1,  // 2: bridle.v1.Session.queue_state:type_name -> bridle.v1.QueueState
 	2,  // 3: bridle.v1.Session.reachability:type_name -> bridle.v1.Reachability
 	9,  // 4: bridle.v1.Session.policy:type_name -> bridle.v1.SessionPolicy
-	11, // 5: bridle.v1.Session.started_by:type_name -> bridle.v1.Principal
-	12, // 6: bridle.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	12, // 7: bridle.v1.Session.update_time:type_name -> google.protobuf.Timestamp
+	12, // 5: bridle.v1.Session.started_by:type_name -> bridle.v1.Principal
+	13, // 6: bridle.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	13, // 7: bridle.v1.Session.update_time:type_name -> google.protobuf.Timestamp
 	3,  // 8: bridle.v1.Session.end_reason:type_name -> bridle.v1.EndReason
 	4,  // 9: bridle.v1.SessionPolicy.after_interrupt:type_name -> bridle.v1.AfterInterrupt
 	5,  // 10: bridle.v1.SessionPolicy.consume:type_name -> bridle.v1.ConsumePolicy
 	6,  // 11: bridle.v1.SessionPolicy.approval:type_name -> bridle.v1.ApprovalPolicy
-	13, // 12: bridle.v1.SessionPolicy.start_timeout:type_name -> google.protobuf.Duration
-	13, // 13: bridle.v1.SessionPolicy.turn_timeout:type_name -> google.protobuf.Duration
-	13, // 14: bridle.v1.SessionPolicy.approval_timeout:type_name -> google.protobuf.Duration
-	13, // 15: bridle.v1.SessionPolicy.input_ttl:type_name -> google.protobuf.Duration
-	13, // 16: bridle.v1.SessionPolicy.idle_ttl:type_name -> google.protobuf.Duration
-	13, // 17: bridle.v1.SessionPolicy.interrupt_grace:type_name -> google.protobuf.Duration
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	14, // 12: bridle.v1.SessionPolicy.start_timeout:type_name -> google.protobuf.Duration
+	14, // 13: bridle.v1.SessionPolicy.turn_timeout:type_name -> google.protobuf.Duration
+	14, // 14: bridle.v1.SessionPolicy.approval_timeout:type_name -> google.protobuf.Duration
+	14, // 15: bridle.v1.SessionPolicy.input_ttl:type_name -> google.protobuf.Duration
+	14, // 16: bridle.v1.SessionPolicy.idle_ttl:type_name -> google.protobuf.Duration
+	14, // 17: bridle.v1.SessionPolicy.interrupt_grace:type_name -> google.protobuf.Duration
+	10, // 18: bridle.v1.SessionPolicy.approval_rules:type_name -> bridle.v1.ApprovalRule
+	6,  // 19: bridle.v1.ApprovalRule.decision:type_name -> bridle.v1.ApprovalPolicy
+	12, // 20: bridle.v1.ApprovalRule.granted_by:type_name -> bridle.v1.Principal
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_bridle_v1_session_proto_init() }
@@ -1162,7 +1303,7 @@ func file_bridle_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bridle_v1_session_proto_rawDesc), len(file_bridle_v1_session_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -11,6 +11,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -274,7 +275,9 @@ func (x *GetSessionRequest) GetSession() *SessionRef {
 type GetSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session.
-	Session       *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// What its open approvals ask for, the oldest first.
+	Approvals     []*OpenApproval `protobuf:"bytes,2,rep,name=approvals,proto3" json:"approvals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +319,86 @@ func (x *GetSessionResponse) GetSession() *Session {
 	return nil
 }
 
+func (x *GetSessionResponse) GetApprovals() []*OpenApproval {
+	if x != nil {
+		return x.Approvals
+	}
+	return nil
+}
+
+// An approval that waits for an answer.
+type OpenApproval struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request. Of its arguments at most 16 KiB; the event has them whole.
+	Request *ApprovalRequested `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The sequence of its event.
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// The turn that waits for it.
+	Turn uint64 `protobuf:"varint,3,opt,name=turn,proto3" json:"turn,omitempty"`
+	// When the agent asked.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenApproval) Reset() {
+	*x = OpenApproval{}
+	mi := &file_bridle_v1_session_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenApproval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenApproval) ProtoMessage() {}
+
+func (x *OpenApproval) ProtoReflect() protoreflect.Message {
+	mi := &file_bridle_v1_session_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenApproval.ProtoReflect.Descriptor instead.
+func (*OpenApproval) Descriptor() ([]byte, []int) {
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OpenApproval) GetRequest() *ApprovalRequested {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *OpenApproval) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *OpenApproval) GetTurn() uint64 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
+}
+
+func (x *OpenApproval) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 // Lists sessions.
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -337,7 +420,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[4]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +432,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[4]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +445,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{4}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListSessionsRequest) GetWorkspace() string {
@@ -413,7 +496,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[5]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +508,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[5]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +521,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{5}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -477,7 +560,7 @@ type UpdateSessionRequest struct {
 
 func (x *UpdateSessionRequest) Reset() {
 	*x = UpdateSessionRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[6]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +572,7 @@ func (x *UpdateSessionRequest) String() string {
 func (*UpdateSessionRequest) ProtoMessage() {}
 
 func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[6]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +585,7 @@ func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSessionRequest.ProtoReflect.Descriptor instead.
 func (*UpdateSessionRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{6}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UpdateSessionRequest) GetRequestId() string {
@@ -560,7 +643,7 @@ type UpdateSessionResponse struct {
 
 func (x *UpdateSessionResponse) Reset() {
 	*x = UpdateSessionResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[7]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +655,7 @@ func (x *UpdateSessionResponse) String() string {
 func (*UpdateSessionResponse) ProtoMessage() {}
 
 func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[7]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +668,7 @@ func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSessionResponse.ProtoReflect.Descriptor instead.
 func (*UpdateSessionResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{7}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpdateSessionResponse) GetReceipt() *Receipt {
@@ -615,7 +698,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[8]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +710,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[8]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +723,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{8}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteSessionRequest) GetRequestId() string {
@@ -668,7 +751,7 @@ type DeleteSessionResponse struct {
 
 func (x *DeleteSessionResponse) Reset() {
 	*x = DeleteSessionResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[9]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +763,7 @@ func (x *DeleteSessionResponse) String() string {
 func (*DeleteSessionResponse) ProtoMessage() {}
 
 func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[9]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +776,7 @@ func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{9}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteSessionResponse) GetReceipt() *Receipt {
@@ -726,7 +809,7 @@ type SendRequest struct {
 
 func (x *SendRequest) Reset() {
 	*x = SendRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[10]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +821,7 @@ func (x *SendRequest) String() string {
 func (*SendRequest) ProtoMessage() {}
 
 func (x *SendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[10]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +834,7 @@ func (x *SendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendRequest.ProtoReflect.Descriptor instead.
 func (*SendRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{10}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SendRequest) GetRequestId() string {
@@ -814,7 +897,7 @@ type SendResponse struct {
 
 func (x *SendResponse) Reset() {
 	*x = SendResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[11]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +909,7 @@ func (x *SendResponse) String() string {
 func (*SendResponse) ProtoMessage() {}
 
 func (x *SendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[11]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +922,7 @@ func (x *SendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResponse.ProtoReflect.Descriptor instead.
 func (*SendResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{11}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SendResponse) GetReceipt() *Receipt {
@@ -873,7 +956,7 @@ type InterruptRequest struct {
 
 func (x *InterruptRequest) Reset() {
 	*x = InterruptRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[12]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +968,7 @@ func (x *InterruptRequest) String() string {
 func (*InterruptRequest) ProtoMessage() {}
 
 func (x *InterruptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[12]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +981,7 @@ func (x *InterruptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptRequest.ProtoReflect.Descriptor instead.
 func (*InterruptRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{12}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *InterruptRequest) GetRequestId() string {
@@ -963,7 +1046,7 @@ type InterruptResponse struct {
 
 func (x *InterruptResponse) Reset() {
 	*x = InterruptResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[13]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1058,7 @@ func (x *InterruptResponse) String() string {
 func (*InterruptResponse) ProtoMessage() {}
 
 func (x *InterruptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[13]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1071,7 @@ func (x *InterruptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptResponse.ProtoReflect.Descriptor instead.
 func (*InterruptResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{13}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InterruptResponse) GetReceipt() *Receipt {
@@ -1023,7 +1106,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[14]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1118,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[14]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1131,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{14}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StopRequest) GetRequestId() string {
@@ -1092,7 +1175,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[15]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1187,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[15]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1200,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{15}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StopResponse) GetReceipt() *Receipt {
@@ -1147,7 +1230,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[16]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1242,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[16]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1255,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{16}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KillRequest) GetRequestId() string {
@@ -1202,7 +1285,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[17]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1297,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[17]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1310,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{17}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KillResponse) GetReceipt() *Receipt {
@@ -1265,7 +1348,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[18]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1360,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[18]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1373,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{18}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResumeRequest) GetRequestId() string {
@@ -1348,7 +1431,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[19]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1443,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[19]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1456,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{19}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResumeResponse) GetReceipt() *Receipt {
@@ -1402,14 +1485,18 @@ type RespondRequest struct {
 	// ALLOW, ALLOW_ALWAYS or DENY.
 	Decision ApprovalDecision `protobuf:"varint,4,opt,name=decision,proto3,enum=bridle.v1.ApprovalDecision" json:"decision,omitempty"`
 	// What the agent is told; may be empty.
-	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+	// means this tool with exactly this command; where it runs none, on exactly this file or
+	// address; else with exactly these arguments.
+	Rule          *ApprovalRule `protobuf:"bytes,6,opt,name=rule,proto3" json:"rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RespondRequest) Reset() {
 	*x = RespondRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[20]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1508,7 @@ func (x *RespondRequest) String() string {
 func (*RespondRequest) ProtoMessage() {}
 
 func (x *RespondRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[20]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1521,7 @@ func (x *RespondRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RespondRequest.ProtoReflect.Descriptor instead.
 func (*RespondRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{20}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RespondRequest) GetRequestId() string {
@@ -1472,6 +1559,13 @@ func (x *RespondRequest) GetMessage() string {
 	return ""
 }
 
+func (x *RespondRequest) GetRule() *ApprovalRule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
 // An answer that was accepted.
 type RespondResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1483,7 +1577,7 @@ type RespondResponse struct {
 
 func (x *RespondResponse) Reset() {
 	*x = RespondResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[21]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1589,7 @@ func (x *RespondResponse) String() string {
 func (*RespondResponse) ProtoMessage() {}
 
 func (x *RespondResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[21]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1602,7 @@ func (x *RespondResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RespondResponse.ProtoReflect.Descriptor instead.
 func (*RespondResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{21}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RespondResponse) GetReceipt() *Receipt {
@@ -1531,7 +1625,7 @@ type ReleaseQueueRequest struct {
 
 func (x *ReleaseQueueRequest) Reset() {
 	*x = ReleaseQueueRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[22]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1637,7 @@ func (x *ReleaseQueueRequest) String() string {
 func (*ReleaseQueueRequest) ProtoMessage() {}
 
 func (x *ReleaseQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[22]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1650,7 @@ func (x *ReleaseQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQueueRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseQueueRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{22}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReleaseQueueRequest) GetRequestId() string {
@@ -1584,7 +1678,7 @@ type ReleaseQueueResponse struct {
 
 func (x *ReleaseQueueResponse) Reset() {
 	*x = ReleaseQueueResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[23]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1690,7 @@ func (x *ReleaseQueueResponse) String() string {
 func (*ReleaseQueueResponse) ProtoMessage() {}
 
 func (x *ReleaseQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[23]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1703,7 @@ func (x *ReleaseQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseQueueResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseQueueResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{23}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReleaseQueueResponse) GetReceipt() *Receipt {
@@ -1638,7 +1732,7 @@ type ListInputsRequest struct {
 
 func (x *ListInputsRequest) Reset() {
 	*x = ListInputsRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[24]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1744,7 @@ func (x *ListInputsRequest) String() string {
 func (*ListInputsRequest) ProtoMessage() {}
 
 func (x *ListInputsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[24]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1757,7 @@ func (x *ListInputsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInputsRequest.ProtoReflect.Descriptor instead.
 func (*ListInputsRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{24}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListInputsRequest) GetSession() *SessionRef {
@@ -1714,7 +1808,7 @@ type ListInputsResponse struct {
 
 func (x *ListInputsResponse) Reset() {
 	*x = ListInputsResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[25]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1820,7 @@ func (x *ListInputsResponse) String() string {
 func (*ListInputsResponse) ProtoMessage() {}
 
 func (x *ListInputsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[25]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1833,7 @@ func (x *ListInputsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInputsResponse.ProtoReflect.Descriptor instead.
 func (*ListInputsResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{25}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListInputsResponse) GetInputs() []*Input {
@@ -1771,7 +1865,7 @@ type CancelInputRequest struct {
 
 func (x *CancelInputRequest) Reset() {
 	*x = CancelInputRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[26]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1877,7 @@ func (x *CancelInputRequest) String() string {
 func (*CancelInputRequest) ProtoMessage() {}
 
 func (x *CancelInputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[26]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1890,7 @@ func (x *CancelInputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelInputRequest.ProtoReflect.Descriptor instead.
 func (*CancelInputRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{26}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CancelInputRequest) GetRequestId() string {
@@ -1831,7 +1925,7 @@ type CancelInputResponse struct {
 
 func (x *CancelInputResponse) Reset() {
 	*x = CancelInputResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[27]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1937,7 @@ func (x *CancelInputResponse) String() string {
 func (*CancelInputResponse) ProtoMessage() {}
 
 func (x *CancelInputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[27]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1950,7 @@ func (x *CancelInputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelInputResponse.ProtoReflect.Descriptor instead.
 func (*CancelInputResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{27}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CancelInputResponse) GetReceipt() *Receipt {
@@ -1887,7 +1981,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[28]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1993,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[28]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2006,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{28}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListEventsRequest) GetSession() *SessionRef {
@@ -1974,7 +2068,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[29]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2080,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[29]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2093,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{29}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -2051,7 +2145,7 @@ type GetCommandRequest struct {
 
 func (x *GetCommandRequest) Reset() {
 	*x = GetCommandRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[30]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2157,7 @@ func (x *GetCommandRequest) String() string {
 func (*GetCommandRequest) ProtoMessage() {}
 
 func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[30]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2170,7 @@ func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCommandRequest.ProtoReflect.Descriptor instead.
 func (*GetCommandRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{30}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetCommandRequest) GetWorkspace() string {
@@ -2147,7 +2241,7 @@ type GetCommandResponse struct {
 
 func (x *GetCommandResponse) Reset() {
 	*x = GetCommandResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[31]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2253,7 @@ func (x *GetCommandResponse) String() string {
 func (*GetCommandResponse) ProtoMessage() {}
 
 func (x *GetCommandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[31]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2266,7 @@ func (x *GetCommandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCommandResponse.ProtoReflect.Descriptor instead.
 func (*GetCommandResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{31}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetCommandResponse) GetReceipt() *Receipt {
@@ -2190,14 +2284,16 @@ type ReadArtifactRequest struct {
 	// The run; 0 means the newest that reported artifacts.
 	Run uint64 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
 	// The artifact's name.
-	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Where to begin, in bytes; at or behind the end, nothing comes.
+	Offset        uint64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadArtifactRequest) Reset() {
 	*x = ReadArtifactRequest{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[32]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2305,7 @@ func (x *ReadArtifactRequest) String() string {
 func (*ReadArtifactRequest) ProtoMessage() {}
 
 func (x *ReadArtifactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[32]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2318,7 @@ func (x *ReadArtifactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArtifactRequest.ProtoReflect.Descriptor instead.
 func (*ReadArtifactRequest) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{32}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReadArtifactRequest) GetSession() *SessionRef {
@@ -2246,18 +2342,28 @@ func (x *ReadArtifactRequest) GetName() string {
 	return ""
 }
 
+func (x *ReadArtifactRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 // A piece of an artifact, in order.
 type ReadArtifactResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The bytes, at most 1 MiB.
-	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+	// A read that ends before that met an artifact that was made shorter meanwhile.
+	Size          *uint64 `protobuf:"varint,2,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadArtifactResponse) Reset() {
 	*x = ReadArtifactResponse{}
-	mi := &file_bridle_v1_session_service_proto_msgTypes[33]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2375,7 @@ func (x *ReadArtifactResponse) String() string {
 func (*ReadArtifactResponse) ProtoMessage() {}
 
 func (x *ReadArtifactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bridle_v1_session_service_proto_msgTypes[33]
+	mi := &file_bridle_v1_session_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2388,7 @@ func (x *ReadArtifactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArtifactResponse.ProtoReflect.Descriptor instead.
 func (*ReadArtifactResponse) Descriptor() ([]byte, []int) {
-	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{33}
+	return file_bridle_v1_session_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReadArtifactResponse) GetData() []byte {
@@ -2292,11 +2398,18 @@ func (x *ReadArtifactResponse) GetData() []byte {
 	return nil
 }
 
+func (x *ReadArtifactResponse) GetSize() uint64 {
+	if x != nil && x.Size != nil {
+		return *x.Size
+	}
+	return 0
+}
+
 var File_bridle_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_bridle_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fbridle/v1/session_service.proto\x12\tbridle.v1\x1a\x17bridle/v1/content.proto\x1a\x15bridle/v1/event.proto\x1a\x15bridle/v1/input.proto\x1a\x17bridle/v1/receipt.proto\x1a\x17bridle/v1/session.proto\x1a\x15bridle/v1/watch.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"\xd9\x04\n" +
+	"\x1fbridle/v1/session_service.proto\x12\tbridle.v1\x1a\x17bridle/v1/content.proto\x1a\x15bridle/v1/event.proto\x1a\x15bridle/v1/input.proto\x1a\x17bridle/v1/receipt.proto\x1a\x17bridle/v1/session.proto\x1a\x15bridle/v1/watch.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x04\n" +
 	"\x13StartSessionRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1c\n" +
@@ -2322,9 +2435,15 @@ const file_bridle_v1_session_service_proto_rawDesc = "" +
 	"\areceipt\x18\x01 \x01(\v2\x12.bridle.v1.ReceiptR\areceipt\x12,\n" +
 	"\asession\x18\x02 \x01(\v2\x12.bridle.v1.SessionR\asession\"D\n" +
 	"\x11GetSessionRequest\x12/\n" +
-	"\asession\x18\x01 \x01(\v2\x15.bridle.v1.SessionRefR\asession\"B\n" +
+	"\asession\x18\x01 \x01(\v2\x15.bridle.v1.SessionRefR\asession\"y\n" +
 	"\x12GetSessionResponse\x12,\n" +
-	"\asession\x18\x01 \x01(\v2\x12.bridle.v1.SessionR\asession\"\xa2\x01\n" +
+	"\asession\x18\x01 \x01(\v2\x12.bridle.v1.SessionR\asession\x125\n" +
+	"\tapprovals\x18\x02 \x03(\v2\x17.bridle.v1.OpenApprovalR\tapprovals\"\xa6\x01\n" +
+	"\fOpenApproval\x126\n" +
+	"\arequest\x18\x01 \x01(\v2\x1c.bridle.v1.ApprovalRequestedR\arequest\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x12\n" +
+	"\x04turn\x18\x03 \x01(\x04R\x04turn\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xa2\x01\n" +
 	"\x13ListSessionsRequest\x12\x1c\n" +
 	"\tworkspace\x18\x01 \x01(\tR\tworkspace\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -2407,7 +2526,7 @@ const file_bridle_v1_session_service_proto_rawDesc = "" +
 	"\x06prompt\x18\x06 \x03(\v2\x12.bridle.v1.ContentR\x06prompt\"l\n" +
 	"\x0eResumeResponse\x12,\n" +
 	"\areceipt\x18\x01 \x01(\v2\x12.bridle.v1.ReceiptR\areceipt\x12,\n" +
-	"\asession\x18\x02 \x01(\v2\x12.bridle.v1.SessionR\asession\"\xd4\x01\n" +
+	"\asession\x18\x02 \x01(\v2\x12.bridle.v1.SessionR\asession\"\x81\x02\n" +
 	"\x0eRespondRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12/\n" +
@@ -2415,7 +2534,8 @@ const file_bridle_v1_session_service_proto_rawDesc = "" +
 	"\vapproval_id\x18\x03 \x01(\tR\n" +
 	"approvalId\x127\n" +
 	"\bdecision\x18\x04 \x01(\x0e2\x1b.bridle.v1.ApprovalDecisionR\bdecision\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\"?\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12+\n" +
+	"\x04rule\x18\x06 \x01(\v2\x17.bridle.v1.ApprovalRuleR\x04rule\"?\n" +
 	"\x0fRespondResponse\x12,\n" +
 	"\areceipt\x18\x01 \x01(\v2\x12.bridle.v1.ReceiptR\areceipt\"e\n" +
 	"\x13ReleaseQueueRequest\x12\x1d\n" +
@@ -2464,13 +2584,16 @@ const file_bridle_v1_session_service_proto_rawDesc = "" +
 	"\x04wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04waitB\t\n" +
 	"\acommand\"B\n" +
 	"\x12GetCommandResponse\x12,\n" +
-	"\areceipt\x18\x01 \x01(\v2\x12.bridle.v1.ReceiptR\areceipt\"l\n" +
+	"\areceipt\x18\x01 \x01(\v2\x12.bridle.v1.ReceiptR\areceipt\"\x84\x01\n" +
 	"\x13ReadArtifactRequest\x12/\n" +
 	"\asession\x18\x01 \x01(\v2\x15.bridle.v1.SessionRefR\asession\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"*\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x04R\x06offset\"L\n" +
 	"\x14ReadArtifactResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\x80\v\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x17\n" +
+	"\x04size\x18\x02 \x01(\x04H\x00R\x04size\x88\x01\x01B\a\n" +
+	"\x05_size2\x80\v\n" +
 	"\x0eSessionService\x12O\n" +
 	"\fStartSession\x12\x1e.bridle.v1.StartSessionRequest\x1a\x1f.bridle.v1.StartSessionResponse\x12I\n" +
 	"\n" +
@@ -2510,160 +2633,168 @@ func file_bridle_v1_session_service_proto_rawDescGZIP() []byte {
 	return file_bridle_v1_session_service_proto_rawDescData
 }
 
-var file_bridle_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_bridle_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_bridle_v1_session_service_proto_goTypes = []any{
 	(*StartSessionRequest)(nil),   // 0: bridle.v1.StartSessionRequest
 	(*StartSessionResponse)(nil),  // 1: bridle.v1.StartSessionResponse
 	(*GetSessionRequest)(nil),     // 2: bridle.v1.GetSessionRequest
 	(*GetSessionResponse)(nil),    // 3: bridle.v1.GetSessionResponse
-	(*ListSessionsRequest)(nil),   // 4: bridle.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),  // 5: bridle.v1.ListSessionsResponse
-	(*UpdateSessionRequest)(nil),  // 6: bridle.v1.UpdateSessionRequest
-	(*UpdateSessionResponse)(nil), // 7: bridle.v1.UpdateSessionResponse
-	(*DeleteSessionRequest)(nil),  // 8: bridle.v1.DeleteSessionRequest
-	(*DeleteSessionResponse)(nil), // 9: bridle.v1.DeleteSessionResponse
-	(*SendRequest)(nil),           // 10: bridle.v1.SendRequest
-	(*SendResponse)(nil),          // 11: bridle.v1.SendResponse
-	(*InterruptRequest)(nil),      // 12: bridle.v1.InterruptRequest
-	(*InterruptResponse)(nil),     // 13: bridle.v1.InterruptResponse
-	(*StopRequest)(nil),           // 14: bridle.v1.StopRequest
-	(*StopResponse)(nil),          // 15: bridle.v1.StopResponse
-	(*KillRequest)(nil),           // 16: bridle.v1.KillRequest
-	(*KillResponse)(nil),          // 17: bridle.v1.KillResponse
-	(*ResumeRequest)(nil),         // 18: bridle.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 19: bridle.v1.ResumeResponse
-	(*RespondRequest)(nil),        // 20: bridle.v1.RespondRequest
-	(*RespondResponse)(nil),       // 21: bridle.v1.RespondResponse
-	(*ReleaseQueueRequest)(nil),   // 22: bridle.v1.ReleaseQueueRequest
-	(*ReleaseQueueResponse)(nil),  // 23: bridle.v1.ReleaseQueueResponse
-	(*ListInputsRequest)(nil),     // 24: bridle.v1.ListInputsRequest
-	(*ListInputsResponse)(nil),    // 25: bridle.v1.ListInputsResponse
-	(*CancelInputRequest)(nil),    // 26: bridle.v1.CancelInputRequest
-	(*CancelInputResponse)(nil),   // 27: bridle.v1.CancelInputResponse
-	(*ListEventsRequest)(nil),     // 28: bridle.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),    // 29: bridle.v1.ListEventsResponse
-	(*GetCommandRequest)(nil),     // 30: bridle.v1.GetCommandRequest
-	(*GetCommandResponse)(nil),    // 31: bridle.v1.GetCommandResponse
-	(*ReadArtifactRequest)(nil),   // 32: bridle.v1.ReadArtifactRequest
-	(*ReadArtifactResponse)(nil),  // 33: bridle.v1.ReadArtifactResponse
-	nil,                           // 34: bridle.v1.StartSessionRequest.LabelsEntry
-	nil,                           // 35: bridle.v1.StartSessionRequest.EnvironmentEntry
-	nil,                           // 36: bridle.v1.UpdateSessionRequest.LabelsEntry
-	(*Content)(nil),               // 37: bridle.v1.Content
-	(*SessionPolicy)(nil),         // 38: bridle.v1.SessionPolicy
-	(*Receipt)(nil),               // 39: bridle.v1.Receipt
-	(*Session)(nil),               // 40: bridle.v1.Session
-	(*SessionRef)(nil),            // 41: bridle.v1.SessionRef
-	(*fieldmaskpb.FieldMask)(nil), // 42: google.protobuf.FieldMask
-	(InputMode)(0),                // 43: bridle.v1.InputMode
-	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
-	(AfterInterrupt)(0),           // 45: bridle.v1.AfterInterrupt
-	(ResumeMode)(0),               // 46: bridle.v1.ResumeMode
-	(ApprovalDecision)(0),         // 47: bridle.v1.ApprovalDecision
-	(*Input)(nil),                 // 48: bridle.v1.Input
-	(*Event)(nil),                 // 49: bridle.v1.Event
-	(*WatchRequest)(nil),          // 50: bridle.v1.WatchRequest
-	(*WatchSessionsRequest)(nil),  // 51: bridle.v1.WatchSessionsRequest
-	(*WatchResponse)(nil),         // 52: bridle.v1.WatchResponse
-	(*WatchSessionsResponse)(nil), // 53: bridle.v1.WatchSessionsResponse
+	(*OpenApproval)(nil),          // 4: bridle.v1.OpenApproval
+	(*ListSessionsRequest)(nil),   // 5: bridle.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),  // 6: bridle.v1.ListSessionsResponse
+	(*UpdateSessionRequest)(nil),  // 7: bridle.v1.UpdateSessionRequest
+	(*UpdateSessionResponse)(nil), // 8: bridle.v1.UpdateSessionResponse
+	(*DeleteSessionRequest)(nil),  // 9: bridle.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil), // 10: bridle.v1.DeleteSessionResponse
+	(*SendRequest)(nil),           // 11: bridle.v1.SendRequest
+	(*SendResponse)(nil),          // 12: bridle.v1.SendResponse
+	(*InterruptRequest)(nil),      // 13: bridle.v1.InterruptRequest
+	(*InterruptResponse)(nil),     // 14: bridle.v1.InterruptResponse
+	(*StopRequest)(nil),           // 15: bridle.v1.StopRequest
+	(*StopResponse)(nil),          // 16: bridle.v1.StopResponse
+	(*KillRequest)(nil),           // 17: bridle.v1.KillRequest
+	(*KillResponse)(nil),          // 18: bridle.v1.KillResponse
+	(*ResumeRequest)(nil),         // 19: bridle.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 20: bridle.v1.ResumeResponse
+	(*RespondRequest)(nil),        // 21: bridle.v1.RespondRequest
+	(*RespondResponse)(nil),       // 22: bridle.v1.RespondResponse
+	(*ReleaseQueueRequest)(nil),   // 23: bridle.v1.ReleaseQueueRequest
+	(*ReleaseQueueResponse)(nil),  // 24: bridle.v1.ReleaseQueueResponse
+	(*ListInputsRequest)(nil),     // 25: bridle.v1.ListInputsRequest
+	(*ListInputsResponse)(nil),    // 26: bridle.v1.ListInputsResponse
+	(*CancelInputRequest)(nil),    // 27: bridle.v1.CancelInputRequest
+	(*CancelInputResponse)(nil),   // 28: bridle.v1.CancelInputResponse
+	(*ListEventsRequest)(nil),     // 29: bridle.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),    // 30: bridle.v1.ListEventsResponse
+	(*GetCommandRequest)(nil),     // 31: bridle.v1.GetCommandRequest
+	(*GetCommandResponse)(nil),    // 32: bridle.v1.GetCommandResponse
+	(*ReadArtifactRequest)(nil),   // 33: bridle.v1.ReadArtifactRequest
+	(*ReadArtifactResponse)(nil),  // 34: bridle.v1.ReadArtifactResponse
+	nil,                           // 35: bridle.v1.StartSessionRequest.LabelsEntry
+	nil,                           // 36: bridle.v1.StartSessionRequest.EnvironmentEntry
+	nil,                           // 37: bridle.v1.UpdateSessionRequest.LabelsEntry
+	(*Content)(nil),               // 38: bridle.v1.Content
+	(*SessionPolicy)(nil),         // 39: bridle.v1.SessionPolicy
+	(*Receipt)(nil),               // 40: bridle.v1.Receipt
+	(*Session)(nil),               // 41: bridle.v1.Session
+	(*SessionRef)(nil),            // 42: bridle.v1.SessionRef
+	(*ApprovalRequested)(nil),     // 43: bridle.v1.ApprovalRequested
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 45: google.protobuf.FieldMask
+	(InputMode)(0),                // 46: bridle.v1.InputMode
+	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
+	(AfterInterrupt)(0),           // 48: bridle.v1.AfterInterrupt
+	(ResumeMode)(0),               // 49: bridle.v1.ResumeMode
+	(ApprovalDecision)(0),         // 50: bridle.v1.ApprovalDecision
+	(*ApprovalRule)(nil),          // 51: bridle.v1.ApprovalRule
+	(*Input)(nil),                 // 52: bridle.v1.Input
+	(*Event)(nil),                 // 53: bridle.v1.Event
+	(*WatchRequest)(nil),          // 54: bridle.v1.WatchRequest
+	(*WatchSessionsRequest)(nil),  // 55: bridle.v1.WatchSessionsRequest
+	(*WatchResponse)(nil),         // 56: bridle.v1.WatchResponse
+	(*WatchSessionsResponse)(nil), // 57: bridle.v1.WatchSessionsResponse
 }
 var file_bridle_v1_session_service_proto_depIdxs = []int32{
-	37, // 0: bridle.v1.StartSessionRequest.prompt:type_name -> bridle.v1.Content
-	34, // 1: bridle.v1.StartSessionRequest.labels:type_name -> bridle.v1.StartSessionRequest.LabelsEntry
-	38, // 2: bridle.v1.StartSessionRequest.policy:type_name -> bridle.v1.SessionPolicy
-	35, // 3: bridle.v1.StartSessionRequest.environment:type_name -> bridle.v1.StartSessionRequest.EnvironmentEntry
-	39, // 4: bridle.v1.StartSessionResponse.receipt:type_name -> bridle.v1.Receipt
-	40, // 5: bridle.v1.StartSessionResponse.session:type_name -> bridle.v1.Session
-	41, // 6: bridle.v1.GetSessionRequest.session:type_name -> bridle.v1.SessionRef
-	40, // 7: bridle.v1.GetSessionResponse.session:type_name -> bridle.v1.Session
-	40, // 8: bridle.v1.ListSessionsResponse.sessions:type_name -> bridle.v1.Session
-	41, // 9: bridle.v1.UpdateSessionRequest.session:type_name -> bridle.v1.SessionRef
-	42, // 10: bridle.v1.UpdateSessionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	36, // 11: bridle.v1.UpdateSessionRequest.labels:type_name -> bridle.v1.UpdateSessionRequest.LabelsEntry
-	38, // 12: bridle.v1.UpdateSessionRequest.policy:type_name -> bridle.v1.SessionPolicy
-	39, // 13: bridle.v1.UpdateSessionResponse.receipt:type_name -> bridle.v1.Receipt
-	40, // 14: bridle.v1.UpdateSessionResponse.session:type_name -> bridle.v1.Session
-	41, // 15: bridle.v1.DeleteSessionRequest.session:type_name -> bridle.v1.SessionRef
-	39, // 16: bridle.v1.DeleteSessionResponse.receipt:type_name -> bridle.v1.Receipt
-	41, // 17: bridle.v1.SendRequest.session:type_name -> bridle.v1.SessionRef
-	37, // 18: bridle.v1.SendRequest.content:type_name -> bridle.v1.Content
-	43, // 19: bridle.v1.SendRequest.mode:type_name -> bridle.v1.InputMode
-	44, // 20: bridle.v1.SendRequest.time_to_live:type_name -> google.protobuf.Duration
-	39, // 21: bridle.v1.SendResponse.receipt:type_name -> bridle.v1.Receipt
-	41, // 22: bridle.v1.InterruptRequest.session:type_name -> bridle.v1.SessionRef
-	45, // 23: bridle.v1.InterruptRequest.after:type_name -> bridle.v1.AfterInterrupt
-	44, // 24: bridle.v1.InterruptRequest.grace:type_name -> google.protobuf.Duration
-	39, // 25: bridle.v1.InterruptResponse.receipt:type_name -> bridle.v1.Receipt
-	39, // 26: bridle.v1.InterruptResponse.children:type_name -> bridle.v1.Receipt
-	41, // 27: bridle.v1.StopRequest.session:type_name -> bridle.v1.SessionRef
-	44, // 28: bridle.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	39, // 29: bridle.v1.StopResponse.receipt:type_name -> bridle.v1.Receipt
-	39, // 30: bridle.v1.StopResponse.children:type_name -> bridle.v1.Receipt
-	41, // 31: bridle.v1.KillRequest.session:type_name -> bridle.v1.SessionRef
-	39, // 32: bridle.v1.KillResponse.receipt:type_name -> bridle.v1.Receipt
-	39, // 33: bridle.v1.KillResponse.children:type_name -> bridle.v1.Receipt
-	41, // 34: bridle.v1.ResumeRequest.session:type_name -> bridle.v1.SessionRef
-	46, // 35: bridle.v1.ResumeRequest.mode:type_name -> bridle.v1.ResumeMode
-	37, // 36: bridle.v1.ResumeRequest.prompt:type_name -> bridle.v1.Content
-	39, // 37: bridle.v1.ResumeResponse.receipt:type_name -> bridle.v1.Receipt
-	40, // 38: bridle.v1.ResumeResponse.session:type_name -> bridle.v1.Session
-	41, // 39: bridle.v1.RespondRequest.session:type_name -> bridle.v1.SessionRef
-	47, // 40: bridle.v1.RespondRequest.decision:type_name -> bridle.v1.ApprovalDecision
-	39, // 41: bridle.v1.RespondResponse.receipt:type_name -> bridle.v1.Receipt
-	41, // 42: bridle.v1.ReleaseQueueRequest.session:type_name -> bridle.v1.SessionRef
-	39, // 43: bridle.v1.ReleaseQueueResponse.receipt:type_name -> bridle.v1.Receipt
-	41, // 44: bridle.v1.ListInputsRequest.session:type_name -> bridle.v1.SessionRef
-	48, // 45: bridle.v1.ListInputsResponse.inputs:type_name -> bridle.v1.Input
-	41, // 46: bridle.v1.CancelInputRequest.session:type_name -> bridle.v1.SessionRef
-	39, // 47: bridle.v1.CancelInputResponse.receipt:type_name -> bridle.v1.Receipt
-	41, // 48: bridle.v1.ListEventsRequest.session:type_name -> bridle.v1.SessionRef
-	49, // 49: bridle.v1.ListEventsResponse.events:type_name -> bridle.v1.Event
-	44, // 50: bridle.v1.GetCommandRequest.wait:type_name -> google.protobuf.Duration
-	39, // 51: bridle.v1.GetCommandResponse.receipt:type_name -> bridle.v1.Receipt
-	41, // 52: bridle.v1.ReadArtifactRequest.session:type_name -> bridle.v1.SessionRef
-	0,  // 53: bridle.v1.SessionService.StartSession:input_type -> bridle.v1.StartSessionRequest
-	2,  // 54: bridle.v1.SessionService.GetSession:input_type -> bridle.v1.GetSessionRequest
-	4,  // 55: bridle.v1.SessionService.ListSessions:input_type -> bridle.v1.ListSessionsRequest
-	6,  // 56: bridle.v1.SessionService.UpdateSession:input_type -> bridle.v1.UpdateSessionRequest
-	8,  // 57: bridle.v1.SessionService.DeleteSession:input_type -> bridle.v1.DeleteSessionRequest
-	10, // 58: bridle.v1.SessionService.Send:input_type -> bridle.v1.SendRequest
-	12, // 59: bridle.v1.SessionService.Interrupt:input_type -> bridle.v1.InterruptRequest
-	14, // 60: bridle.v1.SessionService.Stop:input_type -> bridle.v1.StopRequest
-	16, // 61: bridle.v1.SessionService.Kill:input_type -> bridle.v1.KillRequest
-	18, // 62: bridle.v1.SessionService.Resume:input_type -> bridle.v1.ResumeRequest
-	20, // 63: bridle.v1.SessionService.Respond:input_type -> bridle.v1.RespondRequest
-	22, // 64: bridle.v1.SessionService.ReleaseQueue:input_type -> bridle.v1.ReleaseQueueRequest
-	24, // 65: bridle.v1.SessionService.ListInputs:input_type -> bridle.v1.ListInputsRequest
-	26, // 66: bridle.v1.SessionService.CancelInput:input_type -> bridle.v1.CancelInputRequest
-	50, // 67: bridle.v1.SessionService.Watch:input_type -> bridle.v1.WatchRequest
-	51, // 68: bridle.v1.SessionService.WatchSessions:input_type -> bridle.v1.WatchSessionsRequest
-	28, // 69: bridle.v1.SessionService.ListEvents:input_type -> bridle.v1.ListEventsRequest
-	30, // 70: bridle.v1.SessionService.GetCommand:input_type -> bridle.v1.GetCommandRequest
-	32, // 71: bridle.v1.SessionService.ReadArtifact:input_type -> bridle.v1.ReadArtifactRequest
-	1,  // 72: bridle.v1.SessionService.StartSession:output_type -> bridle.v1.StartSessionResponse
-	3,  // 73: bridle.v1.SessionService.GetSession:output_type -> bridle.v1.GetSessionResponse
-	5,  // 74: bridle.v1.SessionService.ListSessions:output_type -> bridle.v1.ListSessionsResponse
-	7,  // 75: bridle.v1.SessionService.UpdateSession:output_type -> bridle.v1.UpdateSessionResponse
-	9,  // 76: bridle.v1.SessionService.DeleteSession:output_type -> bridle.v1.DeleteSessionResponse
-	11, // 77: bridle.v1.SessionService.Send:output_type -> bridle.v1.SendResponse
-	13, // 78: bridle.v1.SessionService.Interrupt:output_type -> bridle.v1.InterruptResponse
-	15, // 79: bridle.v1.SessionService.Stop:output_type -> bridle.v1.StopResponse
-	17, // 80: bridle.v1.SessionService.Kill:output_type -> bridle.v1.KillResponse
-	19, // 81: bridle.v1.SessionService.Resume:output_type -> bridle.v1.ResumeResponse
-	21, // 82: bridle.v1.SessionService.Respond:output_type -> bridle.v1.RespondResponse
-	23, // 83: bridle.v1.SessionService.ReleaseQueue:output_type -> bridle.v1.ReleaseQueueResponse
-	25, // 84: bridle.v1.SessionService.ListInputs:output_type -> bridle.v1.ListInputsResponse
-	27, // 85: bridle.v1.SessionService.CancelInput:output_type -> bridle.v1.CancelInputResponse
-	52, // 86: bridle.v1.SessionService.Watch:output_type -> bridle.v1.WatchResponse
-	53, // 87: bridle.v1.SessionService.WatchSessions:output_type -> bridle.v1.WatchSessionsResponse
-	29, // 88: bridle.v1.SessionService.ListEvents:output_type -> bridle.v1.ListEventsResponse
-	31, // 89: bridle.v1.SessionService.GetCommand:output_type -> bridle.v1.GetCommandResponse
-	33, // 90: bridle.v1.SessionService.ReadArtifact:output_type -> bridle.v1.ReadArtifactResponse
-	72, // [72:91] is the sub-list for method output_type
-	53, // [53:72] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	38, // 0: bridle.v1.StartSessionRequest.prompt:type_name -> bridle.v1.Content
+	35, // 1: bridle.v1.StartSessionRequest.labels:type_name -> bridle.v1.StartSessionRequest.LabelsEntry
+	39, // 2: bridle.v1.StartSessionRequest.policy:type_name -> bridle.v1.SessionPolicy
+	36, // 3: bridle.v1.StartSessionRequest.environment:type_name -> bridle.v1.StartSessionRequest.EnvironmentEntry
+	40, // 4: bridle.v1.StartSessionResponse.receipt:type_name -> bridle.v1.Receipt
+	41, // 5: bridle.v1.StartSessionResponse.session:type_name -> bridle.v1.Session
+	42, // 6: bridle.v1.GetSessionRequest.session:type_name -> bridle.v1.SessionRef
+	41, // 7: bridle.v1.GetSessionResponse.session:type_name -> bridle.v1.Session
+	4,  // 8: bridle.v1.GetSessionResponse.approvals:type_name -> bridle.v1.OpenApproval
+	43, // 9: bridle.v1.OpenApproval.request:type_name -> bridle.v1.ApprovalRequested
+	44, // 10: bridle.v1.OpenApproval.time:type_name -> google.protobuf.Timestamp
+	41, // 11: bridle.v1.ListSessionsResponse.sessions:type_name -> bridle.v1.Session
+	42, // 12: bridle.v1.UpdateSessionRequest.session:type_name -> bridle.v1.SessionRef
+	45, // 13: bridle.v1.UpdateSessionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	37, // 14: bridle.v1.UpdateSessionRequest.labels:type_name -> bridle.v1.UpdateSessionRequest.LabelsEntry
+	39, // 15: bridle.v1.UpdateSessionRequest.policy:type_name -> bridle.v1.SessionPolicy
+	40, // 16: bridle.v1.UpdateSessionResponse.receipt:type_name -> bridle.v1.Receipt
+	41, // 17: bridle.v1.UpdateSessionResponse.session:type_name -> bridle.v1.Session
+	42, // 18: bridle.v1.DeleteSessionRequest.session:type_name -> bridle.v1.SessionRef
+	40, // 19: bridle.v1.DeleteSessionResponse.receipt:type_name -> bridle.v1.Receipt
+	42, // 20: bridle.v1.SendRequest.session:type_name -> bridle.v1.SessionRef
+	38, // 21: bridle.v1.SendRequest.content:type_name -> bridle.v1.Content
+	46, // 22: bridle.v1.SendRequest.mode:type_name -> bridle.v1.InputMode
+	47, // 23: bridle.v1.SendRequest.time_to_live:type_name -> google.protobuf.Duration
+	40, // 24: bridle.v1.SendResponse.receipt:type_name -> bridle.v1.Receipt
+	42, // 25: bridle.v1.InterruptRequest.session:type_name -> bridle.v1.SessionRef
+	48, // 26: bridle.v1.InterruptRequest.after:type_name -> bridle.v1.AfterInterrupt
+	47, // 27: bridle.v1.InterruptRequest.grace:type_name -> google.protobuf.Duration
+	40, // 28: bridle.v1.InterruptResponse.receipt:type_name -> bridle.v1.Receipt
+	40, // 29: bridle.v1.InterruptResponse.children:type_name -> bridle.v1.Receipt
+	42, // 30: bridle.v1.StopRequest.session:type_name -> bridle.v1.SessionRef
+	47, // 31: bridle.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	40, // 32: bridle.v1.StopResponse.receipt:type_name -> bridle.v1.Receipt
+	40, // 33: bridle.v1.StopResponse.children:type_name -> bridle.v1.Receipt
+	42, // 34: bridle.v1.KillRequest.session:type_name -> bridle.v1.SessionRef
+	40, // 35: bridle.v1.KillResponse.receipt:type_name -> bridle.v1.Receipt
+	40, // 36: bridle.v1.KillResponse.children:type_name -> bridle.v1.Receipt
+	42, // 37: bridle.v1.ResumeRequest.session:type_name -> bridle.v1.SessionRef
+	49, // 38: bridle.v1.ResumeRequest.mode:type_name -> bridle.v1.ResumeMode
+	38, // 39: bridle.v1.ResumeRequest.prompt:type_name -> bridle.v1.Content
+	40, // 40: bridle.v1.ResumeResponse.receipt:type_name -> bridle.v1.Receipt
+	41, // 41: bridle.v1.ResumeResponse.session:type_name -> bridle.v1.Session
+	42, // 42: bridle.v1.RespondRequest.session:type_name -> bridle.v1.SessionRef
+	50, // 43: bridle.v1.RespondRequest.decision:type_name -> bridle.v1.ApprovalDecision
+	51, // 44: bridle.v1.RespondRequest.rule:type_name -> bridle.v1.ApprovalRule
+	40, // 45: bridle.v1.RespondResponse.receipt:type_name -> bridle.v1.Receipt
+	42, // 46: bridle.v1.ReleaseQueueRequest.session:type_name -> bridle.v1.SessionRef
+	40, // 47: bridle.v1.ReleaseQueueResponse.receipt:type_name -> bridle.v1.Receipt
+	42, // 48: bridle.v1.ListInputsRequest.session:type_name -> bridle.v1.SessionRef
+	52, // 49: bridle.v1.ListInputsResponse.inputs:type_name -> bridle.v1.Input
+	42, // 50: bridle.v1.CancelInputRequest.session:type_name -> bridle.v1.SessionRef
+	40, // 51: bridle.v1.CancelInputResponse.receipt:type_name -> bridle.v1.Receipt
+	42, // 52: bridle.v1.ListEventsRequest.session:type_name -> bridle.v1.SessionRef
+	53, // 53: bridle.v1.ListEventsResponse.events:type_name -> bridle.v1.Event
+	47, // 54: bridle.v1.GetCommandRequest.wait:type_name -> google.protobuf.Duration
+	40, // 55: bridle.v1.GetCommandResponse.receipt:type_name -> bridle.v1.Receipt
+	42, // 56: bridle.v1.ReadArtifactRequest.session:type_name -> bridle.v1.SessionRef
+	0,  // 57: bridle.v1.SessionService.StartSession:input_type -> bridle.v1.StartSessionRequest
+	2,  // 58: bridle.v1.SessionService.GetSession:input_type -> bridle.v1.GetSessionRequest
+	5,  // 59: bridle.v1.SessionService.ListSessions:input_type -> bridle.v1.ListSessionsRequest
+	7,  // 60: bridle.v1.SessionService.UpdateSession:input_type -> bridle.v1.UpdateSessionRequest
+	9,  // 61: bridle.v1.SessionService.DeleteSession:input_type -> bridle.v1.DeleteSessionRequest
+	11, // 62: bridle.v1.SessionService.Send:input_type -> bridle.v1.SendRequest
+	13, // 63: bridle.v1.SessionService.Interrupt:input_type -> bridle.v1.InterruptRequest
+	15, // 64: bridle.v1.SessionService.Stop:input_type -> bridle.v1.StopRequest
+	17, // 65: bridle.v1.SessionService.Kill:input_type -> bridle.v1.KillRequest
+	19, // 66: bridle.v1.SessionService.Resume:input_type -> bridle.v1.ResumeRequest
+	21, // 67: bridle.v1.SessionService.Respond:input_type -> bridle.v1.RespondRequest
+	23, // 68: bridle.v1.SessionService.ReleaseQueue:input_type -> bridle.v1.ReleaseQueueRequest
+	25, // 69: bridle.v1.SessionService.ListInputs:input_type -> bridle.v1.ListInputsRequest
+	27, // 70: bridle.v1.SessionService.CancelInput:input_type -> bridle.v1.CancelInputRequest
+	54, // 71: bridle.v1.SessionService.Watch:input_type -> bridle.v1.WatchRequest
+	55, // 72: bridle.v1.SessionService.WatchSessions:input_type -> bridle.v1.WatchSessionsRequest
+	29, // 73: bridle.v1.SessionService.ListEvents:input_type -> bridle.v1.ListEventsRequest
+	31, // 74: bridle.v1.SessionService.GetCommand:input_type -> bridle.v1.GetCommandRequest
+	33, // 75: bridle.v1.SessionService.ReadArtifact:input_type -> bridle.v1.ReadArtifactRequest
+	1,  // 76: bridle.v1.SessionService.StartSession:output_type -> bridle.v1.StartSessionResponse
+	3,  // 77: bridle.v1.SessionService.GetSession:output_type -> bridle.v1.GetSessionResponse
+	6,  // 78: bridle.v1.SessionService.ListSessions:output_type -> bridle.v1.ListSessionsResponse
+	8,  // 79: bridle.v1.SessionService.UpdateSession:output_type -> bridle.v1.UpdateSessionResponse
+	10, // 80: bridle.v1.SessionService.DeleteSession:output_type -> bridle.v1.DeleteSessionResponse
+	12, // 81: bridle.v1.SessionService.Send:output_type -> bridle.v1.SendResponse
+	14, // 82: bridle.v1.SessionService.Interrupt:output_type -> bridle.v1.InterruptResponse
+	16, // 83: bridle.v1.SessionService.Stop:output_type -> bridle.v1.StopResponse
+	18, // 84: bridle.v1.SessionService.Kill:output_type -> bridle.v1.KillResponse
+	20, // 85: bridle.v1.SessionService.Resume:output_type -> bridle.v1.ResumeResponse
+	22, // 86: bridle.v1.SessionService.Respond:output_type -> bridle.v1.RespondResponse
+	24, // 87: bridle.v1.SessionService.ReleaseQueue:output_type -> bridle.v1.ReleaseQueueResponse
+	26, // 88: bridle.v1.SessionService.ListInputs:output_type -> bridle.v1.ListInputsResponse
+	28, // 89: bridle.v1.SessionService.CancelInput:output_type -> bridle.v1.CancelInputResponse
+	56, // 90: bridle.v1.SessionService.Watch:output_type -> bridle.v1.WatchResponse
+	57, // 91: bridle.v1.SessionService.WatchSessions:output_type -> bridle.v1.WatchSessionsResponse
+	30, // 92: bridle.v1.SessionService.ListEvents:output_type -> bridle.v1.ListEventsResponse
+	32, // 93: bridle.v1.SessionService.GetCommand:output_type -> bridle.v1.GetCommandResponse
+	34, // 94: bridle.v1.SessionService.ReadArtifact:output_type -> bridle.v1.ReadArtifactResponse
+	76, // [76:95] is the sub-list for method output_type
+	57, // [57:76] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_bridle_v1_session_service_proto_init() }
@@ -2677,18 +2808,19 @@ func file_bridle_v1_session_service_proto_init() {
 	file_bridle_v1_receipt_proto_init()
 	file_bridle_v1_session_proto_init()
 	file_bridle_v1_watch_proto_init()
-	file_bridle_v1_session_service_proto_msgTypes[12].OneofWrappers = []any{}
-	file_bridle_v1_session_service_proto_msgTypes[30].OneofWrappers = []any{
+	file_bridle_v1_session_service_proto_msgTypes[13].OneofWrappers = []any{}
+	file_bridle_v1_session_service_proto_msgTypes[31].OneofWrappers = []any{
 		(*GetCommandRequest_CommandId)(nil),
 		(*GetCommandRequest_RequestId)(nil),
 	}
+	file_bridle_v1_session_service_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bridle_v1_session_service_proto_rawDesc), len(file_bridle_v1_session_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

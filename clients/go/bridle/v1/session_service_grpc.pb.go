@@ -186,6 +186,7 @@ type SessionServiceClient interface {
 	//
 	//	NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
 	//	NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+	//	INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
 	//	FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
 	Respond(ctx context.Context, in *RespondRequest, opts ...grpc.CallOption) (*RespondResponse, error)
 	// Opens a HELD queue. An OPEN one: RAN, without effect.
@@ -246,13 +247,18 @@ type SessionServiceClient interface {
 	//
 	//	NOT_FOUND COMMAND_NOT_FOUND: no such command, or not yours.
 	GetCommand(ctx context.Context, in *GetCommandRequest, opts ...grpc.CallOption) (*GetCommandResponse, error)
-	// Streams an artifact that ArtifactsReported named.
+	// Streams an artifact that ArtifactsReported named, also after the session has ended, from
+	// the host of that run: it stays there until DeleteSession. What is read is what is there
+	// now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+	// stop, and the host reads no further. At most 32 reads are open for a host.
 	//
 	// Errors:
 	//
 	//	NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
 	//	NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-	//	UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+	//	UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+	//	  when it is back, from the `offset` that you have got to.
+	//	RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
 	ReadArtifact(ctx context.Context, in *ReadArtifactRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadArtifactResponse], error)
 }
 
@@ -627,6 +633,7 @@ type SessionServiceServer interface {
 	//
 	//	NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
 	//	NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+	//	INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
 	//	FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
 	Respond(context.Context, *RespondRequest) (*RespondResponse, error)
 	// Opens a HELD queue. An OPEN one: RAN, without effect.
@@ -687,13 +694,18 @@ type SessionServiceServer interface {
 	//
 	//	NOT_FOUND COMMAND_NOT_FOUND: no such command, or not yours.
 	GetCommand(context.Context, *GetCommandRequest) (*GetCommandResponse, error)
-	// Streams an artifact that ArtifactsReported named.
+	// Streams an artifact that ArtifactsReported named, also after the session has ended, from
+	// the host of that run: it stays there until DeleteSession. What is read is what is there
+	// now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+	// stop, and the host reads no further. At most 32 reads are open for a host.
 	//
 	// Errors:
 	//
 	//	NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
 	//	NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-	//	UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+	//	UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+	//	  when it is back, from the `offset` that you have got to.
+	//	RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
 	ReadArtifact(*ReadArtifactRequest, grpc.ServerStreamingServer[ReadArtifactResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }

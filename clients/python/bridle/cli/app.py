@@ -77,7 +77,7 @@ SESSION: Table = {
     "watch": Entry("watch", "watch", "Stream the session's events."),
     "turns": Entry("reading", "turns", "List the session's turns."),
     "transcript": Entry("reading", "transcript", "Show the conversation."),
-    "artifacts": Entry("reading", "artifacts", "List what a stopped session left, or read it."),
+    "artifacts": Entry("artifacts", "artifacts", "List what a stopped session left, or read it."),
     "delete": Entry("session", "delete", "Delete an ended session with its log."),
 }
 QUEUE: Table = {
@@ -125,6 +125,7 @@ ROOT: Table = {
     "kill": Entry("session", "kill", "End a session and its children now."),
     "approve": Entry("sessions", "approve", "Allow what the agent asks for."),
     "deny": Entry("sessions", "deny", "Deny what the agent asks for."),
+    "artifacts": Entry("artifacts", "artifacts", "List what a stopped session left, or read it."),
     "attach": Entry("attach", "attach", "Watch a session and talk to its agent."),
     "queue": LazyGroup("queue", QUEUE, "See and change what waits for a session."),
     "hosts": Entry("hosts", "hosts", "List hosts."),

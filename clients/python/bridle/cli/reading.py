@@ -1,15 +1,14 @@
-"""What a session has done: turns, transcript, artifacts."""
+"""What a session has done: turns, transcript."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import click
 
 from bridle.cli import output
-from bridle.cli.base import Call, ExitCode, command
+from bridle.cli.base import Call, command
 
 if TYPE_CHECKING:
     from bridle.client import Client
@@ -120,31 +119,3 @@ async def _conversation(events: AsyncIterator[event_pb2.Event]) -> AsyncIterator
             yield event
     for waiting in queued.values():
         yield waiting
-
-
-@command("artifacts")
-@click.argument("slug", required=False)
-@click.option("--run", type=click.IntRange(min=0), default=0, help="Of this run (the newest).")
-@click.option("--read", "name", metavar="NAME", help="Write this artifact to stdout.")
-async def artifacts(call: Call, slug: str | None, run: int, name: str | None) -> int | None:
-    """List what the session left behind when it was stopped, or read one of it."""
-    session = call.session(slug)
-    async with call.client() as client:
-        if name is not None:
-            async for piece in client.read_artifact(session, name, run=run):
-                sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-            return None
-        terms = "kind = ARTIFACTS_REPORTED" + (f" AND run = {run}" if run else "")
-        reported = [event async for event in client.list_events(session, terms)]
-        if not reported:
-            await client.get_session(session)
-            call.note("none were reported; they are when a session is stopped")
-            return ExitCode.DONE
-    newest = reported[-1].artifacts_reported
-    if call.json:
-        output.json(newest)
-        return None
-    rows = [(item.name, item.media_type or "-", str(item.size)) for item in newest.artifacts]
-    output.table(("NAME", "TYPE", "BYTES"), rows)
-    return None

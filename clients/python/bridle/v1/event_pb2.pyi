@@ -896,15 +896,32 @@ class ArtifactsReported(_message.Message):
     FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     LAST_STOP_REASON_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    GIT_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     final_message: _builtins.str
     """The agent's last message, or the end of its last output; at most 64 KiB."""
     last_stop_reason: Global___StopReason.ValueType
     """The last turn's stop reason."""
     turns: _builtins.int
     """How many turns the run had."""
+    artifacts_left_out: _builtins.int
+    """How many more artifacts there are than are listed: at most 1000 are, and none whose
+    name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+    """
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
         """What there is, by name."""
+
+    @_builtins.property
+    def usage(self) -> Global___UsageReported:
+        """What the run used in all, as the agent told it last; unset where it told nothing."""
+
+    @_builtins.property
+    def git(self) -> Global___GitReport:
+        """What became of the working directory, where that is in a git work tree that could be
+        looked at in time; else unset.
+        """
 
     def __init__(
         self,
@@ -913,10 +930,13 @@ class ArtifactsReported(_message.Message):
         final_message: _builtins.str = ...,
         last_stop_reason: Global___StopReason.ValueType = ...,
         turns: _builtins.int = ...,
+        usage: Global___UsageReported | None = ...,
+        git: Global___GitReport | None = ...,
+        artifacts_left_out: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["git", b"git", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "final_message", b"final_message", "last_stop_reason", b"last_stop_reason", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "artifacts_left_out", b"artifacts_left_out", "final_message", b"final_message", "git", b"git", "last_stop_reason", b"last_stop_reason", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -924,33 +944,173 @@ Global___ArtifactsReported: _TypeAlias = ArtifactsReported  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):
-    """One thing that a run leaves behind."""
+    """One thing that a run leaves behind: a regular file that the agent put into the
+    directory that its environment calls BRIDLE_ARTIFACTS. Links are none.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, unique in the run."""
+    """Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+    word: make it safe before you show it, or name a file by it.
+    """
     media_type: _builtins.str
-    """Its media type where it is known."""
+    """Its media type, guessed from its name; empty where that tells nothing."""
     size: _builtins.int
     """Its size in bytes."""
+    sha256: _builtins.str
+    """The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+    time, or changed while it was.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         media_type: _builtins.str = ...,
         size: _builtins.int = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_type", b"media_type", "name", b"name", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_type", b"media_type", "name", b"name", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Artifact: _TypeAlias = Artifact  # noqa: Y015
+
+@_typing.final
+class GitReport(_message.Message):
+    """What became of a git work tree in a run. Everything in it is the work tree's word: make
+    it safe before you show it. Nothing of the repository's settings was obeyed (no hooks,
+    filters, external programs), so that attributes which need them count as not set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRANCH_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    START_HEAD_FIELD_NUMBER: _builtins.int
+    COMMITS_FIELD_NUMBER: _builtins.int
+    COMMIT_COUNT_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    FILE_COUNT_FIELD_NUMBER: _builtins.int
+    INSERTIONS_FIELD_NUMBER: _builtins.int
+    DELETIONS_FIELD_NUMBER: _builtins.int
+    branch: _builtins.str
+    """The branch; empty where the head is detached."""
+    head: _builtins.str
+    """The commit that is checked out, in hexadecimal; empty before the first one."""
+    start_head: _builtins.str
+    """The same at the run's start."""
+    commit_count: _builtins.int
+    """How many there are in all."""
+    file_count: _builtins.int
+    """How many there are in all."""
+    insertions: _builtins.int
+    """Lines added, in all these files but untracked ones."""
+    deletions: _builtins.int
+    """Lines taken away, in all these files."""
+    @_builtins.property
+    def commits(self) -> _containers.RepeatedCompositeFieldContainer[Global___GitCommit]:
+        """The commits that `head` has and `start_head` has not, newest first; at most 100."""
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___GitFile]:
+        """The files that differ from `start_head`, committed or not; at most 500."""
+
+    def __init__(
+        self,
+        *,
+        branch: _builtins.str = ...,
+        head: _builtins.str = ...,
+        start_head: _builtins.str = ...,
+        commits: _abc.Iterable[Global___GitCommit] | None = ...,
+        commit_count: _builtins.int = ...,
+        files: _abc.Iterable[Global___GitFile] | None = ...,
+        file_count: _builtins.int = ...,
+        insertions: _builtins.int = ...,
+        deletions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "commit_count", b"commit_count", "commits", b"commits", "deletions", b"deletions", "file_count", b"file_count", "files", b"files", "head", b"head", "insertions", b"insertions", "start_head", b"start_head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GitReport: _TypeAlias = GitReport  # noqa: Y015
+
+@_typing.final
+class GitCommit(_message.Message):
+    """A commit of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, in hexadecimal."""
+    subject: _builtins.str
+    """The first line of its message, at most 256 bytes."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GitCommit: _TypeAlias = GitCommit  # noqa: Y015
+
+@_typing.final
+class GitFile(_message.Message):
+    """A file that differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    INSERTIONS_FIELD_NUMBER: _builtins.int
+    DELETIONS_FIELD_NUMBER: _builtins.int
+    UNTRACKED_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its path from the top of the work tree; one that ends with `/` is a directory of which
+    nothing is tracked.
+    """
+    insertions: _builtins.int
+    """Lines added; unset for a binary or untracked file."""
+    deletions: _builtins.int
+    """Lines taken away; unset for a binary or untracked file."""
+    untracked: _builtins.bool
+    """Whether git knows nothing of it."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        insertions: _builtins.int | None = ...,
+        deletions: _builtins.int | None = ...,
+        untracked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deletions", b"_deletions", "_insertions", b"_insertions", "deletions", b"deletions", "insertions", b"insertions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deletions", b"_deletions", "_insertions", b"_insertions", "deletions", b"deletions", "insertions", b"insertions", "path", b"path", "untracked", b"untracked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deletions: _TypeAlias = _typing.Literal["deletions"]  # noqa: Y015
+    _WhichOneofArgType__deletions: _TypeAlias = _typing.Literal["_deletions", b"_deletions"]  # noqa: Y015
+    _WhichOneofReturnType__insertions: _TypeAlias = _typing.Literal["insertions"]  # noqa: Y015
+    _WhichOneofArgType__insertions: _TypeAlias = _typing.Literal["_insertions", b"_insertions"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deletions) -> _WhichOneofReturnType__deletions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__insertions) -> _WhichOneofReturnType__insertions | None: ...
+
+Global___GitFile: _TypeAlias = GitFile  # noqa: Y015
 
 @_typing.final
 class ProcessExited(_message.Message):

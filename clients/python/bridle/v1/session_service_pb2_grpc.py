@@ -437,12 +437,17 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadArtifact(self, request, context):
-        """Streams an artifact that ArtifactsReported named.
+        """Streams an artifact that ArtifactsReported named, also after the session has ended, from
+        the host of that run: it stays there until DeleteSession. What is read is what is there
+        now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+        stop, and the host reads no further. At most 32 reads are open for a host.
 
         Errors:
         NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
         NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-        UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+        UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+        when it is back, from the `offset` that you have got to.
+        RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -237,12 +237,17 @@ class SessionServiceStub:
       NOT_FOUND COMMAND_NOT_FOUND: no such command, or not yours.
     """
     ReadArtifact: _grpc.UnaryStreamMultiCallable[_session_service_pb2.ReadArtifactRequest, _session_service_pb2.ReadArtifactResponse]
-    """Streams an artifact that ArtifactsReported named.
+    """Streams an artifact that ArtifactsReported named, also after the session has ended, from
+    the host of that run: it stays there until DeleteSession. What is read is what is there
+    now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+    stop, and the host reads no further. At most 32 reads are open for a host.
 
     Errors:
       NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
       NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-      UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+      UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+        when it is back, from the `offset` that you have got to.
+      RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
     """
 
 @_typing.type_check_only
@@ -453,12 +458,17 @@ class SessionServiceAsyncStub(SessionServiceStub):
       NOT_FOUND COMMAND_NOT_FOUND: no such command, or not yours.
     """
     ReadArtifact: _aio.UnaryStreamMultiCallable[_session_service_pb2.ReadArtifactRequest, _session_service_pb2.ReadArtifactResponse]  # type: ignore[assignment]
-    """Streams an artifact that ArtifactsReported named.
+    """Streams an artifact that ArtifactsReported named, also after the session has ended, from
+    the host of that run: it stays there until DeleteSession. What is read is what is there
+    now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+    stop, and the host reads no further. At most 32 reads are open for a host.
 
     Errors:
       NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
       NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-      UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+      UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+        when it is back, from the `offset` that you have got to.
+      RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -780,12 +790,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ReadArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.ReadArtifactResponse], _abc.AsyncIterator[_session_service_pb2.ReadArtifactResponse]]:
-        """Streams an artifact that ArtifactsReported named.
+        """Streams an artifact that ArtifactsReported named, also after the session has ended, from
+        the host of that run: it stays there until DeleteSession. What is read is what is there
+        now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+        stop, and the host reads no further. At most 32 reads are open for a host.
 
         Errors:
           NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
           NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-          UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+          UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+            when it is back, from the `offset` that you have got to.
+          RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

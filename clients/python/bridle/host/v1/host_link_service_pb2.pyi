@@ -149,6 +149,8 @@ class ConnectResponse(_message.Message):
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    READ_ARTIFACT_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First."""
@@ -181,6 +183,14 @@ class ConnectResponse(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """Before control ends the stream on purpose."""
 
+    @_builtins.property
+    def read_artifact(self) -> Global___ReadArtifact:
+        """Somebody wants to read an artifact."""
+
+    @_builtins.property
+    def forget(self) -> Global___Forget:
+        """These sessions were deleted."""
+
     def __init__(
         self,
         *,
@@ -192,12 +202,14 @@ class ConnectResponse(_message.Message):
         session_token: Global___SessionToken | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        read_artifact: Global___ReadArtifact | None = ...,
+        forget: Global___Forget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "commands", b"commands", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "commands", b"commands", "forget", b"forget", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "read_artifact", b"read_artifact", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "commands", b"commands", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "commands", b"commands", "forget", b"forget", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "read_artifact", b"read_artifact", "reconcile", b"reconcile", "session_token", b"session_token", "welcome", b"welcome", "withdraw", b"withdraw"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "reconcile", "commands", "withdraw", "acknowledge", "session_token", "heartbeat", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "reconcile", "commands", "withdraw", "acknowledge", "session_token", "heartbeat", "goodbye", "read_artifact", "forget"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -361,21 +373,29 @@ class Inventory(_message.Message):
 
     SESSIONS_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     """Whether these are the last."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LiveSession]:
         """Some or all of them."""
 
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sessions of which the host keeps artifacts, some or all of them. Those that were deleted
+        meanwhile are named in a Forget.
+        """
+
     def __init__(
         self,
         *,
         sessions: _abc.Iterable[Global___LiveSession] | None = ...,
         complete: _builtins.bool = ...,
+        kept: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "kept", b"kept", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -829,6 +849,194 @@ class Withdraw(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Withdraw: _TypeAlias = Withdraw  # noqa: Y015
+
+@_typing.final
+class ReadArtifact(_message.Message):
+    """Somebody wants to read an artifact: call SendArtifact. Not answered on this stream, nor
+    repeated on another.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    read_id: _builtins.str
+    """The read; a secret that names it in SendArtifact."""
+    session_id: _builtins.str
+    """The session."""
+    run: _builtins.int
+    """The run."""
+    name: _builtins.str
+    """The artifact's name."""
+    offset: _builtins.int
+    """Where to begin, in bytes."""
+    def __init__(
+        self,
+        *,
+        read_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        run: _builtins.int = ...,
+        name: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "offset", b"offset", "read_id", b"read_id", "run", b"run", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadArtifact: _TypeAlias = ReadArtifact  # noqa: Y015
+
+@_typing.final
+class Forget(_message.Message):
+    """These sessions were deleted: remove what was kept of them. A session that is live is not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids."""
+
+    def __init__(
+        self,
+        *,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_ids", b"session_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forget: _TypeAlias = Forget  # noqa: Y015
+
+@_typing.final
+class SendArtifactRequest(_message.Message):
+    """What the host sends of an artifact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_ID_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    read_id: _builtins.str
+    """The read, in the first message; empty in the others."""
+    data: _builtins.bytes
+    """The bytes, in order, at most 256 KiB."""
+    @_builtins.property
+    def opened(self) -> Global___Opened:
+        """First: the artifact is there."""
+
+    @_builtins.property
+    def missing(self) -> Global___Missing:
+        """First, and last: it is not there, or is no regular file."""
+
+    @_builtins.property
+    def done(self) -> Global___Done:
+        """Last: that was all. A stream that ends without it is a host that was lost."""
+
+    def __init__(
+        self,
+        *,
+        read_id: _builtins.str = ...,
+        opened: Global___Opened | None = ...,
+        missing: Global___Missing | None = ...,
+        data: _builtins.bytes = ...,
+        done: Global___Done | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "done", b"done", "message", b"message", "missing", b"missing", "opened", b"opened"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "done", b"done", "message", b"message", "missing", b"missing", "opened", b"opened", "read_id", b"read_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["opened", "missing", "data", "done"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___SendArtifactRequest: _TypeAlias = SendArtifactRequest  # noqa: Y015
+
+@_typing.final
+class Opened(_message.Message):
+    """An artifact that is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Its size in bytes, as it is now. No more than that is sent, counted from its begin."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Opened: _TypeAlias = Opened  # noqa: Y015
+
+@_typing.final
+class Missing(_message.Message):
+    """An artifact that is not there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Missing: _TypeAlias = Missing  # noqa: Y015
+
+@_typing.final
+class Done(_message.Message):
+    """An artifact that was sent whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Done: _TypeAlias = Done  # noqa: Y015
+
+@_typing.final
+class SendArtifactResponse(_message.Message):
+    """How far the host may send."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    allowed: _builtins.int
+    """So many bytes in all on this stream, counted from the first that is sent. It only grows."""
+    def __init__(
+        self,
+        *,
+        allowed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendArtifactResponse: _TypeAlias = SendArtifactResponse  # noqa: Y015
 
 @_typing.final
 class SessionToken(_message.Message):

@@ -40,7 +40,8 @@ class HostLinkServiceStub(object):
     Inventory (may be several)     →       (every live session; the last says complete)
     ←       Reconcile             (what to kill; only now)
     Records, LiveTexts, Heartbeat  →
-    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
+    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat,
+    ReadArtifact, Forget
     Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
@@ -100,6 +101,11 @@ class HostLinkServiceStub(object):
                 request_serializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.ConnectRequest.SerializeToString,
                 response_deserializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.ConnectResponse.FromString,
                 _registered_method=True)
+        self.SendArtifact = channel.stream_stream(
+                '/bridle.host.v1.HostLinkService/SendArtifact',
+                request_serializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.SendArtifactRequest.SerializeToString,
+                response_deserializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.SendArtifactResponse.FromString,
+                _registered_method=True)
 
 
 class HostLinkServiceServicer(object):
@@ -117,7 +123,8 @@ class HostLinkServiceServicer(object):
     Inventory (may be several)     →       (every live session; the last says complete)
     ←       Reconcile             (what to kill; only now)
     Records, LiveTexts, Heartbeat  →
-    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
+    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat,
+    ReadArtifact, Forget
     Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
@@ -183,6 +190,20 @@ class HostLinkServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendArtifact(self, request_iterator, context):
+        """Carries one artifact, which control asked for by ReadArtifact; on a stream of its own, so
+        that nothing of the link waits for it. The host says Opened or Missing, then control how far
+        it may send, then the host the bytes, never beyond that, and Done after the last.
+        Control ends the stream, with OK, when nobody reads any more.
+
+        Errors:
+        NOT_FOUND ARTIFACT_NOT_FOUND: nobody waits for this; close the file.
+        FAILED_PRECONDITION VERSION_UNSUPPORTED: a message out of place; a bug of the host.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostLinkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -195,6 +216,11 @@ def add_HostLinkServiceServicer_to_server(servicer, server):
                     servicer.Connect,
                     request_deserializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.ConnectRequest.FromString,
                     response_serializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.ConnectResponse.SerializeToString,
+            ),
+            'SendArtifact': grpc.stream_stream_rpc_method_handler(
+                    servicer.SendArtifact,
+                    request_deserializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.SendArtifactRequest.FromString,
+                    response_serializer=bridle_dot_host_dot_v1_dot_host__link__service__pb2.SendArtifactResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,7 +245,8 @@ class HostLinkService(object):
     Inventory (may be several)     →       (every live session; the last says complete)
     ←       Reconcile             (what to kill; only now)
     Records, LiveTexts, Heartbeat  →
-    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
+    ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat,
+    ReadArtifact, Forget
     Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
@@ -307,6 +334,33 @@ class HostLinkService(object):
             '/bridle.host.v1.HostLinkService/Connect',
             bridle_dot_host_dot_v1_dot_host__link__service__pb2.ConnectRequest.SerializeToString,
             bridle_dot_host_dot_v1_dot_host__link__service__pb2.ConnectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendArtifact(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/bridle.host.v1.HostLinkService/SendArtifact',
+            bridle_dot_host_dot_v1_dot_host__link__service__pb2.SendArtifactRequest.SerializeToString,
+            bridle_dot_host_dot_v1_dot_host__link__service__pb2.SendArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

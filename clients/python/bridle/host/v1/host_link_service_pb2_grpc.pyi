@@ -41,7 +41,8 @@ class HostLinkServiceStub:
       Inventory (may be several)     →       (every live session; the last says complete)
                                      ←       Reconcile             (what to kill; only now)
       Records, LiveTexts, Heartbeat  →
-                                     ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
+                                     ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat,
+                                             ReadArtifact, Forget
       Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
@@ -103,6 +104,16 @@ class HostLinkServiceStub:
 
     Errors: those of the stream, see the service.
     """
+    SendArtifact: _grpc.StreamStreamMultiCallable[_host_link_service_pb2.SendArtifactRequest, _host_link_service_pb2.SendArtifactResponse]
+    """Carries one artifact, which control asked for by ReadArtifact; on a stream of its own, so
+    that nothing of the link waits for it. The host says Opened or Missing, then control how far
+    it may send, then the host the bytes, never beyond that, and Done after the last.
+    Control ends the stream, with OK, when nobody reads any more.
+
+    Errors:
+      NOT_FOUND ARTIFACT_NOT_FOUND: nobody waits for this; close the file.
+      FAILED_PRECONDITION VERSION_UNSUPPORTED: a message out of place; a bug of the host.
+    """
 
 @_typing.type_check_only
 class HostLinkServiceAsyncStub(HostLinkServiceStub):
@@ -120,7 +131,8 @@ class HostLinkServiceAsyncStub(HostLinkServiceStub):
       Inventory (may be several)     →       (every live session; the last says complete)
                                      ←       Reconcile             (what to kill; only now)
       Records, LiveTexts, Heartbeat  →
-                                     ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
+                                     ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat,
+                                             ReadArtifact, Forget
       Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
@@ -179,6 +191,16 @@ class HostLinkServiceAsyncStub(HostLinkServiceStub):
 
     Errors: those of the stream, see the service.
     """
+    SendArtifact: _aio.StreamStreamMultiCallable[_host_link_service_pb2.SendArtifactRequest, _host_link_service_pb2.SendArtifactResponse]  # type: ignore[assignment]
+    """Carries one artifact, which control asked for by ReadArtifact; on a stream of its own, so
+    that nothing of the link waits for it. The host says Opened or Missing, then control how far
+    it may send, then the host the bytes, never beyond that, and Done after the last.
+    Control ends the stream, with OK, when nobody reads any more.
+
+    Errors:
+      NOT_FOUND ARTIFACT_NOT_FOUND: nobody waits for this; close the file.
+      FAILED_PRECONDITION VERSION_UNSUPPORTED: a message out of place; a bug of the host.
+    """
 
 class HostLinkServiceServicer(metaclass=_abc_1.ABCMeta):
     """The link between an agent host and control. Only hosts call it.
@@ -195,7 +217,8 @@ class HostLinkServiceServicer(metaclass=_abc_1.ABCMeta):
       Inventory (may be several)     →       (every live session; the last says complete)
                                      ←       Reconcile             (what to kill; only now)
       Records, LiveTexts, Heartbeat  →
-                                     ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat
+                                     ←       Commands, Withdraw, Acknowledge, SessionToken, Heartbeat,
+                                             ReadArtifact, Forget
       Goodbye                        →   ←   either side, before it ends the stream on purpose
 
     Nothing but Hello may come first, nothing but Inventory second; control sends no
@@ -263,6 +286,22 @@ class HostLinkServiceServicer(metaclass=_abc_1.ABCMeta):
         """The link; see the service.
 
         Errors: those of the stream, see the service.
+        """
+
+    @_abc_1.abstractmethod
+    def SendArtifact(
+        self,
+        request_iterator: _MaybeAsyncIterator[_host_link_service_pb2.SendArtifactRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_host_link_service_pb2.SendArtifactResponse], _abc.AsyncIterator[_host_link_service_pb2.SendArtifactResponse]]:
+        """Carries one artifact, which control asked for by ReadArtifact; on a stream of its own, so
+        that nothing of the link waits for it. The host says Opened or Missing, then control how far
+        it may send, then the host the bytes, never beyond that, and Done after the last.
+        Control ends the stream, with OK, when nobody reads any more.
+
+        Errors:
+          NOT_FOUND ARTIFACT_NOT_FOUND: nobody waits for this; close the file.
+          FAILED_PRECONDITION VERSION_UNSUPPORTED: a message out of place; a bug of the host.
         """
 
 def add_HostLinkServiceServicer_to_server(servicer: HostLinkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -41,7 +41,7 @@ import type { CancelReason, InputMode } from "./input_pb.js";
 import { file_bridle_v1_input } from "./input_pb.js";
 import type { Principal } from "./principal_pb.js";
 import { file_bridle_v1_principal } from "./principal_pb.js";
-import type { EndReason, Phase } from "./session_pb.js";
+import type { ApprovalRule, EndReason, Phase } from "./session_pb.js";
 import { file_bridle_v1_session } from "./session_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -51,7 +51,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file bridle/v1/event.proto.
  */
 export const file_bridle_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChVicmlkbGUvdjEvZXZlbnQucHJvdG8SCWJyaWRsZS52MSKLDAoFRXZlbnQSEAoIc2VxdWVuY2UYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLY29tbWl0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgsKA3J1bhgEIAEoBBIMCgR0dXJuGAUgASgEEhEKCXN1Yl9hZ2VudBgGIAEoCRInCglwcmluY2lwYWwYByABKAsyFC5icmlkbGUudjEuUHJpbmNpcGFsEjQKD3Nlc3Npb25fc3RhcnRlZBgUIAEoCzIZLmJyaWRsZS52MS5TZXNzaW9uU3RhcnRlZEgAEjQKD3Nlc3Npb25fcmVzdW1lZBgVIAEoCzIZLmJyaWRsZS52MS5TZXNzaW9uUmVzdW1lZEgAEjQKD3Byb2Nlc3Nfc3RhcnRlZBgWIAEoCzIZLmJyaWRsZS52MS5Qcm9jZXNzU3RhcnRlZEgAEi4KDHR1cm5fc3RhcnRlZBgXIAEoCzIWLmJyaWRsZS52MS5UdXJuU3RhcnRlZEgAEioKCnR1cm5fZW5kZWQYGCABKAsyFC5icmlkbGUudjEuVHVybkVuZGVkSAASOgoSYXJ0aWZhY3RzX3JlcG9ydGVkGBkgASgLMhwuYnJpZGxlLnYxLkFydGlmYWN0c1JlcG9ydGVkSAASMgoOcHJvY2Vzc19leGl0ZWQYGiABKAsyGC5icmlkbGUudjEuUHJvY2Vzc0V4aXRlZEgAEjAKDXNlc3Npb25fZW5kZWQYGyABKAsyFy5icmlkbGUudjEuU2Vzc2lvbkVuZGVkSAASMAoNcGhhc2VfY2hhbmdlZBgcIAEoCzIXLmJyaWRsZS52MS5QaGFzZUNoYW5nZWRIABIuCgxpbnB1dF9xdWV1ZWQYHSABKAsyFi5icmlkbGUudjEuSW5wdXRRdWV1ZWRIABIyCg5pbnB1dF9jb25zdW1lZBgeIAEoCzIYLmJyaWRsZS52MS5JbnB1dENvbnN1bWVkSAASNAoPaW5wdXRfY2FuY2VsbGVkGB8gASgLMhkuYnJpZGxlLnYxLklucHV0Q2FuY2VsbGVkSAASKgoKcXVldWVfaGVsZBggIAEoCzIULmJyaWRsZS52MS5RdWV1ZUhlbGRIABIyCg5xdWV1ZV9yZWxlYXNlZBghIAEoCzIYLmJyaWRsZS52MS5RdWV1ZVJlbGVhc2VkSAASMAoNYWdlbnRfbWVzc2FnZRgiIAEoCzIXLmJyaWRsZS52MS5BZ2VudE1lc3NhZ2VIABIwCg1hZ2VudF90aG91Z2h0GCMgASgLMhcuYnJpZGxlLnYxLkFnZW50VGhvdWdodEgAEjcKEXRvb2xfY2FsbF9zdGFydGVkGCQgASgLMhouYnJpZGxlLnYxLlRvb2xDYWxsU3RhcnRlZEgAEjUKEHRvb2xfY2FsbF9vdXRwdXQYJSABKAsyGS5icmlkbGUudjEuVG9vbENhbGxPdXRwdXRIABIzCg90b29sX2NhbGxfZW5kZWQYJiABKAsyGC5icmlkbGUudjEuVG9vbENhbGxFbmRlZEgAEi4KDHBsYW5fdXBkYXRlZBgnIAEoCzIWLmJyaWRsZS52MS5QbGFuVXBkYXRlZEgAEjoKEmFwcHJvdmFsX3JlcXVlc3RlZBgoIAEoCzIcLmJyaWRsZS52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjgKEWFwcHJvdmFsX3Jlc29sdmVkGCkgASgLMhsuYnJpZGxlLnYxLkFwcHJvdmFsUmVzb2x2ZWRIABIyCg51c2FnZV9yZXBvcnRlZBgqIAEoCzIYLmJyaWRsZS52MS5Vc2FnZVJlcG9ydGVkSAASKwoKZGlhZ25vc3RpYxgrIAEoCzIVLmJyaWRsZS52MS5EaWFnbm9zdGljSAASKAoJaG9zdF9sb3N0GCwgASgLMhMuYnJpZGxlLnYxLkhvc3RMb3N0SAASMAoNaG9zdF9yZXR1cm5lZBgtIAEoCzIXLmJyaWRsZS52MS5Ib3N0UmV0dXJuZWRIAEIGCgRraW5kIoUBCg5TZXNzaW9uU3RhcnRlZBINCgVhZ2VudBgBIAEoCRIVCg1hZ2VudF92ZXJzaW9uGAIgASgJEg8KB2hvc3RfaWQYAyABKAkSEQoJZGlyZWN0b3J5GAQgASgJEhMKC2NvbnRhaW5tZW50GAUgASgJEhQKDGNhcGFiaWxpdGllcxgGIAMoCSK4AQoOU2Vzc2lvblJlc3VtZWQSIwoEbW9kZRgBIAEoDjIVLmJyaWRsZS52MS5SZXN1bWVNb2RlEgwKBGxvc3QYAiADKAkSDQoFYWdlbnQYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIPCgdob3N0X2lkGAUgASgJEhEKCWRpcmVjdG9yeRgGIAEoCRITCgtjb250YWlubWVudBgHIAEoCRIUCgxjYXBhYmlsaXRpZXMYCCADKAkiZQoOUHJvY2Vzc1N0YXJ0ZWQSCwoDcGlkGAEgASgNEhMKC3JlcGxhY2VtZW50GAIgASgIEiMKBG1vZGUYAyABKA4yFS5icmlkbGUudjEuUmVzdW1lTW9kZRIMCgRsb3N0GAQgAygJIkkKC1R1cm5TdGFydGVkEicKB3RyaWdnZXIYASABKA4yFi5icmlkbGUudjEuVHVyblRyaWdnZXISEQoJaW5wdXRfaWRzGAIgAygJIm4KCVR1cm5FbmRlZBIqCgtzdG9wX3JlYXNvbhgBIAEoDjIVLmJyaWRsZS52MS5TdG9wUmVhc29uEhYKCWV4aXRfY29kZRgCIAEoBUgAiAEBEg8KB21lc3NhZ2UYAyABKAlCDAoKX2V4aXRfY29kZSKSAQoRQXJ0aWZhY3RzUmVwb3J0ZWQSJgoJYXJ0aWZhY3RzGAEgAygLMhMuYnJpZGxlLnYxLkFydGlmYWN0EhUKDWZpbmFsX21lc3NhZ2UYAiABKAkSLwoQbGFzdF9zdG9wX3JlYXNvbhgDIAEoDjIVLmJyaWRsZS52MS5TdG9wUmVhc29uEg0KBXR1cm5zGAQgASgEIjoKCEFydGlmYWN0EgwKBG5hbWUYASABKAkSEgoKbWVkaWFfdHlwZRgCIAEoCRIMCgRzaXplGAMgASgEInIKDVByb2Nlc3NFeGl0ZWQSCwoDcGlkGAEgASgNEhYKCWV4aXRfY29kZRgCIAEoBUgAiAEBEhMKBnNpZ25hbBgDIAEoBUgBiAEBEg4KBmtpbGxlZBgEIAEoCEIMCgpfZXhpdF9jb2RlQgkKB19zaWduYWwihwEKDFNlc3Npb25FbmRlZBIfCgVwaGFzZRgBIAEoDjIQLmJyaWRsZS52MS5QaGFzZRIkCgZyZWFzb24YAiABKA4yFC5icmlkbGUudjEuRW5kUmVhc29uEg8KB21lc3NhZ2UYAyABKAkSEAoIdmVyaWZpZWQYBCABKAgSDQoFc3dlcHQYBSABKA0iTAoMUGhhc2VDaGFuZ2VkEh4KBGZyb20YASABKA4yEC5icmlkbGUudjEuUGhhc2USHAoCdG8YAiABKA4yEC5icmlkbGUudjEuUGhhc2UiaAoLSW5wdXRRdWV1ZWQSEAoIaW5wdXRfaWQYASABKAkSIwoHY29udGVudBgCIAMoCzISLmJyaWRsZS52MS5Db250ZW50EiIKBG1vZGUYAyABKA4yFC5icmlkbGUudjEuSW5wdXRNb2RlIjIKDUlucHV0Q29uc3VtZWQSEAoIaW5wdXRfaWQYASABKAkSDwoHc3RlZXJlZBgCIAEoCCJLCg5JbnB1dENhbmNlbGxlZBIQCghpbnB1dF9pZBgBIAEoCRInCgZyZWFzb24YAiABKA4yFy5icmlkbGUudjEuQ2FuY2VsUmVhc29uIgsKCVF1ZXVlSGVsZCIPCg1RdWV1ZVJlbGVhc2VkIlgKDEFnZW50TWVzc2FnZRISCgptZXNzYWdlX2lkGAEgASgJEiMKB2NvbnRlbnQYAiADKAsyEi5icmlkbGUudjEuQ29udGVudBIPCgdwYXJ0aWFsGAMgASgIIkEKDEFnZW50VGhvdWdodBISCgptZXNzYWdlX2lkGAEgASgJEgwKBHRleHQYAiABKAkSDwoHcGFydGlhbBgDIAEoCCJcCg9Ub29sQ2FsbFN0YXJ0ZWQSFAoMdG9vbF9jYWxsX2lkGAEgASgJEgwKBHRvb2wYAiABKAkSDQoFdGl0bGUYAyABKAkSFgoOYXJndW1lbnRzX2pzb24YBCABKAkieQoOVG9vbENhbGxPdXRwdXQSFAoMdG9vbF9jYWxsX2lkGAEgASgJEicKBnN0cmVhbRgCIAEoDjIXLmJyaWRsZS52MS5PdXRwdXRTdHJlYW0SDgoEdGV4dBgDIAEoCUgAEg4KBGRhdGEYBCABKAxIAEIICgZvdXRwdXQihwEKDVRvb2xDYWxsRW5kZWQSFAoMdG9vbF9jYWxsX2lkGAEgASgJEikKBnN0YXR1cxgCIAEoDjIZLmJyaWRsZS52MS5Ub29sQ2FsbFN0YXR1cxIWCglleGl0X2NvZGUYAyABKAVIAIgBARIPCgdtZXNzYWdlGAQgASgJQgwKCl9leGl0X2NvZGUiNAoLUGxhblVwZGF0ZWQSJQoHZW50cmllcxgBIAMoCzIULmJyaWRsZS52MS5QbGFuRW50cnkiQwoJUGxhbkVudHJ5EgwKBHRleHQYASABKAkSKAoFc3RhdGUYAiABKA4yGS5icmlkbGUudjEuUGxhbkVudHJ5U3RhdGUipQEKEUFwcHJvdmFsUmVxdWVzdGVkEhMKC2FwcHJvdmFsX2lkGAEgASgJEhQKDHRvb2xfY2FsbF9pZBgCIAEoCRIMCgR0b29sGAMgASgJEhYKDmFyZ3VtZW50c19qc29uGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiZwoQQXBwcm92YWxSZXNvbHZlZBITCgthcHByb3ZhbF9pZBgBIAEoCRItCghkZWNpc2lvbhgCIAEoDjIbLmJyaWRsZS52MS5BcHByb3ZhbERlY2lzaW9uEg8KB21lc3NhZ2UYAyABKAkikgEKDVVzYWdlUmVwb3J0ZWQSFAoMaW5wdXRfdG9rZW5zGAEgASgEEhUKDW91dHB1dF90b2tlbnMYAiABKAQSFQoNY2FjaGVkX3Rva2VucxgDIAEoBBIbCg5jb3N0X21pY3JvX3VzZBgEIAEoBEgAiAEBEg0KBW1vZGVsGAUgASgJQhEKD19jb3N0X21pY3JvX3VzZCJdCgpEaWFnbm9zdGljEicKBGtpbmQYASABKA4yGS5icmlkbGUudjEuRGlhZ25vc3RpY0tpbmQSDwoHbWVzc2FnZRgCIAEoCRIVCg1ieXRlc19kcm9wcGVkGAMgASgEIhsKCEhvc3RMb3N0Eg8KB2hvc3RfaWQYASABKAkiHwoMSG9zdFJldHVybmVkEg8KB2hvc3RfaWQYASABKAkqxgYKCUV2ZW50S2luZBIaChZFVkVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaRVZFTlRfS0lORF9TRVNTSU9OX1NUQVJURUQQFBIeChpFVkVOVF9LSU5EX1NFU1NJT05fUkVTVU1FRBAVEh4KGkVWRU5UX0tJTkRfUFJPQ0VTU19TVEFSVEVEEBYSGwoXRVZFTlRfS0lORF9UVVJOX1NUQVJURUQQFxIZChVFVkVOVF9LSU5EX1RVUk5fRU5ERUQQGBIhCh1FVkVOVF9LSU5EX0FSVElGQUNUU19SRVBPUlRFRBAZEh0KGUVWRU5UX0tJTkRfUFJPQ0VTU19FWElURUQQGhIcChhFVkVOVF9LSU5EX1NFU1NJT05fRU5ERUQQGxIcChhFVkVOVF9LSU5EX1BIQVNFX0NIQU5HRUQQHBIbChdFVkVOVF9LSU5EX0lOUFVUX1FVRVVFRBAdEh0KGUVWRU5UX0tJTkRfSU5QVVRfQ09OU1VNRUQQHhIeChpFVkVOVF9LSU5EX0lOUFVUX0NBTkNFTExFRBAfEhkKFUVWRU5UX0tJTkRfUVVFVUVfSEVMRBAgEh0KGUVWRU5UX0tJTkRfUVVFVUVfUkVMRUFTRUQQIRIcChhFVkVOVF9LSU5EX0FHRU5UX01FU1NBR0UQIhIcChhFVkVOVF9LSU5EX0FHRU5UX1RIT1VHSFQQIxIgChxFVkVOVF9LSU5EX1RPT0xfQ0FMTF9TVEFSVEVEECQSHwobRVZFTlRfS0lORF9UT09MX0NBTExfT1VUUFVUECUSHgoaRVZFTlRfS0lORF9UT09MX0NBTExfRU5ERUQQJhIbChdFVkVOVF9LSU5EX1BMQU5fVVBEQVRFRBAnEiEKHUVWRU5UX0tJTkRfQVBQUk9WQUxfUkVRVUVTVEVEECgSIAocRVZFTlRfS0lORF9BUFBST1ZBTF9SRVNPTFZFRBApEh0KGUVWRU5UX0tJTkRfVVNBR0VfUkVQT1JURUQQKhIZChVFVkVOVF9LSU5EX0RJQUdOT1NUSUMQKxIYChRFVkVOVF9LSU5EX0hPU1RfTE9TVBAsEhwKGEVWRU5UX0tJTkRfSE9TVF9SRVRVUk5FRBAtKm8KClJlc3VtZU1vZGUSGwoXUkVTVU1FX01PREVfVU5TUEVDSUZJRUQQABIUChBSRVNVTUVfTU9ERV9BVVRPEAESFgoSUkVTVU1FX01PREVfTkFUSVZFEAISFgoSUkVTVU1FX01PREVfU0VFREVEEAMqWwoLVHVyblRyaWdnZXISHAoYVFVSTl9UUklHR0VSX1VOU1BFQ0lGSUVEEAASFgoSVFVSTl9UUklHR0VSX0lOUFVUEAESFgoSVFVSTl9UUklHR0VSX0FHRU5UEAIqoQIKClN0b3BSZWFzb24SGwoXU1RPUF9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVTVE9QX1JFQVNPTl9DT01QTEVURUQQARIbChdTVE9QX1JFQVNPTl9JTlRFUlJVUFRFRBACEhYKElNUT1BfUkVBU09OX0ZBSUxFRBADEhcKE1NUT1BfUkVBU09OX1JFRlVTRUQQBBIdChlTVE9QX1JFQVNPTl9MSU1JVF9SRUFDSEVEEAUSGQoVU1RPUF9SRUFTT05fVElNRURfT1VUEAYSGgoWU1RPUF9SRUFTT05fQUdFTlRfTE9TVBAHEh8KG1NUT1BfUkVBU09OX0hPU1RfU1RBVEVfTE9TVBAIEhYKElNUT1BfUkVBU09OX0tJTExFRBAJKmEKDE91dHB1dFN0cmVhbRIdChlPVVRQVVRfU1RSRUFNX1VOU1BFQ0lGSUVEEAASGAoUT1VUUFVUX1NUUkVBTV9TVERPVVQQARIYChRPVVRQVVRfU1RSRUFNX1NUREVSUhACKqwBCg5Ub29sQ2FsbFN0YXR1cxIgChxUT09MX0NBTExfU1RBVFVTX1VOU1BFQ0lGSUVEEAASHgoaVE9PTF9DQUxMX1NUQVRVU19TVUNDRUVERUQQARIbChdUT09MX0NBTExfU1RBVFVTX0ZBSUxFRBACEh4KGlRPT0xfQ0FMTF9TVEFUVVNfQ0FOQ0VMTEVEEAMSGwoXVE9PTF9DQUxMX1NUQVRVU19ERU5JRUQQBCqSAQoOUGxhbkVudHJ5U3RhdGUSIAocUExBTl9FTlRSWV9TVEFURV9VTlNQRUNJRklFRBAAEhwKGFBMQU5fRU5UUllfU1RBVEVfUEVORElORxABEiAKHFBMQU5fRU5UUllfU1RBVEVfSU5fUFJPR1JFU1MQAhIeChpQTEFOX0VOVFJZX1NUQVRFX0NPTVBMRVRFRBADKq4BChBBcHByb3ZhbERlY2lzaW9uEiEKHUFQUFJPVkFMX0RFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASGwoXQVBQUk9WQUxfREVDSVNJT05fQUxMT1cQARIiCh5BUFBST1ZBTF9ERUNJU0lPTl9BTExPV19BTFdBWVMQAhIaChZBUFBST1ZBTF9ERUNJU0lPTl9ERU5ZEAMSGgoWQVBQUk9WQUxfREVDSVNJT05fVk9JRBAEKpACCg5EaWFnbm9zdGljS2luZBIfChtESUFHTk9TVElDX0tJTkRfVU5TUEVDSUZJRUQQABIdChlESUFHTk9TVElDX0tJTkRfVFJVTkNBVEVEEAESHAoYRElBR05PU1RJQ19LSU5EX1VOUEFSU0VEEAISHQoZRElBR05PU1RJQ19LSU5EX0VTQ0FMQVRFRBADEiAKHERJQUdOT1NUSUNfS0lORF9CQUNLUFJFU1NVUkUQBBIgChxESUFHTk9TVElDX0tJTkRfSk9VUk5BTF9MT1NUEAUSHQoZRElBR05PU1RJQ19LSU5EX0FHRU5UX0xPRxAGEh4KGkRJQUdOT1NUSUNfS0lORF9TVEFURV9MT1NUEAdiBnByb3RvMw", [file_bridle_v1_content, file_bridle_v1_input, file_bridle_v1_principal, file_bridle_v1_session, file_google_protobuf_timestamp]);
+  fileDesc("ChVicmlkbGUvdjEvZXZlbnQucHJvdG8SCWJyaWRsZS52MSKLDAoFRXZlbnQSEAoIc2VxdWVuY2UYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLY29tbWl0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgsKA3J1bhgEIAEoBBIMCgR0dXJuGAUgASgEEhEKCXN1Yl9hZ2VudBgGIAEoCRInCglwcmluY2lwYWwYByABKAsyFC5icmlkbGUudjEuUHJpbmNpcGFsEjQKD3Nlc3Npb25fc3RhcnRlZBgUIAEoCzIZLmJyaWRsZS52MS5TZXNzaW9uU3RhcnRlZEgAEjQKD3Nlc3Npb25fcmVzdW1lZBgVIAEoCzIZLmJyaWRsZS52MS5TZXNzaW9uUmVzdW1lZEgAEjQKD3Byb2Nlc3Nfc3RhcnRlZBgWIAEoCzIZLmJyaWRsZS52MS5Qcm9jZXNzU3RhcnRlZEgAEi4KDHR1cm5fc3RhcnRlZBgXIAEoCzIWLmJyaWRsZS52MS5UdXJuU3RhcnRlZEgAEioKCnR1cm5fZW5kZWQYGCABKAsyFC5icmlkbGUudjEuVHVybkVuZGVkSAASOgoSYXJ0aWZhY3RzX3JlcG9ydGVkGBkgASgLMhwuYnJpZGxlLnYxLkFydGlmYWN0c1JlcG9ydGVkSAASMgoOcHJvY2Vzc19leGl0ZWQYGiABKAsyGC5icmlkbGUudjEuUHJvY2Vzc0V4aXRlZEgAEjAKDXNlc3Npb25fZW5kZWQYGyABKAsyFy5icmlkbGUudjEuU2Vzc2lvbkVuZGVkSAASMAoNcGhhc2VfY2hhbmdlZBgcIAEoCzIXLmJyaWRsZS52MS5QaGFzZUNoYW5nZWRIABIuCgxpbnB1dF9xdWV1ZWQYHSABKAsyFi5icmlkbGUudjEuSW5wdXRRdWV1ZWRIABIyCg5pbnB1dF9jb25zdW1lZBgeIAEoCzIYLmJyaWRsZS52MS5JbnB1dENvbnN1bWVkSAASNAoPaW5wdXRfY2FuY2VsbGVkGB8gASgLMhkuYnJpZGxlLnYxLklucHV0Q2FuY2VsbGVkSAASKgoKcXVldWVfaGVsZBggIAEoCzIULmJyaWRsZS52MS5RdWV1ZUhlbGRIABIyCg5xdWV1ZV9yZWxlYXNlZBghIAEoCzIYLmJyaWRsZS52MS5RdWV1ZVJlbGVhc2VkSAASMAoNYWdlbnRfbWVzc2FnZRgiIAEoCzIXLmJyaWRsZS52MS5BZ2VudE1lc3NhZ2VIABIwCg1hZ2VudF90aG91Z2h0GCMgASgLMhcuYnJpZGxlLnYxLkFnZW50VGhvdWdodEgAEjcKEXRvb2xfY2FsbF9zdGFydGVkGCQgASgLMhouYnJpZGxlLnYxLlRvb2xDYWxsU3RhcnRlZEgAEjUKEHRvb2xfY2FsbF9vdXRwdXQYJSABKAsyGS5icmlkbGUudjEuVG9vbENhbGxPdXRwdXRIABIzCg90b29sX2NhbGxfZW5kZWQYJiABKAsyGC5icmlkbGUudjEuVG9vbENhbGxFbmRlZEgAEi4KDHBsYW5fdXBkYXRlZBgnIAEoCzIWLmJyaWRsZS52MS5QbGFuVXBkYXRlZEgAEjoKEmFwcHJvdmFsX3JlcXVlc3RlZBgoIAEoCzIcLmJyaWRsZS52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjgKEWFwcHJvdmFsX3Jlc29sdmVkGCkgASgLMhsuYnJpZGxlLnYxLkFwcHJvdmFsUmVzb2x2ZWRIABIyCg51c2FnZV9yZXBvcnRlZBgqIAEoCzIYLmJyaWRsZS52MS5Vc2FnZVJlcG9ydGVkSAASKwoKZGlhZ25vc3RpYxgrIAEoCzIVLmJyaWRsZS52MS5EaWFnbm9zdGljSAASKAoJaG9zdF9sb3N0GCwgASgLMhMuYnJpZGxlLnYxLkhvc3RMb3N0SAASMAoNaG9zdF9yZXR1cm5lZBgtIAEoCzIXLmJyaWRsZS52MS5Ib3N0UmV0dXJuZWRIAEIGCgRraW5kIoUBCg5TZXNzaW9uU3RhcnRlZBINCgVhZ2VudBgBIAEoCRIVCg1hZ2VudF92ZXJzaW9uGAIgASgJEg8KB2hvc3RfaWQYAyABKAkSEQoJZGlyZWN0b3J5GAQgASgJEhMKC2NvbnRhaW5tZW50GAUgASgJEhQKDGNhcGFiaWxpdGllcxgGIAMoCSK4AQoOU2Vzc2lvblJlc3VtZWQSIwoEbW9kZRgBIAEoDjIVLmJyaWRsZS52MS5SZXN1bWVNb2RlEgwKBGxvc3QYAiADKAkSDQoFYWdlbnQYAyABKAkSFQoNYWdlbnRfdmVyc2lvbhgEIAEoCRIPCgdob3N0X2lkGAUgASgJEhEKCWRpcmVjdG9yeRgGIAEoCRITCgtjb250YWlubWVudBgHIAEoCRIUCgxjYXBhYmlsaXRpZXMYCCADKAkiZQoOUHJvY2Vzc1N0YXJ0ZWQSCwoDcGlkGAEgASgNEhMKC3JlcGxhY2VtZW50GAIgASgIEiMKBG1vZGUYAyABKA4yFS5icmlkbGUudjEuUmVzdW1lTW9kZRIMCgRsb3N0GAQgAygJIkkKC1R1cm5TdGFydGVkEicKB3RyaWdnZXIYASABKA4yFi5icmlkbGUudjEuVHVyblRyaWdnZXISEQoJaW5wdXRfaWRzGAIgAygJIm4KCVR1cm5FbmRlZBIqCgtzdG9wX3JlYXNvbhgBIAEoDjIVLmJyaWRsZS52MS5TdG9wUmVhc29uEhYKCWV4aXRfY29kZRgCIAEoBUgAiAEBEg8KB21lc3NhZ2UYAyABKAlCDAoKX2V4aXRfY29kZSL6AQoRQXJ0aWZhY3RzUmVwb3J0ZWQSJgoJYXJ0aWZhY3RzGAEgAygLMhMuYnJpZGxlLnYxLkFydGlmYWN0EhUKDWZpbmFsX21lc3NhZ2UYAiABKAkSLwoQbGFzdF9zdG9wX3JlYXNvbhgDIAEoDjIVLmJyaWRsZS52MS5TdG9wUmVhc29uEg0KBXR1cm5zGAQgASgEEicKBXVzYWdlGAUgASgLMhguYnJpZGxlLnYxLlVzYWdlUmVwb3J0ZWQSIQoDZ2l0GAYgASgLMhQuYnJpZGxlLnYxLkdpdFJlcG9ydBIaChJhcnRpZmFjdHNfbGVmdF9vdXQYByABKAQiSgoIQXJ0aWZhY3QSDAoEbmFtZRgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEgwKBHNpemUYAyABKAQSDgoGc2hhMjU2GAQgASgJItgBCglHaXRSZXBvcnQSDgoGYnJhbmNoGAEgASgJEgwKBGhlYWQYAiABKAkSEgoKc3RhcnRfaGVhZBgDIAEoCRIlCgdjb21taXRzGAQgAygLMhQuYnJpZGxlLnYxLkdpdENvbW1pdBIUCgxjb21taXRfY291bnQYBSABKAQSIQoFZmlsZXMYBiADKAsyEi5icmlkbGUudjEuR2l0RmlsZRISCgpmaWxlX2NvdW50GAcgASgEEhIKCmluc2VydGlvbnMYCCABKAQSEQoJZGVsZXRpb25zGAkgASgEIigKCUdpdENvbW1pdBIKCgJpZBgBIAEoCRIPCgdzdWJqZWN0GAIgASgJIngKB0dpdEZpbGUSDAoEcGF0aBgBIAEoCRIXCgppbnNlcnRpb25zGAIgASgESACIAQESFgoJZGVsZXRpb25zGAMgASgESAGIAQESEQoJdW50cmFja2VkGAQgASgIQg0KC19pbnNlcnRpb25zQgwKCl9kZWxldGlvbnMicgoNUHJvY2Vzc0V4aXRlZBILCgNwaWQYASABKA0SFgoJZXhpdF9jb2RlGAIgASgFSACIAQESEwoGc2lnbmFsGAMgASgFSAGIAQESDgoGa2lsbGVkGAQgASgIQgwKCl9leGl0X2NvZGVCCQoHX3NpZ25hbCKHAQoMU2Vzc2lvbkVuZGVkEh8KBXBoYXNlGAEgASgOMhAuYnJpZGxlLnYxLlBoYXNlEiQKBnJlYXNvbhgCIAEoDjIULmJyaWRsZS52MS5FbmRSZWFzb24SDwoHbWVzc2FnZRgDIAEoCRIQCgh2ZXJpZmllZBgEIAEoCBINCgVzd2VwdBgFIAEoDSJMCgxQaGFzZUNoYW5nZWQSHgoEZnJvbRgBIAEoDjIQLmJyaWRsZS52MS5QaGFzZRIcCgJ0bxgCIAEoDjIQLmJyaWRsZS52MS5QaGFzZSJoCgtJbnB1dFF1ZXVlZBIQCghpbnB1dF9pZBgBIAEoCRIjCgdjb250ZW50GAIgAygLMhIuYnJpZGxlLnYxLkNvbnRlbnQSIgoEbW9kZRgDIAEoDjIULmJyaWRsZS52MS5JbnB1dE1vZGUiMgoNSW5wdXRDb25zdW1lZBIQCghpbnB1dF9pZBgBIAEoCRIPCgdzdGVlcmVkGAIgASgIIksKDklucHV0Q2FuY2VsbGVkEhAKCGlucHV0X2lkGAEgASgJEicKBnJlYXNvbhgCIAEoDjIXLmJyaWRsZS52MS5DYW5jZWxSZWFzb24iCwoJUXVldWVIZWxkIg8KDVF1ZXVlUmVsZWFzZWQiWAoMQWdlbnRNZXNzYWdlEhIKCm1lc3NhZ2VfaWQYASABKAkSIwoHY29udGVudBgCIAMoCzISLmJyaWRsZS52MS5Db250ZW50Eg8KB3BhcnRpYWwYAyABKAgiQQoMQWdlbnRUaG91Z2h0EhIKCm1lc3NhZ2VfaWQYASABKAkSDAoEdGV4dBgCIAEoCRIPCgdwYXJ0aWFsGAMgASgIIlwKD1Rvb2xDYWxsU3RhcnRlZBIUCgx0b29sX2NhbGxfaWQYASABKAkSDAoEdG9vbBgCIAEoCRINCgV0aXRsZRgDIAEoCRIWCg5hcmd1bWVudHNfanNvbhgEIAEoCSJ5Cg5Ub29sQ2FsbE91dHB1dBIUCgx0b29sX2NhbGxfaWQYASABKAkSJwoGc3RyZWFtGAIgASgOMhcuYnJpZGxlLnYxLk91dHB1dFN0cmVhbRIOCgR0ZXh0GAMgASgJSAASDgoEZGF0YRgEIAEoDEgAQggKBm91dHB1dCKHAQoNVG9vbENhbGxFbmRlZBIUCgx0b29sX2NhbGxfaWQYASABKAkSKQoGc3RhdHVzGAIgASgOMhkuYnJpZGxlLnYxLlRvb2xDYWxsU3RhdHVzEhYKCWV4aXRfY29kZRgDIAEoBUgAiAEBEg8KB21lc3NhZ2UYBCABKAlCDAoKX2V4aXRfY29kZSI0CgtQbGFuVXBkYXRlZBIlCgdlbnRyaWVzGAEgAygLMhQuYnJpZGxlLnYxLlBsYW5FbnRyeSJDCglQbGFuRW50cnkSDAoEdGV4dBgBIAEoCRIoCgVzdGF0ZRgCIAEoDjIZLmJyaWRsZS52MS5QbGFuRW50cnlTdGF0ZSKlAQoRQXBwcm92YWxSZXF1ZXN0ZWQSEwoLYXBwcm92YWxfaWQYASABKAkSFAoMdG9vbF9jYWxsX2lkGAIgASgJEgwKBHRvb2wYAyABKAkSFgoOYXJndW1lbnRzX2pzb24YBCABKAkSDgoGcmVhc29uGAUgASgJEi8KC2V4cGlyZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK2AQoQQXBwcm92YWxSZXNvbHZlZBITCgthcHByb3ZhbF9pZBgBIAEoCRItCghkZWNpc2lvbhgCIAEoDjIbLmJyaWRsZS52MS5BcHByb3ZhbERlY2lzaW9uEg8KB21lc3NhZ2UYAyABKAkSJgoCYnkYBCABKA4yGi5icmlkbGUudjEuQXBwcm92YWxEZWNpZGVyEiUKBHJ1bGUYBSABKAsyFy5icmlkbGUudjEuQXBwcm92YWxSdWxlIpIBCg1Vc2FnZVJlcG9ydGVkEhQKDGlucHV0X3Rva2VucxgBIAEoBBIVCg1vdXRwdXRfdG9rZW5zGAIgASgEEhUKDWNhY2hlZF90b2tlbnMYAyABKAQSGwoOY29zdF9taWNyb191c2QYBCABKARIAIgBARINCgVtb2RlbBgFIAEoCUIRCg9fY29zdF9taWNyb191c2QiXQoKRGlhZ25vc3RpYxInCgRraW5kGAEgASgOMhkuYnJpZGxlLnYxLkRpYWdub3N0aWNLaW5kEg8KB21lc3NhZ2UYAiABKAkSFQoNYnl0ZXNfZHJvcHBlZBgDIAEoBCIbCghIb3N0TG9zdBIPCgdob3N0X2lkGAEgASgJIh8KDEhvc3RSZXR1cm5lZBIPCgdob3N0X2lkGAEgASgJKsYGCglFdmVudEtpbmQSGgoWRVZFTlRfS0lORF9VTlNQRUNJRklFRBAAEh4KGkVWRU5UX0tJTkRfU0VTU0lPTl9TVEFSVEVEEBQSHgoaRVZFTlRfS0lORF9TRVNTSU9OX1JFU1VNRUQQFRIeChpFVkVOVF9LSU5EX1BST0NFU1NfU1RBUlRFRBAWEhsKF0VWRU5UX0tJTkRfVFVSTl9TVEFSVEVEEBcSGQoVRVZFTlRfS0lORF9UVVJOX0VOREVEEBgSIQodRVZFTlRfS0lORF9BUlRJRkFDVFNfUkVQT1JURUQQGRIdChlFVkVOVF9LSU5EX1BST0NFU1NfRVhJVEVEEBoSHAoYRVZFTlRfS0lORF9TRVNTSU9OX0VOREVEEBsSHAoYRVZFTlRfS0lORF9QSEFTRV9DSEFOR0VEEBwSGwoXRVZFTlRfS0lORF9JTlBVVF9RVUVVRUQQHRIdChlFVkVOVF9LSU5EX0lOUFVUX0NPTlNVTUVEEB4SHgoaRVZFTlRfS0lORF9JTlBVVF9DQU5DRUxMRUQQHxIZChVFVkVOVF9LSU5EX1FVRVVFX0hFTEQQIBIdChlFVkVOVF9LSU5EX1FVRVVFX1JFTEVBU0VEECESHAoYRVZFTlRfS0lORF9BR0VOVF9NRVNTQUdFECISHAoYRVZFTlRfS0lORF9BR0VOVF9USE9VR0hUECMSIAocRVZFTlRfS0lORF9UT09MX0NBTExfU1RBUlRFRBAkEh8KG0VWRU5UX0tJTkRfVE9PTF9DQUxMX09VVFBVVBAlEh4KGkVWRU5UX0tJTkRfVE9PTF9DQUxMX0VOREVEECYSGwoXRVZFTlRfS0lORF9QTEFOX1VQREFURUQQJxIhCh1FVkVOVF9LSU5EX0FQUFJPVkFMX1JFUVVFU1RFRBAoEiAKHEVWRU5UX0tJTkRfQVBQUk9WQUxfUkVTT0xWRUQQKRIdChlFVkVOVF9LSU5EX1VTQUdFX1JFUE9SVEVEECoSGQoVRVZFTlRfS0lORF9ESUFHTk9TVElDECsSGAoURVZFTlRfS0lORF9IT1NUX0xPU1QQLBIcChhFVkVOVF9LSU5EX0hPU1RfUkVUVVJORUQQLSpvCgpSZXN1bWVNb2RlEhsKF1JFU1VNRV9NT0RFX1VOU1BFQ0lGSUVEEAASFAoQUkVTVU1FX01PREVfQVVUTxABEhYKElJFU1VNRV9NT0RFX05BVElWRRACEhYKElJFU1VNRV9NT0RFX1NFRURFRBADKlsKC1R1cm5UcmlnZ2VyEhwKGFRVUk5fVFJJR0dFUl9VTlNQRUNJRklFRBAAEhYKElRVUk5fVFJJR0dFUl9JTlBVVBABEhYKElRVUk5fVFJJR0dFUl9BR0VOVBACKqECCgpTdG9wUmVhc29uEhsKF1NUT1BfUkVBU09OX1VOU1BFQ0lGSUVEEAASGQoVU1RPUF9SRUFTT05fQ09NUExFVEVEEAESGwoXU1RPUF9SRUFTT05fSU5URVJSVVBURUQQAhIWChJTVE9QX1JFQVNPTl9GQUlMRUQQAxIXChNTVE9QX1JFQVNPTl9SRUZVU0VEEAQSHQoZU1RPUF9SRUFTT05fTElNSVRfUkVBQ0hFRBAFEhkKFVNUT1BfUkVBU09OX1RJTUVEX09VVBAGEhoKFlNUT1BfUkVBU09OX0FHRU5UX0xPU1QQBxIfChtTVE9QX1JFQVNPTl9IT1NUX1NUQVRFX0xPU1QQCBIWChJTVE9QX1JFQVNPTl9LSUxMRUQQCSphCgxPdXRwdXRTdHJlYW0SHQoZT1VUUFVUX1NUUkVBTV9VTlNQRUNJRklFRBAAEhgKFE9VVFBVVF9TVFJFQU1fU1RET1VUEAESGAoUT1VUUFVUX1NUUkVBTV9TVERFUlIQAiqsAQoOVG9vbENhbGxTdGF0dXMSIAocVE9PTF9DQUxMX1NUQVRVU19VTlNQRUNJRklFRBAAEh4KGlRPT0xfQ0FMTF9TVEFUVVNfU1VDQ0VFREVEEAESGwoXVE9PTF9DQUxMX1NUQVRVU19GQUlMRUQQAhIeChpUT09MX0NBTExfU1RBVFVTX0NBTkNFTExFRBADEhsKF1RPT0xfQ0FMTF9TVEFUVVNfREVOSUVEEAQqkgEKDlBsYW5FbnRyeVN0YXRlEiAKHFBMQU5fRU5UUllfU1RBVEVfVU5TUEVDSUZJRUQQABIcChhQTEFOX0VOVFJZX1NUQVRFX1BFTkRJTkcQARIgChxQTEFOX0VOVFJZX1NUQVRFX0lOX1BST0dSRVNTEAISHgoaUExBTl9FTlRSWV9TVEFURV9DT01QTEVURUQQAyqEAgoPQXBwcm92YWxEZWNpZGVyEiAKHEFQUFJPVkFMX0RFQ0lERVJfVU5TUEVDSUZJRUQQABIeChpBUFBST1ZBTF9ERUNJREVSX1BSSU5DSVBBTBABEhsKF0FQUFJPVkFMX0RFQ0lERVJfUE9MSUNZEAISGQoVQVBQUk9WQUxfREVDSURFUl9SVUxFEAMSHAoYQVBQUk9WQUxfREVDSURFUl9USU1FT1VUEAQSHgoaQVBQUk9WQUxfREVDSURFUl9JTlRFUlJVUFQQBRIdChlBUFBST1ZBTF9ERUNJREVSX1RVUk5fRU5EEAYSGgoWQVBQUk9WQUxfREVDSURFUl9BR0VOVBAHKq4BChBBcHByb3ZhbERlY2lzaW9uEiEKHUFQUFJPVkFMX0RFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASGwoXQVBQUk9WQUxfREVDSVNJT05fQUxMT1cQARIiCh5BUFBST1ZBTF9ERUNJU0lPTl9BTExPV19BTFdBWVMQAhIaChZBUFBST1ZBTF9ERUNJU0lPTl9ERU5ZEAMSGgoWQVBQUk9WQUxfREVDSVNJT05fVk9JRBAEKpACCg5EaWFnbm9zdGljS2luZBIfChtESUFHTk9TVElDX0tJTkRfVU5TUEVDSUZJRUQQABIdChlESUFHTk9TVElDX0tJTkRfVFJVTkNBVEVEEAESHAoYRElBR05PU1RJQ19LSU5EX1VOUEFSU0VEEAISHQoZRElBR05PU1RJQ19LSU5EX0VTQ0FMQVRFRBADEiAKHERJQUdOT1NUSUNfS0lORF9CQUNLUFJFU1NVUkUQBBIgChxESUFHTk9TVElDX0tJTkRfSk9VUk5BTF9MT1NUEAUSHQoZRElBR05PU1RJQ19LSU5EX0FHRU5UX0xPRxAGEh4KGkRJQUdOT1NUSUNfS0lORF9TVEFURV9MT1NUEAdiBnByb3RvMw", [file_bridle_v1_content, file_bridle_v1_input, file_bridle_v1_principal, file_bridle_v1_session, file_google_protobuf_timestamp]);
 
 /**
  * One immutable record of a session's log.
@@ -595,6 +595,29 @@ export type ArtifactsReported = Message<"bridle.v1.ArtifactsReported"> & {
    * @generated from field: uint64 turns = 4;
    */
   turns: bigint;
+
+  /**
+   * What the run used in all, as the agent told it last; unset where it told nothing.
+   *
+   * @generated from field: bridle.v1.UsageReported usage = 5;
+   */
+  usage?: UsageReported | undefined;
+
+  /**
+   * What became of the working directory, where that is in a git work tree that could be
+   * looked at in time; else unset.
+   *
+   * @generated from field: bridle.v1.GitReport git = 6;
+   */
+  git?: GitReport | undefined;
+
+  /**
+   * How many more artifacts there are than are listed: at most 1000 are, and none whose
+   * name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+   *
+   * @generated from field: uint64 artifacts_left_out = 7;
+   */
+  artifactsLeftOut: bigint;
 };
 
 /**
@@ -605,20 +628,22 @@ export const ArtifactsReportedSchema: GenMessage<ArtifactsReported> = /*@__PURE_
   messageDesc(file_bridle_v1_event, 6);
 
 /**
- * One thing that a run leaves behind.
+ * One thing that a run leaves behind: a regular file that the agent put into the
+ * directory that its environment calls BRIDLE_ARTIFACTS. Links are none.
  *
  * @generated from message bridle.v1.Artifact
  */
 export type Artifact = Message<"bridle.v1.Artifact"> & {
   /**
-   * Its name, unique in the run.
+   * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+   * word: make it safe before you show it, or name a file by it.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * Its media type where it is known.
+   * Its media type, guessed from its name; empty where that tells nothing.
    *
    * @generated from field: string media_type = 2;
    */
@@ -630,6 +655,14 @@ export type Artifact = Message<"bridle.v1.Artifact"> & {
    * @generated from field: uint64 size = 3;
    */
   size: bigint;
+
+  /**
+   * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+   * time, or changed while it was.
+   *
+   * @generated from field: string sha256 = 4;
+   */
+  sha256: string;
 };
 
 /**
@@ -638,6 +671,156 @@ export type Artifact = Message<"bridle.v1.Artifact"> & {
  */
 export const ArtifactSchema: GenMessage<Artifact> = /*@__PURE__*/
   messageDesc(file_bridle_v1_event, 7);
+
+/**
+ * What became of a git work tree in a run. Everything in it is the work tree's word: make
+ * it safe before you show it. Nothing of the repository's settings was obeyed (no hooks,
+ * filters, external programs), so that attributes which need them count as not set.
+ *
+ * @generated from message bridle.v1.GitReport
+ */
+export type GitReport = Message<"bridle.v1.GitReport"> & {
+  /**
+   * The branch; empty where the head is detached.
+   *
+   * @generated from field: string branch = 1;
+   */
+  branch: string;
+
+  /**
+   * The commit that is checked out, in hexadecimal; empty before the first one.
+   *
+   * @generated from field: string head = 2;
+   */
+  head: string;
+
+  /**
+   * The same at the run's start.
+   *
+   * @generated from field: string start_head = 3;
+   */
+  startHead: string;
+
+  /**
+   * The commits that `head` has and `start_head` has not, newest first; at most 100.
+   *
+   * @generated from field: repeated bridle.v1.GitCommit commits = 4;
+   */
+  commits: GitCommit[];
+
+  /**
+   * How many there are in all.
+   *
+   * @generated from field: uint64 commit_count = 5;
+   */
+  commitCount: bigint;
+
+  /**
+   * The files that differ from `start_head`, committed or not; at most 500.
+   *
+   * @generated from field: repeated bridle.v1.GitFile files = 6;
+   */
+  files: GitFile[];
+
+  /**
+   * How many there are in all.
+   *
+   * @generated from field: uint64 file_count = 7;
+   */
+  fileCount: bigint;
+
+  /**
+   * Lines added, in all these files but untracked ones.
+   *
+   * @generated from field: uint64 insertions = 8;
+   */
+  insertions: bigint;
+
+  /**
+   * Lines taken away, in all these files.
+   *
+   * @generated from field: uint64 deletions = 9;
+   */
+  deletions: bigint;
+};
+
+/**
+ * Describes the message bridle.v1.GitReport.
+ * Use `create(GitReportSchema)` to create a new message.
+ */
+export const GitReportSchema: GenMessage<GitReport> = /*@__PURE__*/
+  messageDesc(file_bridle_v1_event, 8);
+
+/**
+ * A commit of a run.
+ *
+ * @generated from message bridle.v1.GitCommit
+ */
+export type GitCommit = Message<"bridle.v1.GitCommit"> & {
+  /**
+   * Its id, in hexadecimal.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The first line of its message, at most 256 bytes.
+   *
+   * @generated from field: string subject = 2;
+   */
+  subject: string;
+};
+
+/**
+ * Describes the message bridle.v1.GitCommit.
+ * Use `create(GitCommitSchema)` to create a new message.
+ */
+export const GitCommitSchema: GenMessage<GitCommit> = /*@__PURE__*/
+  messageDesc(file_bridle_v1_event, 9);
+
+/**
+ * A file that differs.
+ *
+ * @generated from message bridle.v1.GitFile
+ */
+export type GitFile = Message<"bridle.v1.GitFile"> & {
+  /**
+   * Its path from the top of the work tree; one that ends with `/` is a directory of which
+   * nothing is tracked.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * Lines added; unset for a binary or untracked file.
+   *
+   * @generated from field: optional uint64 insertions = 2;
+   */
+  insertions?: bigint | undefined;
+
+  /**
+   * Lines taken away; unset for a binary or untracked file.
+   *
+   * @generated from field: optional uint64 deletions = 3;
+   */
+  deletions?: bigint | undefined;
+
+  /**
+   * Whether git knows nothing of it.
+   *
+   * @generated from field: bool untracked = 4;
+   */
+  untracked: boolean;
+};
+
+/**
+ * Describes the message bridle.v1.GitFile.
+ * Use `create(GitFileSchema)` to create a new message.
+ */
+export const GitFileSchema: GenMessage<GitFile> = /*@__PURE__*/
+  messageDesc(file_bridle_v1_event, 10);
 
 /**
  * The agent's process is gone.
@@ -679,7 +862,7 @@ export type ProcessExited = Message<"bridle.v1.ProcessExited"> & {
  * Use `create(ProcessExitedSchema)` to create a new message.
  */
 export const ProcessExitedSchema: GenMessage<ProcessExited> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 8);
+  messageDesc(file_bridle_v1_event, 11);
 
 /**
  * The run is over.
@@ -730,7 +913,7 @@ export type SessionEnded = Message<"bridle.v1.SessionEnded"> & {
  * Use `create(SessionEndedSchema)` to create a new message.
  */
 export const SessionEndedSchema: GenMessage<SessionEnded> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 9);
+  messageDesc(file_bridle_v1_event, 12);
 
 /**
  * The session's phase changed.
@@ -758,7 +941,7 @@ export type PhaseChanged = Message<"bridle.v1.PhaseChanged"> & {
  * Use `create(PhaseChangedSchema)` to create a new message.
  */
 export const PhaseChangedSchema: GenMessage<PhaseChanged> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 10);
+  messageDesc(file_bridle_v1_event, 13);
 
 /**
  * An input was accepted. Its sequence is its place in the order of the queue.
@@ -793,7 +976,7 @@ export type InputQueued = Message<"bridle.v1.InputQueued"> & {
  * Use `create(InputQueuedSchema)` to create a new message.
  */
 export const InputQueuedSchema: GenMessage<InputQueued> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 11);
+  messageDesc(file_bridle_v1_event, 14);
 
 /**
  * A turn took an input.
@@ -821,7 +1004,7 @@ export type InputConsumed = Message<"bridle.v1.InputConsumed"> & {
  * Use `create(InputConsumedSchema)` to create a new message.
  */
 export const InputConsumedSchema: GenMessage<InputConsumed> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 12);
+  messageDesc(file_bridle_v1_event, 15);
 
 /**
  * An input will never run; its text stays in the log.
@@ -849,7 +1032,7 @@ export type InputCancelled = Message<"bridle.v1.InputCancelled"> & {
  * Use `create(InputCancelledSchema)` to create a new message.
  */
 export const InputCancelledSchema: GenMessage<InputCancelled> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 13);
+  messageDesc(file_bridle_v1_event, 16);
 
 /**
  * Inputs wait from now on, until QueueReleased.
@@ -864,7 +1047,7 @@ export type QueueHeld = Message<"bridle.v1.QueueHeld"> & {
  * Use `create(QueueHeldSchema)` to create a new message.
  */
 export const QueueHeldSchema: GenMessage<QueueHeld> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 14);
+  messageDesc(file_bridle_v1_event, 17);
 
 /**
  * Inputs may start turns again.
@@ -879,7 +1062,7 @@ export type QueueReleased = Message<"bridle.v1.QueueReleased"> & {
  * Use `create(QueueReleasedSchema)` to create a new message.
  */
 export const QueueReleasedSchema: GenMessage<QueueReleased> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 15);
+  messageDesc(file_bridle_v1_event, 18);
 
 /**
  * The agent said something. `message_id` is that of the LiveText before it.
@@ -914,7 +1097,7 @@ export type AgentMessage = Message<"bridle.v1.AgentMessage"> & {
  * Use `create(AgentMessageSchema)` to create a new message.
  */
 export const AgentMessageSchema: GenMessage<AgentMessage> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 16);
+  messageDesc(file_bridle_v1_event, 19);
 
 /**
  * The agent let its thinking be seen.
@@ -949,7 +1132,7 @@ export type AgentThought = Message<"bridle.v1.AgentThought"> & {
  * Use `create(AgentThoughtSchema)` to create a new message.
  */
 export const AgentThoughtSchema: GenMessage<AgentThought> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 17);
+  messageDesc(file_bridle_v1_event, 20);
 
 /**
  * A tool call began.
@@ -991,7 +1174,7 @@ export type ToolCallStarted = Message<"bridle.v1.ToolCallStarted"> & {
  * Use `create(ToolCallStartedSchema)` to create a new message.
  */
 export const ToolCallStartedSchema: GenMessage<ToolCallStarted> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 18);
+  messageDesc(file_bridle_v1_event, 21);
 
 /**
  * A tool call put something out. Outputs of one call stand in the order in which
@@ -1043,7 +1226,7 @@ export type ToolCallOutput = Message<"bridle.v1.ToolCallOutput"> & {
  * Use `create(ToolCallOutputSchema)` to create a new message.
  */
 export const ToolCallOutputSchema: GenMessage<ToolCallOutput> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 19);
+  messageDesc(file_bridle_v1_event, 22);
 
 /**
  * A tool call is over.
@@ -1085,7 +1268,7 @@ export type ToolCallEnded = Message<"bridle.v1.ToolCallEnded"> & {
  * Use `create(ToolCallEndedSchema)` to create a new message.
  */
 export const ToolCallEndedSchema: GenMessage<ToolCallEnded> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 20);
+  messageDesc(file_bridle_v1_event, 23);
 
 /**
  * The agent's plan, whole, as it is now.
@@ -1106,7 +1289,7 @@ export type PlanUpdated = Message<"bridle.v1.PlanUpdated"> & {
  * Use `create(PlanUpdatedSchema)` to create a new message.
  */
 export const PlanUpdatedSchema: GenMessage<PlanUpdated> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 21);
+  messageDesc(file_bridle_v1_event, 24);
 
 /**
  * A step of a plan.
@@ -1134,7 +1317,7 @@ export type PlanEntry = Message<"bridle.v1.PlanEntry"> & {
  * Use `create(PlanEntrySchema)` to create a new message.
  */
 export const PlanEntrySchema: GenMessage<PlanEntry> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 22);
+  messageDesc(file_bridle_v1_event, 25);
 
 /**
  * The agent asks for leave. The turn waits until ApprovalResolved.
@@ -1190,7 +1373,7 @@ export type ApprovalRequested = Message<"bridle.v1.ApprovalRequested"> & {
  * Use `create(ApprovalRequestedSchema)` to create a new message.
  */
 export const ApprovalRequestedSchema: GenMessage<ApprovalRequested> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 23);
+  messageDesc(file_bridle_v1_event, 26);
 
 /**
  * An approval was answered, or became void. Who decided is the event's principal.
@@ -1218,6 +1401,20 @@ export type ApprovalResolved = Message<"bridle.v1.ApprovalResolved"> & {
    * @generated from field: string message = 3;
    */
   message: string;
+
+  /**
+   * What decided it. Unspecified where an older host wrote it.
+   *
+   * @generated from field: bridle.v1.ApprovalDecider by = 4;
+   */
+  by: ApprovalDecider;
+
+  /**
+   * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+   *
+   * @generated from field: bridle.v1.ApprovalRule rule = 5;
+   */
+  rule?: ApprovalRule | undefined;
 };
 
 /**
@@ -1225,7 +1422,7 @@ export type ApprovalResolved = Message<"bridle.v1.ApprovalResolved"> & {
  * Use `create(ApprovalResolvedSchema)` to create a new message.
  */
 export const ApprovalResolvedSchema: GenMessage<ApprovalResolved> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 24);
+  messageDesc(file_bridle_v1_event, 27);
 
 /**
  * What was used so far in this run, as the agent tells it.
@@ -1274,7 +1471,7 @@ export type UsageReported = Message<"bridle.v1.UsageReported"> & {
  * Use `create(UsageReportedSchema)` to create a new message.
  */
 export const UsageReportedSchema: GenMessage<UsageReported> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 25);
+  messageDesc(file_bridle_v1_event, 28);
 
 /**
  * Something that a person who looks for a cause wants to know. Nothing hangs on it.
@@ -1309,7 +1506,7 @@ export type Diagnostic = Message<"bridle.v1.Diagnostic"> & {
  * Use `create(DiagnosticSchema)` to create a new message.
  */
 export const DiagnosticSchema: GenMessage<Diagnostic> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 26);
+  messageDesc(file_bridle_v1_event, 29);
 
 /**
  * The link to the host is down for longer than the grace of 10 s. The agent may
@@ -1331,7 +1528,7 @@ export type HostLost = Message<"bridle.v1.HostLost"> & {
  * Use `create(HostLostSchema)` to create a new message.
  */
 export const HostLostSchema: GenMessage<HostLost> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 27);
+  messageDesc(file_bridle_v1_event, 30);
 
 /**
  * The link to the host is up again.
@@ -1352,7 +1549,7 @@ export type HostReturned = Message<"bridle.v1.HostReturned"> & {
  * Use `create(HostReturnedSchema)` to create a new message.
  */
 export const HostReturnedSchema: GenMessage<HostReturned> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_event, 28);
+  messageDesc(file_bridle_v1_event, 31);
 
 /**
  * The kinds of events, by the field numbers of Event.kind. For choosing in a Watch.
@@ -1838,6 +2035,75 @@ export const PlanEntryStateSchema: GenEnum<PlanEntryState> = /*@__PURE__*/
   enumDesc(file_bridle_v1_event, 6);
 
 /**
+ * Who or what decided an approval.
+ *
+ * @generated from enum bridle.v1.ApprovalDecider
+ */
+export enum ApprovalDecider {
+  /**
+   * Not told.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Somebody, by Respond: the event's principal.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_PRINCIPAL = 1;
+   */
+  PRINCIPAL = 1,
+
+  /**
+   * The policy's own word.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_POLICY = 2;
+   */
+  POLICY = 2,
+
+  /**
+   * A rule of the policy.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_RULE = 3;
+   */
+  RULE = 3,
+
+  /**
+   * Nobody answered within the policy's approval_timeout.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_TIMEOUT = 4;
+   */
+  TIMEOUT = 4,
+
+  /**
+   * The turn was interrupted; the event's principal did it.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_INTERRUPT = 5;
+   */
+  INTERRUPT = 5,
+
+  /**
+   * The turn ended before.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_TURN_END = 6;
+   */
+  TURN_END = 6,
+
+  /**
+   * The agent asks no more.
+   *
+   * @generated from enum value: APPROVAL_DECIDER_AGENT = 7;
+   */
+  AGENT = 7,
+}
+
+/**
+ * Describes the enum bridle.v1.ApprovalDecider.
+ */
+export const ApprovalDeciderSchema: GenEnum<ApprovalDecider> = /*@__PURE__*/
+  enumDesc(file_bridle_v1_event, 7);
+
+/**
  * How an approval was decided.
  *
  * @generated from enum bridle.v1.ApprovalDecision
@@ -1883,7 +2149,7 @@ export enum ApprovalDecision {
  * Describes the enum bridle.v1.ApprovalDecision.
  */
 export const ApprovalDecisionSchema: GenEnum<ApprovalDecision> = /*@__PURE__*/
-  enumDesc(file_bridle_v1_event, 7);
+  enumDesc(file_bridle_v1_event, 8);
 
 /**
  * What a diagnostic is about.
@@ -1952,5 +2218,5 @@ export enum DiagnosticKind {
  * Describes the enum bridle.v1.DiagnosticKind.
  */
 export const DiagnosticKindSchema: GenEnum<DiagnosticKind> = /*@__PURE__*/
-  enumDesc(file_bridle_v1_event, 8);
+  enumDesc(file_bridle_v1_event, 9);
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file bridle/v1/session.proto.
  */
 export const file_bridle_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChdicmlkbGUvdjEvc2Vzc2lvbi5wcm90bxIJYnJpZGxlLnYxIkQKClNlc3Npb25SZWYSEQoJd29ya3NwYWNlGAEgASgJEg4KBHNsdWcYAiABKAlIABIMCgJpZBgDIAEoCUgAQgUKA3JlZiLFBgoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXdvcmtzcGFjZRgCIAEoCRIMCgRzbHVnGAMgASgJEg0KBWFnZW50GAQgASgJEhUKDWFnZW50X2NvbW1hbmQYBSABKAkSDwoHaG9zdF9pZBgGIAEoCRIRCglkaXJlY3RvcnkYByABKAkSDQoFdGl0bGUYCCABKAkSLgoGbGFiZWxzGAkgAygLMh4uYnJpZGxlLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSHwoFcGhhc2UYCiABKA4yEC5icmlkbGUudjEuUGhhc2USCwoDcnVuGAsgASgEEgwKBHR1cm4YDCABKAQSEQoJdHVybl9vcGVuGA0gASgIEioKC3F1ZXVlX3N0YXRlGA4gASgOMhUuYnJpZGxlLnYxLlF1ZXVlU3RhdGUSFgoOaW5wdXRzX3dhaXRpbmcYDyABKA0SFgoOb3Blbl9hcHByb3ZhbHMYECADKAkSLQoMcmVhY2hhYmlsaXR5GBEgASgOMhcuYnJpZGxlLnYxLlJlYWNoYWJpbGl0eRIoCgZwb2xpY3kYEiABKAsyGC5icmlkbGUudjEuU2Vzc2lvblBvbGljeRIVCg1sYXN0X3NlcXVlbmNlGBMgASgEEhYKDmZsb29yX3NlcXVlbmNlGBQgASgEEg4KBmxvZ19pZBgVIAEoCRIZChFwYXJlbnRfc2Vzc2lvbl9pZBgWIAEoCRIoCgpzdGFydGVkX2J5GBcgASgLMhQuYnJpZGxlLnYxLlByaW5jaXBhbBIvCgtjcmVhdGVfdGltZRgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKCmVuZF9yZWFzb24YGiABKA4yFC5icmlkbGUudjEuRW5kUmVhc29uEhMKC2VuZF9tZXNzYWdlGBsgASgJEhMKC2NvbnRhaW5tZW50GBwgASgJEg8KB2Nsb3NpbmcYHSABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLCAwoNU2Vzc2lvblBvbGljeRIyCg9hZnRlcl9pbnRlcnJ1cHQYASABKA4yGS5icmlkbGUudjEuQWZ0ZXJJbnRlcnJ1cHQSKQoHY29uc3VtZRgCIAEoDjIYLmJyaWRsZS52MS5Db25zdW1lUG9saWN5EisKCGFwcHJvdmFsGAMgASgOMhkuYnJpZGxlLnYxLkFwcHJvdmFsUG9saWN5EjAKDXN0YXJ0X3RpbWVvdXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMdHVybl90aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjMKEGFwcHJvdmFsX3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJaW5wdXRfdHRsGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGlkbGVfdHRsGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjIKD2ludGVycnVwdF9ncmFjZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiqzAQoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABISCg5QSEFTRV9TVEFSVElORxABEg4KClBIQVNFX0lETEUQAhIRCg1QSEFTRV9SVU5OSU5HEAMSEQoNUEhBU0VfV0FJVElORxAEEhIKDlBIQVNFX1NUT1BQSU5HEAUSEQoNUEhBU0VfU1RPUFBFRBAGEhAKDFBIQVNFX0ZBSUxFRBAHEhAKDFBIQVNFX0tJTExFRBAIKlUKClF1ZXVlU3RhdGUSGwoXUVVFVUVfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBRVUVVRV9TVEFURV9PUEVOEAESFAoQUVVFVUVfU1RBVEVfSEVMRBACKmYKDFJlYWNoYWJpbGl0eRIcChhSRUFDSEFCSUxJVFlfVU5TUEVDSUZJRUQQABIaChZSRUFDSEFCSUxJVFlfUkVBQ0hBQkxFEAESHAoYUkVBQ0hBQklMSVRZX1VOUkVBQ0hBQkxFEAIq7gIKCUVuZFJlYXNvbhIaChZFTkRfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZRU5EX1JFQVNPTl9TVE9QX1JFUVVFU1RFRBABEh0KGUVORF9SRUFTT05fS0lMTF9SRVFVRVNURUQQAhIbChdFTkRfUkVBU09OX0FHRU5UX0VYSVRFRBADEhkKFUVORF9SRUFTT05fQUdFTlRfTE9TVBAEEhsKF0VORF9SRUFTT05fU1RBUlRfRkFJTEVEEAUSHAoYRU5EX1JFQVNPTl9TVEFSVF9USU1FT1VUEAYSGwoXRU5EX1JFQVNPTl9JRExFX1RJTUVPVVQQBxIbChdFTkRfUkVBU09OX0hPU1RfRFJBSU5FRBAIEhsKF0VORF9SRUFTT05fSE9TVF9TVE9QUEVEEAkSHgoaRU5EX1JFQVNPTl9IT1NUX1NUQVRFX0xPU1QQChIdChlFTkRfUkVBU09OX0hPU1RfQUJBTkRPTkVEEAsqfgoOQWZ0ZXJJbnRlcnJ1cHQSHwobQUZURVJfSU5URVJSVVBUX1VOU1BFQ0lGSUVEEAASFwoTQUZURVJfSU5URVJSVVBUX1JVThABEhgKFEFGVEVSX0lOVEVSUlVQVF9IT0xEEAISGAoUQUZURVJfSU5URVJSVVBUX0RST1AQAypfCg1Db25zdW1lUG9saWN5Eh4KGkNPTlNVTUVfUE9MSUNZX1VOU1BFQ0lGSUVEEAASFgoSQ09OU1VNRV9QT0xJQ1lfT05FEAESFgoSQ09OU1VNRV9QT0xJQ1lfQUxMEAIqfwoOQXBwcm92YWxQb2xpY3kSHwobQVBQUk9WQUxfUE9MSUNZX1VOU1BFQ0lGSUVEEAASFwoTQVBQUk9WQUxfUE9MSUNZX0FTSxABEhkKFUFQUFJPVkFMX1BPTElDWV9BTExPVxACEhgKFEFQUFJPVkFMX1BPTElDWV9ERU5ZEANiBnByb3RvMw", [file_bridle_v1_principal, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChdicmlkbGUvdjEvc2Vzc2lvbi5wcm90bxIJYnJpZGxlLnYxIkQKClNlc3Npb25SZWYSEQoJd29ya3NwYWNlGAEgASgJEg4KBHNsdWcYAiABKAlIABIMCgJpZBgDIAEoCUgAQgUKA3JlZiLFBgoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXdvcmtzcGFjZRgCIAEoCRIMCgRzbHVnGAMgASgJEg0KBWFnZW50GAQgASgJEhUKDWFnZW50X2NvbW1hbmQYBSABKAkSDwoHaG9zdF9pZBgGIAEoCRIRCglkaXJlY3RvcnkYByABKAkSDQoFdGl0bGUYCCABKAkSLgoGbGFiZWxzGAkgAygLMh4uYnJpZGxlLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSHwoFcGhhc2UYCiABKA4yEC5icmlkbGUudjEuUGhhc2USCwoDcnVuGAsgASgEEgwKBHR1cm4YDCABKAQSEQoJdHVybl9vcGVuGA0gASgIEioKC3F1ZXVlX3N0YXRlGA4gASgOMhUuYnJpZGxlLnYxLlF1ZXVlU3RhdGUSFgoOaW5wdXRzX3dhaXRpbmcYDyABKA0SFgoOb3Blbl9hcHByb3ZhbHMYECADKAkSLQoMcmVhY2hhYmlsaXR5GBEgASgOMhcuYnJpZGxlLnYxLlJlYWNoYWJpbGl0eRIoCgZwb2xpY3kYEiABKAsyGC5icmlkbGUudjEuU2Vzc2lvblBvbGljeRIVCg1sYXN0X3NlcXVlbmNlGBMgASgEEhYKDmZsb29yX3NlcXVlbmNlGBQgASgEEg4KBmxvZ19pZBgVIAEoCRIZChFwYXJlbnRfc2Vzc2lvbl9pZBgWIAEoCRIoCgpzdGFydGVkX2J5GBcgASgLMhQuYnJpZGxlLnYxLlByaW5jaXBhbBIvCgtjcmVhdGVfdGltZRgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKCmVuZF9yZWFzb24YGiABKA4yFC5icmlkbGUudjEuRW5kUmVhc29uEhMKC2VuZF9tZXNzYWdlGBsgASgJEhMKC2NvbnRhaW5tZW50GBwgASgJEg8KB2Nsb3NpbmcYHSABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLzAwoNU2Vzc2lvblBvbGljeRIyCg9hZnRlcl9pbnRlcnJ1cHQYASABKA4yGS5icmlkbGUudjEuQWZ0ZXJJbnRlcnJ1cHQSKQoHY29uc3VtZRgCIAEoDjIYLmJyaWRsZS52MS5Db25zdW1lUG9saWN5EisKCGFwcHJvdmFsGAMgASgOMhkuYnJpZGxlLnYxLkFwcHJvdmFsUG9saWN5EjAKDXN0YXJ0X3RpbWVvdXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMdHVybl90aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjMKEGFwcHJvdmFsX3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJaW5wdXRfdHRsGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCGlkbGVfdHRsGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjIKD2ludGVycnVwdF9ncmFjZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCg5hcHByb3ZhbF9ydWxlcxgKIAMoCzIXLmJyaWRsZS52MS5BcHByb3ZhbFJ1bGUiuAEKDEFwcHJvdmFsUnVsZRIMCgR0b29sGAEgASgJEisKCGRlY2lzaW9uGAIgASgOMhkuYnJpZGxlLnYxLkFwcHJvdmFsUG9saWN5EhAKCGFyZ3VtZW50GAMgASgJEg0KBXZhbHVlGAQgASgJEg0KBWV4YWN0GAUgASgIEigKCmdyYW50ZWRfYnkYBiABKAsyFC5icmlkbGUudjEuUHJpbmNpcGFsEhMKC2FwcHJvdmFsX2lkGAcgASgJKrMBCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhIKDlBIQVNFX1NUQVJUSU5HEAESDgoKUEhBU0VfSURMRRACEhEKDVBIQVNFX1JVTk5JTkcQAxIRCg1QSEFTRV9XQUlUSU5HEAQSEgoOUEhBU0VfU1RPUFBJTkcQBRIRCg1QSEFTRV9TVE9QUEVEEAYSEAoMUEhBU0VfRkFJTEVEEAcSEAoMUEhBU0VfS0lMTEVEEAgqVQoKUXVldWVTdGF0ZRIbChdRVUVVRV9TVEFURV9VTlNQRUNJRklFRBAAEhQKEFFVRVVFX1NUQVRFX09QRU4QARIUChBRVUVVRV9TVEFURV9IRUxEEAIqZgoMUmVhY2hhYmlsaXR5EhwKGFJFQUNIQUJJTElUWV9VTlNQRUNJRklFRBAAEhoKFlJFQUNIQUJJTElUWV9SRUFDSEFCTEUQARIcChhSRUFDSEFCSUxJVFlfVU5SRUFDSEFCTEUQAiruAgoJRW5kUmVhc29uEhoKFkVORF9SRUFTT05fVU5TUEVDSUZJRUQQABIdChlFTkRfUkVBU09OX1NUT1BfUkVRVUVTVEVEEAESHQoZRU5EX1JFQVNPTl9LSUxMX1JFUVVFU1RFRBACEhsKF0VORF9SRUFTT05fQUdFTlRfRVhJVEVEEAMSGQoVRU5EX1JFQVNPTl9BR0VOVF9MT1NUEAQSGwoXRU5EX1JFQVNPTl9TVEFSVF9GQUlMRUQQBRIcChhFTkRfUkVBU09OX1NUQVJUX1RJTUVPVVQQBhIbChdFTkRfUkVBU09OX0lETEVfVElNRU9VVBAHEhsKF0VORF9SRUFTT05fSE9TVF9EUkFJTkVEEAgSGwoXRU5EX1JFQVNPTl9IT1NUX1NUT1BQRUQQCRIeChpFTkRfUkVBU09OX0hPU1RfU1RBVEVfTE9TVBAKEh0KGUVORF9SRUFTT05fSE9TVF9BQkFORE9ORUQQCyp+Cg5BZnRlckludGVycnVwdBIfChtBRlRFUl9JTlRFUlJVUFRfVU5TUEVDSUZJRUQQABIXChNBRlRFUl9JTlRFUlJVUFRfUlVOEAESGAoUQUZURVJfSU5URVJSVVBUX0hPTEQQAhIYChRBRlRFUl9JTlRFUlJVUFRfRFJPUBADKl8KDUNvbnN1bWVQb2xpY3kSHgoaQ09OU1VNRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIWChJDT05TVU1FX1BPTElDWV9PTkUQARIWChJDT05TVU1FX1BPTElDWV9BTEwQAip/Cg5BcHByb3ZhbFBvbGljeRIfChtBUFBST1ZBTF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIXChNBUFBST1ZBTF9QT0xJQ1lfQVNLEAESGQoVQVBQUk9WQUxfUE9MSUNZX0FMTE9XEAISGAoUQVBQUk9WQUxfUE9MSUNZX0RFTlkQA2IGcHJvdG8z", [file_bridle_v1_principal, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Names one session. A slug is what people use; the id never changes and is
@@ -348,6 +348,14 @@ export type SessionPolicy = Message<"bridle.v1.SessionPolicy"> & {
    * @generated from field: google.protobuf.Duration interrupt_grace = 9;
    */
   interruptGrace?: Duration | undefined;
+
+  /**
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   *
+   * @generated from field: repeated bridle.v1.ApprovalRule approval_rules = 10;
+   */
+  approvalRules: ApprovalRule[];
 };
 
 /**
@@ -356,6 +364,84 @@ export type SessionPolicy = Message<"bridle.v1.SessionPolicy"> & {
  */
 export const SessionPolicySchema: GenMessage<SessionPolicy> = /*@__PURE__*/
   messageDesc(file_bridle_v1_session, 2);
+
+/**
+ * What is decided of the calls that it is about.
+ *
+ * ALLOW is read strictly. Of a command, a value is its first words, whole: `git` is not about
+ * `gitx`. A command with any character of which a shell makes more than a part of a word
+ * (; & | < > ( ) $ ` { } * ? [ ] ~ ! # ^ \ or a line's end, quoted or not) is about no rule but
+ * one with `exact` and the same text; so is one whose call brings an environment, a shell, or
+ * leave to get around a sandbox. Of another argument, a value is whole segments before a `/`:
+ * `/work/src` is not about `/work/src2`, nor about anything with a `..` in it.
+ *
+ * DENY and ASK are read leniently: the tool's name in any case; the value wherever it stands as a
+ * word, whatever quotes or backslashes are in between; in all arguments where the one that is
+ * meant isn't there; and a call whose arguments can't be read always. They keep an honest agent
+ * from a slip. A shell has more ways to say a thing than a rule can know: what an agent must not
+ * be able to do, its operating system has to refuse.
+ *
+ * @generated from message bridle.v1.ApprovalRule
+ */
+export type ApprovalRule = Message<"bridle.v1.ApprovalRule"> & {
+  /**
+   * The tool's name, as ApprovalRequested tells it; with a `*` at its end all that begin so.
+   *
+   * @generated from field: string tool = 1;
+   */
+  tool: string;
+
+  /**
+   * What is decided.
+   *
+   * @generated from field: bridle.v1.ApprovalPolicy decision = 2;
+   */
+  decision: ApprovalPolicy;
+
+  /**
+   * Which argument is looked at: empty for the command (`command`, `cmd` or `script`, a text or
+   * a list of words), a name, a JSON pointer (`/edits/0/path`), or `*` for all of them as one
+   * JSON object, with `exact`.
+   *
+   * @generated from field: string argument = 3;
+   */
+  argument: string;
+
+  /**
+   * What the argument begins with. Empty, without `exact`: every call of the tool.
+   *
+   * @generated from field: string value = 4;
+   */
+  value: string;
+
+  /**
+   * The argument is the value, and nothing more.
+   *
+   * @generated from field: bool exact = 5;
+   */
+  exact: boolean;
+
+  /**
+   * Only told: who allowed it always, where that made the rule.
+   *
+   * @generated from field: bridle.v1.Principal granted_by = 6;
+   */
+  grantedBy?: Principal | undefined;
+
+  /**
+   * Only told: the approval that was answered so.
+   *
+   * @generated from field: string approval_id = 7;
+   */
+  approvalId: string;
+};
+
+/**
+ * Describes the message bridle.v1.ApprovalRule.
+ * Use `create(ApprovalRuleSchema)` to create a new message.
+ */
+export const ApprovalRuleSchema: GenMessage<ApprovalRule> = /*@__PURE__*/
+  messageDesc(file_bridle_v1_session, 3);
 
 /**
  * Where a session stands. The first five are live, the last three are ended.

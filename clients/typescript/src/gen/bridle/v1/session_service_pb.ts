@@ -6,25 +6,25 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Content } from "./content_pb.js";
 import { file_bridle_v1_content } from "./content_pb.js";
-import type { ApprovalDecision, Event, ResumeMode } from "./event_pb.js";
+import type { ApprovalDecision, ApprovalRequested, Event, ResumeMode } from "./event_pb.js";
 import { file_bridle_v1_event } from "./event_pb.js";
 import type { Input, InputMode } from "./input_pb.js";
 import { file_bridle_v1_input } from "./input_pb.js";
 import type { Receipt } from "./receipt_pb.js";
 import { file_bridle_v1_receipt } from "./receipt_pb.js";
-import type { AfterInterrupt, Session, SessionPolicy, SessionRef } from "./session_pb.js";
+import type { AfterInterrupt, ApprovalRule, Session, SessionPolicy, SessionRef } from "./session_pb.js";
 import { file_bridle_v1_session } from "./session_pb.js";
 import type { WatchRequestSchema, WatchResponseSchema, WatchSessionsRequestSchema, WatchSessionsResponseSchema } from "./watch_pb.js";
 import { file_bridle_v1_watch } from "./watch_pb.js";
-import type { Duration, FieldMask } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration, file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
+import type { Duration, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file bridle/v1/session_service.proto.
  */
 export const file_bridle_v1_session_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9icmlkbGUvdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEglicmlkbGUudjEi0wMKE1N0YXJ0U2Vzc2lvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIRCgl3b3Jrc3BhY2UYAiABKAkSDAoEc2x1ZxgDIAEoCRINCgVhZ2VudBgEIAEoCRIVCg1hZ2VudF9jb21tYW5kGAUgASgJEgwKBGhvc3QYBiABKAkSEQoJZGlyZWN0b3J5GAcgASgJEiIKBnByb21wdBgIIAMoCzISLmJyaWRsZS52MS5Db250ZW50Eg0KBXRpdGxlGAkgASgJEjoKBmxhYmVscxgKIAMoCzIqLmJyaWRsZS52MS5TdGFydFNlc3Npb25SZXF1ZXN0LkxhYmVsc0VudHJ5EigKBnBvbGljeRgLIAEoCzIYLmJyaWRsZS52MS5TZXNzaW9uUG9saWN5EkQKC2Vudmlyb25tZW50GAwgAygLMi8uYnJpZGxlLnYxLlN0YXJ0U2Vzc2lvblJlcXVlc3QuRW52aXJvbm1lbnRFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJgChRTdGFydFNlc3Npb25SZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQSIwoHc2Vzc2lvbhgCIAEoCzISLmJyaWRsZS52MS5TZXNzaW9uIjsKEUdldFNlc3Npb25SZXF1ZXN0EiYKB3Nlc3Npb24YASABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZiI5ChJHZXRTZXNzaW9uUmVzcG9uc2USIwoHc2Vzc2lvbhgBIAEoCzISLmJyaWRsZS52MS5TZXNzaW9uInEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJd29ya3NwYWNlGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg4KBmZpbHRlchgEIAEoCRIQCghvcmRlcl9ieRgFIAEoCSJVChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIkCghzZXNzaW9ucxgBIAMoCzISLmJyaWRsZS52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAgoUVXBkYXRlU2Vzc2lvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRImCgdzZXNzaW9uGAIgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYSLwoLdXBkYXRlX21hc2sYAyABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEg0KBXRpdGxlGAQgASgJEjsKBmxhYmVscxgFIAMoCzIrLmJyaWRsZS52MS5VcGRhdGVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeRIoCgZwb2xpY3kYBiABKAsyGC5icmlkbGUudjEuU2Vzc2lvblBvbGljeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImEKFVVwZGF0ZVNlc3Npb25SZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQSIwoHc2Vzc2lvbhgCIAEoCzISLmJyaWRsZS52MS5TZXNzaW9uIlIKFERlbGV0ZVNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSJgoHc2Vzc2lvbhgCIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmIjwKFURlbGV0ZVNlc3Npb25SZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQi7gEKC1NlbmRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSJgoHc2Vzc2lvbhgCIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmEiMKB2NvbnRlbnQYAyADKAsyEi5icmlkbGUudjEuQ29udGVudBIiCgRtb2RlGAQgASgOMhQuYnJpZGxlLnYxLklucHV0TW9kZRIQCghvcl9xdWV1ZRgFIAEoCBIXCg9yZXN1bWVfaWZfZW5kZWQYBiABKAgSLwoMdGltZV90b19saXZlGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIjMKDFNlbmRSZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQi6AEKEEludGVycnVwdFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRImCgdzZXNzaW9uGAIgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYSEQoEdHVybhgDIAEoBEgAiAEBEigKBWFmdGVyGAQgASgOMhkuYnJpZGxlLnYxLkFmdGVySW50ZXJydXB0EhoKEmluY2x1ZGVfYmFja2dyb3VuZBgFIAEoCBIoCgVncmFjZRgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIMCgR0cmVlGAcgASgIQgcKBV90dXJuIl4KEUludGVycnVwdFJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdBIkCghjaGlsZHJlbhgCIAMoCzISLmJyaWRsZS52MS5SZWNlaXB0IoEBCgtTdG9wUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEiYKB3Nlc3Npb24YAiABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhIoCgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIMCgR0cmVlGAQgASgIIlkKDFN0b3BSZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQSJAoIY2hpbGRyZW4YAiADKAsyEi5icmlkbGUudjEuUmVjZWlwdCJJCgtLaWxsUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEiYKB3Nlc3Npb24YAiABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZiJZCgxLaWxsUmVzcG9uc2USIwoHcmVjZWlwdBgBIAEoCzISLmJyaWRsZS52MS5SZWNlaXB0EiQKCGNoaWxkcmVuGAIgAygLMhIuYnJpZGxlLnYxLlJlY2VpcHQisQEKDVJlc3VtZVJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRImCgdzZXNzaW9uGAIgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYSIwoEbW9kZRgDIAEoDjIVLmJyaWRsZS52MS5SZXN1bWVNb2RlEgwKBGhvc3QYBCABKAkSDQoFZm9yY2UYBSABKAgSIgoGcHJvbXB0GAYgAygLMhIuYnJpZGxlLnYxLkNvbnRlbnQiWgoOUmVzdW1lUmVzcG9uc2USIwoHcmVjZWlwdBgBIAEoCzISLmJyaWRsZS52MS5SZWNlaXB0EiMKB3Nlc3Npb24YAiABKAsyEi5icmlkbGUudjEuU2Vzc2lvbiKhAQoOUmVzcG9uZFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRImCgdzZXNzaW9uGAIgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYSEwoLYXBwcm92YWxfaWQYAyABKAkSLQoIZGVjaXNpb24YBCABKA4yGy5icmlkbGUudjEuQXBwcm92YWxEZWNpc2lvbhIPCgdtZXNzYWdlGAUgASgJIjYKD1Jlc3BvbmRSZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQiUQoTUmVsZWFzZVF1ZXVlUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEiYKB3Nlc3Npb24YAiABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZiI7ChRSZWxlYXNlUXVldWVSZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQihAEKEUxpc3RJbnB1dHNSZXF1ZXN0EiYKB3Nlc3Npb24YASABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRIOCgZmaWx0ZXIYBCABKAkSEAoIb3JkZXJfYnkYBSABKAkiTwoSTGlzdElucHV0c1Jlc3BvbnNlEiAKBmlucHV0cxgBIAMoCzIQLmJyaWRsZS52MS5JbnB1dBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYgoSQ2FuY2VsSW5wdXRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSJgoHc2Vzc2lvbhgCIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmEhAKCGlucHV0X2lkGAMgASgJIjoKE0NhbmNlbElucHV0UmVzcG9uc2USIwoHcmVjZWlwdBgBIAEoCzISLmJyaWRsZS52MS5SZWNlaXB0IpwBChFMaXN0RXZlbnRzUmVxdWVzdBImCgdzZXNzaW9uGAEgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGZmlsdGVyGAQgASgJEhAKCG9yZGVyX2J5GAUgASgJEhYKDmFmdGVyX3NlcXVlbmNlGAYgASgEInMKEkxpc3RFdmVudHNSZXNwb25zZRIgCgZldmVudHMYASADKAsyEC5icmlkbGUudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg4KBmxvZ19pZBgDIAEoCRISCgpzZXNzaW9uX2lkGAQgASgJIoYBChFHZXRDb21tYW5kUmVxdWVzdBIRCgl3b3Jrc3BhY2UYASABKAkSFAoKY29tbWFuZF9pZBgCIAEoCUgAEhQKCnJlcXVlc3RfaWQYAyABKAlIABInCgR3YWl0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgkKB2NvbW1hbmQiOQoSR2V0Q29tbWFuZFJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdCJYChNSZWFkQXJ0aWZhY3RSZXF1ZXN0EiYKB3Nlc3Npb24YASABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhILCgNydW4YAiABKAQSDAoEbmFtZRgDIAEoCSIkChRSZWFkQXJ0aWZhY3RSZXNwb25zZRIMCgRkYXRhGAEgASgMMoALCg5TZXNzaW9uU2VydmljZRJPCgxTdGFydFNlc3Npb24SHi5icmlkbGUudjEuU3RhcnRTZXNzaW9uUmVxdWVzdBofLmJyaWRsZS52MS5TdGFydFNlc3Npb25SZXNwb25zZRJJCgpHZXRTZXNzaW9uEhwuYnJpZGxlLnYxLkdldFNlc3Npb25SZXF1ZXN0Gh0uYnJpZGxlLnYxLkdldFNlc3Npb25SZXNwb25zZRJPCgxMaXN0U2Vzc2lvbnMSHi5icmlkbGUudjEuTGlzdFNlc3Npb25zUmVxdWVzdBofLmJyaWRsZS52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJSCg1VcGRhdGVTZXNzaW9uEh8uYnJpZGxlLnYxLlVwZGF0ZVNlc3Npb25SZXF1ZXN0GiAuYnJpZGxlLnYxLlVwZGF0ZVNlc3Npb25SZXNwb25zZRJSCg1EZWxldGVTZXNzaW9uEh8uYnJpZGxlLnYxLkRlbGV0ZVNlc3Npb25SZXF1ZXN0GiAuYnJpZGxlLnYxLkRlbGV0ZVNlc3Npb25SZXNwb25zZRI3CgRTZW5kEhYuYnJpZGxlLnYxLlNlbmRSZXF1ZXN0GhcuYnJpZGxlLnYxLlNlbmRSZXNwb25zZRJGCglJbnRlcnJ1cHQSGy5icmlkbGUudjEuSW50ZXJydXB0UmVxdWVzdBocLmJyaWRsZS52MS5JbnRlcnJ1cHRSZXNwb25zZRI3CgRTdG9wEhYuYnJpZGxlLnYxLlN0b3BSZXF1ZXN0GhcuYnJpZGxlLnYxLlN0b3BSZXNwb25zZRI3CgRLaWxsEhYuYnJpZGxlLnYxLktpbGxSZXF1ZXN0GhcuYnJpZGxlLnYxLktpbGxSZXNwb25zZRI9CgZSZXN1bWUSGC5icmlkbGUudjEuUmVzdW1lUmVxdWVzdBoZLmJyaWRsZS52MS5SZXN1bWVSZXNwb25zZRJACgdSZXNwb25kEhkuYnJpZGxlLnYxLlJlc3BvbmRSZXF1ZXN0GhouYnJpZGxlLnYxLlJlc3BvbmRSZXNwb25zZRJPCgxSZWxlYXNlUXVldWUSHi5icmlkbGUudjEuUmVsZWFzZVF1ZXVlUmVxdWVzdBofLmJyaWRsZS52MS5SZWxlYXNlUXVldWVSZXNwb25zZRJJCgpMaXN0SW5wdXRzEhwuYnJpZGxlLnYxLkxpc3RJbnB1dHNSZXF1ZXN0Gh0uYnJpZGxlLnYxLkxpc3RJbnB1dHNSZXNwb25zZRJMCgtDYW5jZWxJbnB1dBIdLmJyaWRsZS52MS5DYW5jZWxJbnB1dFJlcXVlc3QaHi5icmlkbGUudjEuQ2FuY2VsSW5wdXRSZXNwb25zZRI8CgVXYXRjaBIXLmJyaWRsZS52MS5XYXRjaFJlcXVlc3QaGC5icmlkbGUudjEuV2F0Y2hSZXNwb25zZTABElQKDVdhdGNoU2Vzc2lvbnMSHy5icmlkbGUudjEuV2F0Y2hTZXNzaW9uc1JlcXVlc3QaIC5icmlkbGUudjEuV2F0Y2hTZXNzaW9uc1Jlc3BvbnNlMAESSQoKTGlzdEV2ZW50cxIcLmJyaWRsZS52MS5MaXN0RXZlbnRzUmVxdWVzdBodLmJyaWRsZS52MS5MaXN0RXZlbnRzUmVzcG9uc2USSQoKR2V0Q29tbWFuZBIcLmJyaWRsZS52MS5HZXRDb21tYW5kUmVxdWVzdBodLmJyaWRsZS52MS5HZXRDb21tYW5kUmVzcG9uc2USUQoMUmVhZEFydGlmYWN0Eh4uYnJpZGxlLnYxLlJlYWRBcnRpZmFjdFJlcXVlc3QaHy5icmlkbGUudjEuUmVhZEFydGlmYWN0UmVzcG9uc2UwAWIGcHJvdG8z", [file_bridle_v1_content, file_bridle_v1_event, file_bridle_v1_input, file_bridle_v1_receipt, file_bridle_v1_session, file_bridle_v1_watch, file_google_protobuf_duration, file_google_protobuf_field_mask]);
+  fileDesc("Ch9icmlkbGUvdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEglicmlkbGUudjEi0wMKE1N0YXJ0U2Vzc2lvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIRCgl3b3Jrc3BhY2UYAiABKAkSDAoEc2x1ZxgDIAEoCRINCgVhZ2VudBgEIAEoCRIVCg1hZ2VudF9jb21tYW5kGAUgASgJEgwKBGhvc3QYBiABKAkSEQoJZGlyZWN0b3J5GAcgASgJEiIKBnByb21wdBgIIAMoCzISLmJyaWRsZS52MS5Db250ZW50Eg0KBXRpdGxlGAkgASgJEjoKBmxhYmVscxgKIAMoCzIqLmJyaWRsZS52MS5TdGFydFNlc3Npb25SZXF1ZXN0LkxhYmVsc0VudHJ5EigKBnBvbGljeRgLIAEoCzIYLmJyaWRsZS52MS5TZXNzaW9uUG9saWN5EkQKC2Vudmlyb25tZW50GAwgAygLMi8uYnJpZGxlLnYxLlN0YXJ0U2Vzc2lvblJlcXVlc3QuRW52aXJvbm1lbnRFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJgChRTdGFydFNlc3Npb25SZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQSIwoHc2Vzc2lvbhgCIAEoCzISLmJyaWRsZS52MS5TZXNzaW9uIjsKEUdldFNlc3Npb25SZXF1ZXN0EiYKB3Nlc3Npb24YASABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZiJlChJHZXRTZXNzaW9uUmVzcG9uc2USIwoHc2Vzc2lvbhgBIAEoCzISLmJyaWRsZS52MS5TZXNzaW9uEioKCWFwcHJvdmFscxgCIAMoCzIXLmJyaWRsZS52MS5PcGVuQXBwcm92YWwihwEKDE9wZW5BcHByb3ZhbBItCgdyZXF1ZXN0GAEgASgLMhwuYnJpZGxlLnYxLkFwcHJvdmFsUmVxdWVzdGVkEhAKCHNlcXVlbmNlGAIgASgEEgwKBHR1cm4YAyABKAQSKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAicQoTTGlzdFNlc3Npb25zUmVxdWVzdBIRCgl3b3Jrc3BhY2UYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGZmlsdGVyGAQgASgJEhAKCG9yZGVyX2J5GAUgASgJIlUKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEiQKCHNlc3Npb25zGAEgAygLMhIuYnJpZGxlLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgCChRVcGRhdGVTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEiYKB3Nlc3Npb24YAiABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhIvCgt1cGRhdGVfbWFzaxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDQoFdGl0bGUYBCABKAkSOwoGbGFiZWxzGAUgAygLMisuYnJpZGxlLnYxLlVwZGF0ZVNlc3Npb25SZXF1ZXN0LkxhYmVsc0VudHJ5EigKBnBvbGljeRgGIAEoCzIYLmJyaWRsZS52MS5TZXNzaW9uUG9saWN5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiYQoVVXBkYXRlU2Vzc2lvblJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdBIjCgdzZXNzaW9uGAIgASgLMhIuYnJpZGxlLnYxLlNlc3Npb24iUgoURGVsZXRlU2Vzc2lvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRImCgdzZXNzaW9uGAIgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYiPAoVRGVsZXRlU2Vzc2lvblJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdCLuAQoLU2VuZFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRImCgdzZXNzaW9uGAIgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYSIwoHY29udGVudBgDIAMoCzISLmJyaWRsZS52MS5Db250ZW50EiIKBG1vZGUYBCABKA4yFC5icmlkbGUudjEuSW5wdXRNb2RlEhAKCG9yX3F1ZXVlGAUgASgIEhcKD3Jlc3VtZV9pZl9lbmRlZBgGIAEoCBIvCgx0aW1lX3RvX2xpdmUYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iMwoMU2VuZFJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdCLoAQoQSW50ZXJydXB0UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEiYKB3Nlc3Npb24YAiABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhIRCgR0dXJuGAMgASgESACIAQESKAoFYWZ0ZXIYBCABKA4yGS5icmlkbGUudjEuQWZ0ZXJJbnRlcnJ1cHQSGgoSaW5jbHVkZV9iYWNrZ3JvdW5kGAUgASgIEigKBWdyYWNlGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgwKBHRyZWUYByABKAhCBwoFX3R1cm4iXgoRSW50ZXJydXB0UmVzcG9uc2USIwoHcmVjZWlwdBgBIAEoCzISLmJyaWRsZS52MS5SZWNlaXB0EiQKCGNoaWxkcmVuGAIgAygLMhIuYnJpZGxlLnYxLlJlY2VpcHQigQEKC1N0b3BSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSJgoHc2Vzc2lvbhgCIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmEigKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEgwKBHRyZWUYBCABKAgiWQoMU3RvcFJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdBIkCghjaGlsZHJlbhgCIAMoCzISLmJyaWRsZS52MS5SZWNlaXB0IkkKC0tpbGxSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSJgoHc2Vzc2lvbhgCIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmIlkKDEtpbGxSZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQSJAoIY2hpbGRyZW4YAiADKAsyEi5icmlkbGUudjEuUmVjZWlwdCKxAQoNUmVzdW1lUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEiYKB3Nlc3Npb24YAiABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhIjCgRtb2RlGAMgASgOMhUuYnJpZGxlLnYxLlJlc3VtZU1vZGUSDAoEaG9zdBgEIAEoCRINCgVmb3JjZRgFIAEoCBIiCgZwcm9tcHQYBiADKAsyEi5icmlkbGUudjEuQ29udGVudCJaCg5SZXN1bWVSZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQSIwoHc2Vzc2lvbhgCIAEoCzISLmJyaWRsZS52MS5TZXNzaW9uIsgBCg5SZXNwb25kUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEiYKB3Nlc3Npb24YAiABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhITCgthcHByb3ZhbF9pZBgDIAEoCRItCghkZWNpc2lvbhgEIAEoDjIbLmJyaWRsZS52MS5BcHByb3ZhbERlY2lzaW9uEg8KB21lc3NhZ2UYBSABKAkSJQoEcnVsZRgGIAEoCzIXLmJyaWRsZS52MS5BcHByb3ZhbFJ1bGUiNgoPUmVzcG9uZFJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdCJRChNSZWxlYXNlUXVldWVSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSJgoHc2Vzc2lvbhgCIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmIjsKFFJlbGVhc2VRdWV1ZVJlc3BvbnNlEiMKB3JlY2VpcHQYASABKAsyEi5icmlkbGUudjEuUmVjZWlwdCKEAQoRTGlzdElucHV0c1JlcXVlc3QSJgoHc2Vzc2lvbhgBIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg4KBmZpbHRlchgEIAEoCRIQCghvcmRlcl9ieRgFIAEoCSJPChJMaXN0SW5wdXRzUmVzcG9uc2USIAoGaW5wdXRzGAEgAygLMhAuYnJpZGxlLnYxLklucHV0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJiChJDYW5jZWxJbnB1dFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRImCgdzZXNzaW9uGAIgASgLMhUuYnJpZGxlLnYxLlNlc3Npb25SZWYSEAoIaW5wdXRfaWQYAyABKAkiOgoTQ2FuY2VsSW5wdXRSZXNwb25zZRIjCgdyZWNlaXB0GAEgASgLMhIuYnJpZGxlLnYxLlJlY2VpcHQinAEKEUxpc3RFdmVudHNSZXF1ZXN0EiYKB3Nlc3Npb24YASABKAsyFS5icmlkbGUudjEuU2Vzc2lvblJlZhIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRIOCgZmaWx0ZXIYBCABKAkSEAoIb3JkZXJfYnkYBSABKAkSFgoOYWZ0ZXJfc2VxdWVuY2UYBiABKAQicwoSTGlzdEV2ZW50c1Jlc3BvbnNlEiAKBmV2ZW50cxgBIAMoCzIQLmJyaWRsZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDgoGbG9nX2lkGAMgASgJEhIKCnNlc3Npb25faWQYBCABKAkihgEKEUdldENvbW1hbmRSZXF1ZXN0EhEKCXdvcmtzcGFjZRgBIAEoCRIUCgpjb21tYW5kX2lkGAIgASgJSAASFAoKcmVxdWVzdF9pZBgDIAEoCUgAEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCQoHY29tbWFuZCI5ChJHZXRDb21tYW5kUmVzcG9uc2USIwoHcmVjZWlwdBgBIAEoCzISLmJyaWRsZS52MS5SZWNlaXB0ImgKE1JlYWRBcnRpZmFjdFJlcXVlc3QSJgoHc2Vzc2lvbhgBIAEoCzIVLmJyaWRsZS52MS5TZXNzaW9uUmVmEgsKA3J1bhgCIAEoBBIMCgRuYW1lGAMgASgJEg4KBm9mZnNldBgEIAEoBCJAChRSZWFkQXJ0aWZhY3RSZXNwb25zZRIMCgRkYXRhGAEgASgMEhEKBHNpemUYAiABKARIAIgBAUIHCgVfc2l6ZTKACwoOU2Vzc2lvblNlcnZpY2USTwoMU3RhcnRTZXNzaW9uEh4uYnJpZGxlLnYxLlN0YXJ0U2Vzc2lvblJlcXVlc3QaHy5icmlkbGUudjEuU3RhcnRTZXNzaW9uUmVzcG9uc2USSQoKR2V0U2Vzc2lvbhIcLmJyaWRsZS52MS5HZXRTZXNzaW9uUmVxdWVzdBodLmJyaWRsZS52MS5HZXRTZXNzaW9uUmVzcG9uc2USTwoMTGlzdFNlc3Npb25zEh4uYnJpZGxlLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaHy5icmlkbGUudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USUgoNVXBkYXRlU2Vzc2lvbhIfLmJyaWRsZS52MS5VcGRhdGVTZXNzaW9uUmVxdWVzdBogLmJyaWRsZS52MS5VcGRhdGVTZXNzaW9uUmVzcG9uc2USUgoNRGVsZXRlU2Vzc2lvbhIfLmJyaWRsZS52MS5EZWxldGVTZXNzaW9uUmVxdWVzdBogLmJyaWRsZS52MS5EZWxldGVTZXNzaW9uUmVzcG9uc2USNwoEU2VuZBIWLmJyaWRsZS52MS5TZW5kUmVxdWVzdBoXLmJyaWRsZS52MS5TZW5kUmVzcG9uc2USRgoJSW50ZXJydXB0EhsuYnJpZGxlLnYxLkludGVycnVwdFJlcXVlc3QaHC5icmlkbGUudjEuSW50ZXJydXB0UmVzcG9uc2USNwoEU3RvcBIWLmJyaWRsZS52MS5TdG9wUmVxdWVzdBoXLmJyaWRsZS52MS5TdG9wUmVzcG9uc2USNwoES2lsbBIWLmJyaWRsZS52MS5LaWxsUmVxdWVzdBoXLmJyaWRsZS52MS5LaWxsUmVzcG9uc2USPQoGUmVzdW1lEhguYnJpZGxlLnYxLlJlc3VtZVJlcXVlc3QaGS5icmlkbGUudjEuUmVzdW1lUmVzcG9uc2USQAoHUmVzcG9uZBIZLmJyaWRsZS52MS5SZXNwb25kUmVxdWVzdBoaLmJyaWRsZS52MS5SZXNwb25kUmVzcG9uc2USTwoMUmVsZWFzZVF1ZXVlEh4uYnJpZGxlLnYxLlJlbGVhc2VRdWV1ZVJlcXVlc3QaHy5icmlkbGUudjEuUmVsZWFzZVF1ZXVlUmVzcG9uc2USSQoKTGlzdElucHV0cxIcLmJyaWRsZS52MS5MaXN0SW5wdXRzUmVxdWVzdBodLmJyaWRsZS52MS5MaXN0SW5wdXRzUmVzcG9uc2USTAoLQ2FuY2VsSW5wdXQSHS5icmlkbGUudjEuQ2FuY2VsSW5wdXRSZXF1ZXN0Gh4uYnJpZGxlLnYxLkNhbmNlbElucHV0UmVzcG9uc2USPAoFV2F0Y2gSFy5icmlkbGUudjEuV2F0Y2hSZXF1ZXN0GhguYnJpZGxlLnYxLldhdGNoUmVzcG9uc2UwARJUCg1XYXRjaFNlc3Npb25zEh8uYnJpZGxlLnYxLldhdGNoU2Vzc2lvbnNSZXF1ZXN0GiAuYnJpZGxlLnYxLldhdGNoU2Vzc2lvbnNSZXNwb25zZTABEkkKCkxpc3RFdmVudHMSHC5icmlkbGUudjEuTGlzdEV2ZW50c1JlcXVlc3QaHS5icmlkbGUudjEuTGlzdEV2ZW50c1Jlc3BvbnNlEkkKCkdldENvbW1hbmQSHC5icmlkbGUudjEuR2V0Q29tbWFuZFJlcXVlc3QaHS5icmlkbGUudjEuR2V0Q29tbWFuZFJlc3BvbnNlElEKDFJlYWRBcnRpZmFjdBIeLmJyaWRsZS52MS5SZWFkQXJ0aWZhY3RSZXF1ZXN0Gh8uYnJpZGxlLnYxLlJlYWRBcnRpZmFjdFJlc3BvbnNlMAFiBnByb3RvMw", [file_bridle_v1_content, file_bridle_v1_event, file_bridle_v1_input, file_bridle_v1_receipt, file_bridle_v1_session, file_bridle_v1_watch, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Starts a session.
@@ -186,6 +186,13 @@ export type GetSessionResponse = Message<"bridle.v1.GetSessionResponse"> & {
    * @generated from field: bridle.v1.Session session = 1;
    */
   session?: Session | undefined;
+
+  /**
+   * What its open approvals ask for, the oldest first.
+   *
+   * @generated from field: repeated bridle.v1.OpenApproval approvals = 2;
+   */
+  approvals: OpenApproval[];
 };
 
 /**
@@ -194,6 +201,48 @@ export type GetSessionResponse = Message<"bridle.v1.GetSessionResponse"> & {
  */
 export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PURE__*/
   messageDesc(file_bridle_v1_session_service, 3);
+
+/**
+ * An approval that waits for an answer.
+ *
+ * @generated from message bridle.v1.OpenApproval
+ */
+export type OpenApproval = Message<"bridle.v1.OpenApproval"> & {
+  /**
+   * The request. Of its arguments at most 16 KiB; the event has them whole.
+   *
+   * @generated from field: bridle.v1.ApprovalRequested request = 1;
+   */
+  request?: ApprovalRequested | undefined;
+
+  /**
+   * The sequence of its event.
+   *
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * The turn that waits for it.
+   *
+   * @generated from field: uint64 turn = 3;
+   */
+  turn: bigint;
+
+  /**
+   * When the agent asked.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 4;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message bridle.v1.OpenApproval.
+ * Use `create(OpenApprovalSchema)` to create a new message.
+ */
+export const OpenApprovalSchema: GenMessage<OpenApproval> = /*@__PURE__*/
+  messageDesc(file_bridle_v1_session_service, 4);
 
 /**
  * Lists sessions.
@@ -244,7 +293,7 @@ export type ListSessionsRequest = Message<"bridle.v1.ListSessionsRequest"> & {
  * Use `create(ListSessionsRequestSchema)` to create a new message.
  */
 export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 4);
+  messageDesc(file_bridle_v1_session_service, 5);
 
 /**
  * A page of sessions.
@@ -272,7 +321,7 @@ export type ListSessionsResponse = Message<"bridle.v1.ListSessionsResponse"> & {
  * Use `create(ListSessionsResponseSchema)` to create a new message.
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 5);
+  messageDesc(file_bridle_v1_session_service, 6);
 
 /**
  * Changes a session.
@@ -329,7 +378,7 @@ export type UpdateSessionRequest = Message<"bridle.v1.UpdateSessionRequest"> & {
  * Use `create(UpdateSessionRequestSchema)` to create a new message.
  */
 export const UpdateSessionRequestSchema: GenMessage<UpdateSessionRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 6);
+  messageDesc(file_bridle_v1_session_service, 7);
 
 /**
  * A session that was changed.
@@ -357,7 +406,7 @@ export type UpdateSessionResponse = Message<"bridle.v1.UpdateSessionResponse"> &
  * Use `create(UpdateSessionResponseSchema)` to create a new message.
  */
 export const UpdateSessionResponseSchema: GenMessage<UpdateSessionResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 7);
+  messageDesc(file_bridle_v1_session_service, 8);
 
 /**
  * Deletes a session.
@@ -385,7 +434,7 @@ export type DeleteSessionRequest = Message<"bridle.v1.DeleteSessionRequest"> & {
  * Use `create(DeleteSessionRequestSchema)` to create a new message.
  */
 export const DeleteSessionRequestSchema: GenMessage<DeleteSessionRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 8);
+  messageDesc(file_bridle_v1_session_service, 9);
 
 /**
  * A session that was deleted.
@@ -406,7 +455,7 @@ export type DeleteSessionResponse = Message<"bridle.v1.DeleteSessionResponse"> &
  * Use `create(DeleteSessionResponseSchema)` to create a new message.
  */
 export const DeleteSessionResponseSchema: GenMessage<DeleteSessionResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 9);
+  messageDesc(file_bridle_v1_session_service, 10);
 
 /**
  * Gives the agent an input.
@@ -469,7 +518,7 @@ export type SendRequest = Message<"bridle.v1.SendRequest"> & {
  * Use `create(SendRequestSchema)` to create a new message.
  */
 export const SendRequestSchema: GenMessage<SendRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 10);
+  messageDesc(file_bridle_v1_session_service, 11);
 
 /**
  * An input that was accepted.
@@ -490,7 +539,7 @@ export type SendResponse = Message<"bridle.v1.SendResponse"> & {
  * Use `create(SendResponseSchema)` to create a new message.
  */
 export const SendResponseSchema: GenMessage<SendResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 11);
+  messageDesc(file_bridle_v1_session_service, 12);
 
 /**
  * Ends the turn that is on.
@@ -554,7 +603,7 @@ export type InterruptRequest = Message<"bridle.v1.InterruptRequest"> & {
  * Use `create(InterruptRequestSchema)` to create a new message.
  */
 export const InterruptRequestSchema: GenMessage<InterruptRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 12);
+  messageDesc(file_bridle_v1_session_service, 13);
 
 /**
  * An interrupt that was accepted.
@@ -582,7 +631,7 @@ export type InterruptResponse = Message<"bridle.v1.InterruptResponse"> & {
  * Use `create(InterruptResponseSchema)` to create a new message.
  */
 export const InterruptResponseSchema: GenMessage<InterruptResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 13);
+  messageDesc(file_bridle_v1_session_service, 14);
 
 /**
  * Lets a session end.
@@ -625,7 +674,7 @@ export type StopRequest = Message<"bridle.v1.StopRequest"> & {
  * Use `create(StopRequestSchema)` to create a new message.
  */
 export const StopRequestSchema: GenMessage<StopRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 14);
+  messageDesc(file_bridle_v1_session_service, 15);
 
 /**
  * A stop that was accepted.
@@ -653,7 +702,7 @@ export type StopResponse = Message<"bridle.v1.StopResponse"> & {
  * Use `create(StopResponseSchema)` to create a new message.
  */
 export const StopResponseSchema: GenMessage<StopResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 15);
+  messageDesc(file_bridle_v1_session_service, 16);
 
 /**
  * Ends a session and its subtree now.
@@ -681,7 +730,7 @@ export type KillRequest = Message<"bridle.v1.KillRequest"> & {
  * Use `create(KillRequestSchema)` to create a new message.
  */
 export const KillRequestSchema: GenMessage<KillRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 16);
+  messageDesc(file_bridle_v1_session_service, 17);
 
 /**
  * A kill that was accepted.
@@ -709,7 +758,7 @@ export type KillResponse = Message<"bridle.v1.KillResponse"> & {
  * Use `create(KillResponseSchema)` to create a new message.
  */
 export const KillResponseSchema: GenMessage<KillResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 17);
+  messageDesc(file_bridle_v1_session_service, 18);
 
 /**
  * Opens the next run.
@@ -765,7 +814,7 @@ export type ResumeRequest = Message<"bridle.v1.ResumeRequest"> & {
  * Use `create(ResumeRequestSchema)` to create a new message.
  */
 export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 18);
+  messageDesc(file_bridle_v1_session_service, 19);
 
 /**
  * A run that was opened.
@@ -793,7 +842,7 @@ export type ResumeResponse = Message<"bridle.v1.ResumeResponse"> & {
  * Use `create(ResumeResponseSchema)` to create a new message.
  */
 export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 19);
+  messageDesc(file_bridle_v1_session_service, 20);
 
 /**
  * Answers an approval.
@@ -835,6 +884,15 @@ export type RespondRequest = Message<"bridle.v1.RespondRequest"> & {
    * @generated from field: string message = 5;
    */
   message: string;
+
+  /**
+   * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+   * means this tool with exactly this command; where it runs none, on exactly this file or
+   * address; else with exactly these arguments.
+   *
+   * @generated from field: bridle.v1.ApprovalRule rule = 6;
+   */
+  rule?: ApprovalRule | undefined;
 };
 
 /**
@@ -842,7 +900,7 @@ export type RespondRequest = Message<"bridle.v1.RespondRequest"> & {
  * Use `create(RespondRequestSchema)` to create a new message.
  */
 export const RespondRequestSchema: GenMessage<RespondRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 20);
+  messageDesc(file_bridle_v1_session_service, 21);
 
 /**
  * An answer that was accepted.
@@ -863,7 +921,7 @@ export type RespondResponse = Message<"bridle.v1.RespondResponse"> & {
  * Use `create(RespondResponseSchema)` to create a new message.
  */
 export const RespondResponseSchema: GenMessage<RespondResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 21);
+  messageDesc(file_bridle_v1_session_service, 22);
 
 /**
  * Opens a HELD queue.
@@ -891,7 +949,7 @@ export type ReleaseQueueRequest = Message<"bridle.v1.ReleaseQueueRequest"> & {
  * Use `create(ReleaseQueueRequestSchema)` to create a new message.
  */
 export const ReleaseQueueRequestSchema: GenMessage<ReleaseQueueRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 22);
+  messageDesc(file_bridle_v1_session_service, 23);
 
 /**
  * A release that was accepted.
@@ -912,7 +970,7 @@ export type ReleaseQueueResponse = Message<"bridle.v1.ReleaseQueueResponse"> & {
  * Use `create(ReleaseQueueResponseSchema)` to create a new message.
  */
 export const ReleaseQueueResponseSchema: GenMessage<ReleaseQueueResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 23);
+  messageDesc(file_bridle_v1_session_service, 24);
 
 /**
  * Lists inputs.
@@ -961,7 +1019,7 @@ export type ListInputsRequest = Message<"bridle.v1.ListInputsRequest"> & {
  * Use `create(ListInputsRequestSchema)` to create a new message.
  */
 export const ListInputsRequestSchema: GenMessage<ListInputsRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 24);
+  messageDesc(file_bridle_v1_session_service, 25);
 
 /**
  * A page of inputs.
@@ -989,7 +1047,7 @@ export type ListInputsResponse = Message<"bridle.v1.ListInputsResponse"> & {
  * Use `create(ListInputsResponseSchema)` to create a new message.
  */
 export const ListInputsResponseSchema: GenMessage<ListInputsResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 25);
+  messageDesc(file_bridle_v1_session_service, 26);
 
 /**
  * Cancels an input.
@@ -1024,7 +1082,7 @@ export type CancelInputRequest = Message<"bridle.v1.CancelInputRequest"> & {
  * Use `create(CancelInputRequestSchema)` to create a new message.
  */
 export const CancelInputRequestSchema: GenMessage<CancelInputRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 26);
+  messageDesc(file_bridle_v1_session_service, 27);
 
 /**
  * A cancellation that was accepted.
@@ -1045,7 +1103,7 @@ export type CancelInputResponse = Message<"bridle.v1.CancelInputResponse"> & {
  * Use `create(CancelInputResponseSchema)` to create a new message.
  */
 export const CancelInputResponseSchema: GenMessage<CancelInputResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 27);
+  messageDesc(file_bridle_v1_session_service, 28);
 
 /**
  * Reads a page of a log.
@@ -1101,7 +1159,7 @@ export type ListEventsRequest = Message<"bridle.v1.ListEventsRequest"> & {
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 28);
+  messageDesc(file_bridle_v1_session_service, 29);
 
 /**
  * A page of a log.
@@ -1143,7 +1201,7 @@ export type ListEventsResponse = Message<"bridle.v1.ListEventsResponse"> & {
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 29);
+  messageDesc(file_bridle_v1_session_service, 30);
 
 /**
  * Reads a receipt.
@@ -1195,7 +1253,7 @@ export type GetCommandRequest = Message<"bridle.v1.GetCommandRequest"> & {
  * Use `create(GetCommandRequestSchema)` to create a new message.
  */
 export const GetCommandRequestSchema: GenMessage<GetCommandRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 30);
+  messageDesc(file_bridle_v1_session_service, 31);
 
 /**
  * A receipt.
@@ -1216,7 +1274,7 @@ export type GetCommandResponse = Message<"bridle.v1.GetCommandResponse"> & {
  * Use `create(GetCommandResponseSchema)` to create a new message.
  */
 export const GetCommandResponseSchema: GenMessage<GetCommandResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 31);
+  messageDesc(file_bridle_v1_session_service, 32);
 
 /**
  * Reads an artifact.
@@ -1244,6 +1302,13 @@ export type ReadArtifactRequest = Message<"bridle.v1.ReadArtifactRequest"> & {
    * @generated from field: string name = 3;
    */
   name: string;
+
+  /**
+   * Where to begin, in bytes; at or behind the end, nothing comes.
+   *
+   * @generated from field: uint64 offset = 4;
+   */
+  offset: bigint;
 };
 
 /**
@@ -1251,7 +1316,7 @@ export type ReadArtifactRequest = Message<"bridle.v1.ReadArtifactRequest"> & {
  * Use `create(ReadArtifactRequestSchema)` to create a new message.
  */
 export const ReadArtifactRequestSchema: GenMessage<ReadArtifactRequest> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 32);
+  messageDesc(file_bridle_v1_session_service, 33);
 
 /**
  * A piece of an artifact, in order.
@@ -1265,6 +1330,14 @@ export type ReadArtifactResponse = Message<"bridle.v1.ReadArtifactResponse"> & {
    * @generated from field: bytes data = 1;
    */
   data: Uint8Array;
+
+  /**
+   * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+   * A read that ends before that met an artifact that was made shorter meanwhile.
+   *
+   * @generated from field: optional uint64 size = 2;
+   */
+  size?: bigint | undefined;
 };
 
 /**
@@ -1272,7 +1345,7 @@ export type ReadArtifactResponse = Message<"bridle.v1.ReadArtifactResponse"> & {
  * Use `create(ReadArtifactResponseSchema)` to create a new message.
  */
 export const ReadArtifactResponseSchema: GenMessage<ReadArtifactResponse> = /*@__PURE__*/
-  messageDesc(file_bridle_v1_session_service, 33);
+  messageDesc(file_bridle_v1_session_service, 34);
 
 /**
  * Sessions, and the verbs that steer them.
@@ -1490,6 +1563,7 @@ export const SessionService: GenService<{
    * Errors:
    *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
    *   NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+   *   INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
    *   FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
    *
    * @generated from rpc bridle.v1.SessionService.Respond
@@ -1607,12 +1681,17 @@ export const SessionService: GenService<{
     output: typeof GetCommandResponseSchema;
   },
   /**
-   * Streams an artifact that ArtifactsReported named.
+   * Streams an artifact that ArtifactsReported named, also after the session has ended, from
+   * the host of that run: it stays there until DeleteSession. What is read is what is there
+   * now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+   * stop, and the host reads no further. At most 32 reads are open for a host.
    *
    * Errors:
    *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
    *   NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-   *   UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+   *   UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+   *     when it is back, from the `offset` that you have got to.
+   *   RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
    *
    * @generated from rpc bridle.v1.SessionService.ReadArtifact
    */

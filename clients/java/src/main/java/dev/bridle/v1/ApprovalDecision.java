@@ -157,7 +157,7 @@ public enum ApprovalDecision
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return dev.bridle.v1.EventProto.getDescriptor().getEnumTypes().get(7);
+    return dev.bridle.v1.EventProto.getDescriptor().getEnumTypes().get(8);
   }
 
   private static final ApprovalDecision[] VALUES = values();

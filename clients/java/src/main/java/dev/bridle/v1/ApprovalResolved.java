@@ -24,6 +24,7 @@ private static final long serialVersionUID = 0L;
     approvalId_ = "";
     decision_ = 0;
     message_ = "";
+    by_ = 0;
   }
 
   @java.lang.Override
@@ -46,6 +47,7 @@ private static final long serialVersionUID = 0L;
             dev.bridle.v1.ApprovalResolved.class, dev.bridle.v1.ApprovalResolved.Builder.class);
   }
 
+  private int bitField0_;
   public static final int APPROVAL_ID_FIELD_NUMBER = 1;
   @SuppressWarnings("serial")
   private volatile java.lang.Object approvalId_ = "";
@@ -166,6 +168,70 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int BY_FIELD_NUMBER = 4;
+  private int by_ = 0;
+  /**
+   * <pre>
+   * What decided it. Unspecified where an older host wrote it.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+   * @return The enum numeric value on the wire for by.
+   */
+  @java.lang.Override public int getByValue() {
+    return by_;
+  }
+  /**
+   * <pre>
+   * What decided it. Unspecified where an older host wrote it.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+   * @return The by.
+   */
+  @java.lang.Override public dev.bridle.v1.ApprovalDecider getBy() {
+    dev.bridle.v1.ApprovalDecider result = dev.bridle.v1.ApprovalDecider.forNumber(by_);
+    return result == null ? dev.bridle.v1.ApprovalDecider.UNRECOGNIZED : result;
+  }
+
+  public static final int RULE_FIELD_NUMBER = 5;
+  private dev.bridle.v1.ApprovalRule rule_;
+  /**
+   * <pre>
+   * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+   * @return Whether the rule field is set.
+   */
+  @java.lang.Override
+  public boolean hasRule() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+   * @return The rule.
+   */
+  @java.lang.Override
+  public dev.bridle.v1.ApprovalRule getRule() {
+    return rule_ == null ? dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+  }
+  /**
+   * <pre>
+   * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.ApprovalRuleOrBuilder getRuleOrBuilder() {
+    return rule_ == null ? dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -189,6 +255,12 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 3, message_);
     }
+    if (by_ != dev.bridle.v1.ApprovalDecider.APPROVAL_DECIDER_UNSPECIFIED.getNumber()) {
+      output.writeEnum(4, by_);
+    }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      output.writeMessage(5, getRule());
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -207,6 +279,14 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(3, message_);
+    }
+    if (by_ != dev.bridle.v1.ApprovalDecider.APPROVAL_DECIDER_UNSPECIFIED.getNumber()) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeEnumSize(4, by_);
+    }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(5, getRule());
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -228,6 +308,12 @@ private static final long serialVersionUID = 0L;
     if (decision_ != other.decision_) return false;
     if (!getMessage()
         .equals(other.getMessage())) return false;
+    if (by_ != other.by_) return false;
+    if (hasRule() != other.hasRule()) return false;
+    if (hasRule()) {
+      if (!getRule()
+          .equals(other.getRule())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -245,6 +331,12 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + decision_;
     hash = (37 * hash) + MESSAGE_FIELD_NUMBER;
     hash = (53 * hash) + getMessage().hashCode();
+    hash = (37 * hash) + BY_FIELD_NUMBER;
+    hash = (53 * hash) + by_;
+    if (hasRule()) {
+      hash = (37 * hash) + RULE_FIELD_NUMBER;
+      hash = (53 * hash) + getRule().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -368,13 +460,19 @@ private static final long serialVersionUID = 0L;
 
     // Construct using dev.bridle.v1.ApprovalResolved.newBuilder()
     private Builder() {
-
+      maybeForceBuilderInitialization();
     }
 
     private Builder(
         com.google.protobuf.GeneratedMessageV3.BuilderParent parent) {
       super(parent);
-
+      maybeForceBuilderInitialization();
+    }
+    private void maybeForceBuilderInitialization() {
+      if (com.google.protobuf.GeneratedMessageV3
+              .alwaysUseFieldBuilders) {
+        getRuleFieldBuilder();
+      }
     }
     @java.lang.Override
     public Builder clear() {
@@ -383,6 +481,12 @@ private static final long serialVersionUID = 0L;
       approvalId_ = "";
       decision_ = 0;
       message_ = "";
+      by_ = 0;
+      rule_ = null;
+      if (ruleBuilder_ != null) {
+        ruleBuilder_.dispose();
+        ruleBuilder_ = null;
+      }
       return this;
     }
 
@@ -425,6 +529,17 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.message_ = message_;
       }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.by_ = by_;
+      }
+      int to_bitField0_ = 0;
+      if (((from_bitField0_ & 0x00000010) != 0)) {
+        result.rule_ = ruleBuilder_ == null
+            ? rule_
+            : ruleBuilder_.build();
+        to_bitField0_ |= 0x00000001;
+      }
+      result.bitField0_ |= to_bitField0_;
     }
 
     @java.lang.Override
@@ -484,6 +599,12 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000004;
         onChanged();
       }
+      if (other.by_ != 0) {
+        setByValue(other.getByValue());
+      }
+      if (other.hasRule()) {
+        mergeRule(other.getRule());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -525,6 +646,18 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000004;
               break;
             } // case 26
+            case 32: {
+              by_ = input.readEnum();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 32
+            case 42: {
+              input.readMessage(
+                  getRuleFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000010;
+              break;
+            } // case 42
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -797,6 +930,236 @@ private static final long serialVersionUID = 0L;
       bitField0_ |= 0x00000004;
       onChanged();
       return this;
+    }
+
+    private int by_ = 0;
+    /**
+     * <pre>
+     * What decided it. Unspecified where an older host wrote it.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+     * @return The enum numeric value on the wire for by.
+     */
+    @java.lang.Override public int getByValue() {
+      return by_;
+    }
+    /**
+     * <pre>
+     * What decided it. Unspecified where an older host wrote it.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+     * @param value The enum numeric value on the wire for by to set.
+     * @return This builder for chaining.
+     */
+    public Builder setByValue(int value) {
+      by_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What decided it. Unspecified where an older host wrote it.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+     * @return The by.
+     */
+    @java.lang.Override
+    public dev.bridle.v1.ApprovalDecider getBy() {
+      dev.bridle.v1.ApprovalDecider result = dev.bridle.v1.ApprovalDecider.forNumber(by_);
+      return result == null ? dev.bridle.v1.ApprovalDecider.UNRECOGNIZED : result;
+    }
+    /**
+     * <pre>
+     * What decided it. Unspecified where an older host wrote it.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+     * @param value The by to set.
+     * @return This builder for chaining.
+     */
+    public Builder setBy(dev.bridle.v1.ApprovalDecider value) {
+      if (value == null) {
+        throw new NullPointerException();
+      }
+      bitField0_ |= 0x00000008;
+      by_ = value.getNumber();
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What decided it. Unspecified where an older host wrote it.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearBy() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      by_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private dev.bridle.v1.ApprovalRule rule_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder> ruleBuilder_;
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     * @return Whether the rule field is set.
+     */
+    public boolean hasRule() {
+      return ((bitField0_ & 0x00000010) != 0);
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     * @return The rule.
+     */
+    public dev.bridle.v1.ApprovalRule getRule() {
+      if (ruleBuilder_ == null) {
+        return rule_ == null ? dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+      } else {
+        return ruleBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     */
+    public Builder setRule(dev.bridle.v1.ApprovalRule value) {
+      if (ruleBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        rule_ = value;
+      } else {
+        ruleBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     */
+    public Builder setRule(
+        dev.bridle.v1.ApprovalRule.Builder builderForValue) {
+      if (ruleBuilder_ == null) {
+        rule_ = builderForValue.build();
+      } else {
+        ruleBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     */
+    public Builder mergeRule(dev.bridle.v1.ApprovalRule value) {
+      if (ruleBuilder_ == null) {
+        if (((bitField0_ & 0x00000010) != 0) &&
+          rule_ != null &&
+          rule_ != dev.bridle.v1.ApprovalRule.getDefaultInstance()) {
+          getRuleBuilder().mergeFrom(value);
+        } else {
+          rule_ = value;
+        }
+      } else {
+        ruleBuilder_.mergeFrom(value);
+      }
+      if (rule_ != null) {
+        bitField0_ |= 0x00000010;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     */
+    public Builder clearRule() {
+      bitField0_ = (bitField0_ & ~0x00000010);
+      rule_ = null;
+      if (ruleBuilder_ != null) {
+        ruleBuilder_.dispose();
+        ruleBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     */
+    public dev.bridle.v1.ApprovalRule.Builder getRuleBuilder() {
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return getRuleFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     */
+    public dev.bridle.v1.ApprovalRuleOrBuilder getRuleOrBuilder() {
+      if (ruleBuilder_ != null) {
+        return ruleBuilder_.getMessageOrBuilder();
+      } else {
+        return rule_ == null ?
+            dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+      }
+    }
+    /**
+     * <pre>
+     * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder> 
+        getRuleFieldBuilder() {
+      if (ruleBuilder_ == null) {
+        ruleBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder>(
+                getRule(),
+                getParentForChildren(),
+                isClean());
+        rule_ = null;
+      }
+      return ruleBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

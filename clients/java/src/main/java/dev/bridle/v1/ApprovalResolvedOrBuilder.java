@@ -66,4 +66,50 @@ public interface ApprovalResolvedOrBuilder extends
    */
   com.google.protobuf.ByteString
       getMessageBytes();
+
+  /**
+   * <pre>
+   * What decided it. Unspecified where an older host wrote it.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+   * @return The enum numeric value on the wire for by.
+   */
+  int getByValue();
+  /**
+   * <pre>
+   * What decided it. Unspecified where an older host wrote it.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalDecider by = 4 [json_name = "by"];</code>
+   * @return The by.
+   */
+  dev.bridle.v1.ApprovalDecider getBy();
+
+  /**
+   * <pre>
+   * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+   * @return Whether the rule field is set.
+   */
+  boolean hasRule();
+  /**
+   * <pre>
+   * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+   * @return The rule.
+   */
+  dev.bridle.v1.ApprovalRule getRule();
+  /**
+   * <pre>
+   * By a RULE: that one. With ALLOW_ALWAYS: the one that this answer added to the policy.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 5 [json_name = "rule"];</code>
+   */
+  dev.bridle.v1.ApprovalRuleOrBuilder getRuleOrBuilder();
 }

@@ -6,7 +6,8 @@ package dev.bridle.v1;
 
 /**
  * <pre>
- * One thing that a run leaves behind.
+ * One thing that a run leaves behind: a regular file that the agent put into the
+ * directory that its environment calls BRIDLE_ARTIFACTS. Links are none.
  * </pre>
  *
  * Protobuf type {@code bridle.v1.Artifact}
@@ -23,6 +24,7 @@ private static final long serialVersionUID = 0L;
   private Artifact() {
     name_ = "";
     mediaType_ = "";
+    sha256_ = "";
   }
 
   @java.lang.Override
@@ -50,7 +52,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * Its name, unique in the run.
+   * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+   * word: make it safe before you show it, or name a file by it.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -71,7 +74,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, unique in the run.
+   * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+   * word: make it safe before you show it, or name a file by it.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -97,7 +101,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object mediaType_ = "";
   /**
    * <pre>
-   * Its media type where it is known.
+   * Its media type, guessed from its name; empty where that tells nothing.
    * </pre>
    *
    * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -118,7 +122,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its media type where it is known.
+   * Its media type, guessed from its name; empty where that tells nothing.
    * </pre>
    *
    * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -154,6 +158,55 @@ private static final long serialVersionUID = 0L;
     return size_;
   }
 
+  public static final int SHA256_FIELD_NUMBER = 4;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object sha256_ = "";
+  /**
+   * <pre>
+   * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+   * time, or changed while it was.
+   * </pre>
+   *
+   * <code>string sha256 = 4 [json_name = "sha256"];</code>
+   * @return The sha256.
+   */
+  @java.lang.Override
+  public java.lang.String getSha256() {
+    java.lang.Object ref = sha256_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      sha256_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+   * time, or changed while it was.
+   * </pre>
+   *
+   * <code>string sha256 = 4 [json_name = "sha256"];</code>
+   * @return The bytes for sha256.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getSha256Bytes() {
+    java.lang.Object ref = sha256_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      sha256_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -177,6 +230,9 @@ private static final long serialVersionUID = 0L;
     if (size_ != 0L) {
       output.writeUInt64(3, size_);
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(sha256_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 4, sha256_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -195,6 +251,9 @@ private static final long serialVersionUID = 0L;
     if (size_ != 0L) {
       size += com.google.protobuf.CodedOutputStream
         .computeUInt64Size(3, size_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(sha256_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(4, sha256_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -217,6 +276,8 @@ private static final long serialVersionUID = 0L;
         .equals(other.getMediaType())) return false;
     if (getSize()
         != other.getSize()) return false;
+    if (!getSha256()
+        .equals(other.getSha256())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -235,6 +296,8 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + SIZE_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getSize());
+    hash = (37 * hash) + SHA256_FIELD_NUMBER;
+    hash = (53 * hash) + getSha256().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -334,7 +397,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One thing that a run leaves behind.
+   * One thing that a run leaves behind: a regular file that the agent put into the
+   * directory that its environment calls BRIDLE_ARTIFACTS. Links are none.
    * </pre>
    *
    * Protobuf type {@code bridle.v1.Artifact}
@@ -373,6 +437,7 @@ private static final long serialVersionUID = 0L;
       name_ = "";
       mediaType_ = "";
       size_ = 0L;
+      sha256_ = "";
       return this;
     }
 
@@ -414,6 +479,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.size_ = size_;
+      }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.sha256_ = sha256_;
       }
     }
 
@@ -474,6 +542,11 @@ private static final long serialVersionUID = 0L;
       if (other.getSize() != 0L) {
         setSize(other.getSize());
       }
+      if (!other.getSha256().isEmpty()) {
+        sha256_ = other.sha256_;
+        bitField0_ |= 0x00000008;
+        onChanged();
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -515,6 +588,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000004;
               break;
             } // case 24
+            case 34: {
+              sha256_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 34
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -535,7 +613,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * Its name, unique in the run.
+     * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+     * word: make it safe before you show it, or name a file by it.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -555,7 +634,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the run.
+     * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+     * word: make it safe before you show it, or name a file by it.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -576,7 +656,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the run.
+     * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+     * word: make it safe before you show it, or name a file by it.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -593,7 +674,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the run.
+     * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+     * word: make it safe before you show it, or name a file by it.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -607,7 +689,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the run.
+     * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+     * word: make it safe before you show it, or name a file by it.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -627,7 +710,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object mediaType_ = "";
     /**
      * <pre>
-     * Its media type where it is known.
+     * Its media type, guessed from its name; empty where that tells nothing.
      * </pre>
      *
      * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -647,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its media type where it is known.
+     * Its media type, guessed from its name; empty where that tells nothing.
      * </pre>
      *
      * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -668,7 +751,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its media type where it is known.
+     * Its media type, guessed from its name; empty where that tells nothing.
      * </pre>
      *
      * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -685,7 +768,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its media type where it is known.
+     * Its media type, guessed from its name; empty where that tells nothing.
      * </pre>
      *
      * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -699,7 +782,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its media type where it is known.
+     * Its media type, guessed from its name; empty where that tells nothing.
      * </pre>
      *
      * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -756,6 +839,103 @@ private static final long serialVersionUID = 0L;
     public Builder clearSize() {
       bitField0_ = (bitField0_ & ~0x00000004);
       size_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object sha256_ = "";
+    /**
+     * <pre>
+     * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+     * time, or changed while it was.
+     * </pre>
+     *
+     * <code>string sha256 = 4 [json_name = "sha256"];</code>
+     * @return The sha256.
+     */
+    public java.lang.String getSha256() {
+      java.lang.Object ref = sha256_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        sha256_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+     * time, or changed while it was.
+     * </pre>
+     *
+     * <code>string sha256 = 4 [json_name = "sha256"];</code>
+     * @return The bytes for sha256.
+     */
+    public com.google.protobuf.ByteString
+        getSha256Bytes() {
+      java.lang.Object ref = sha256_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        sha256_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+     * time, or changed while it was.
+     * </pre>
+     *
+     * <code>string sha256 = 4 [json_name = "sha256"];</code>
+     * @param value The sha256 to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSha256(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      sha256_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+     * time, or changed while it was.
+     * </pre>
+     *
+     * <code>string sha256 = 4 [json_name = "sha256"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearSha256() {
+      sha256_ = getDefaultInstance().getSha256();
+      bitField0_ = (bitField0_ & ~0x00000008);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+     * time, or changed while it was.
+     * </pre>
+     *
+     * <code>string sha256 = 4 [json_name = "sha256"];</code>
+     * @param value The bytes for sha256 to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSha256Bytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      sha256_ = value;
+      bitField0_ |= 0x00000008;
       onChanged();
       return this;
     }

@@ -10,7 +10,8 @@ public interface ArtifactOrBuilder extends
 
   /**
    * <pre>
-   * Its name, unique in the run.
+   * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+   * word: make it safe before you show it, or name a file by it.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -19,7 +20,8 @@ public interface ArtifactOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * Its name, unique in the run.
+   * Its name, unique in the run: the path in that directory, with `/`. It is the agent's
+   * word: make it safe before you show it, or name a file by it.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -30,7 +32,7 @@ public interface ArtifactOrBuilder extends
 
   /**
    * <pre>
-   * Its media type where it is known.
+   * Its media type, guessed from its name; empty where that tells nothing.
    * </pre>
    *
    * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -39,7 +41,7 @@ public interface ArtifactOrBuilder extends
   java.lang.String getMediaType();
   /**
    * <pre>
-   * Its media type where it is known.
+   * Its media type, guessed from its name; empty where that tells nothing.
    * </pre>
    *
    * <code>string media_type = 2 [json_name = "mediaType"];</code>
@@ -57,4 +59,26 @@ public interface ArtifactOrBuilder extends
    * @return The size.
    */
   long getSize();
+
+  /**
+   * <pre>
+   * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+   * time, or changed while it was.
+   * </pre>
+   *
+   * <code>string sha256 = 4 [json_name = "sha256"];</code>
+   * @return The sha256.
+   */
+  java.lang.String getSha256();
+  /**
+   * <pre>
+   * The SHA-256 of its content in hexadecimal; empty where it was too large to be read in
+   * time, or changed while it was.
+   * </pre>
+   *
+   * <code>string sha256 = 4 [json_name = "sha256"];</code>
+   * @return The bytes for sha256.
+   */
+  com.google.protobuf.ByteString
+      getSha256Bytes();
 }

@@ -46,6 +46,7 @@ private static final long serialVersionUID = 0L;
             dev.bridle.v1.ArtifactsReported.class, dev.bridle.v1.ArtifactsReported.Builder.class);
   }
 
+  private int bitField0_;
   public static final int ARTIFACTS_FIELD_NUMBER = 1;
   @SuppressWarnings("serial")
   private java.util.List<dev.bridle.v1.Artifact> artifacts_;
@@ -195,6 +196,101 @@ private static final long serialVersionUID = 0L;
     return turns_;
   }
 
+  public static final int USAGE_FIELD_NUMBER = 5;
+  private dev.bridle.v1.UsageReported usage_;
+  /**
+   * <pre>
+   * What the run used in all, as the agent told it last; unset where it told nothing.
+   * </pre>
+   *
+   * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+   * @return Whether the usage field is set.
+   */
+  @java.lang.Override
+  public boolean hasUsage() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * What the run used in all, as the agent told it last; unset where it told nothing.
+   * </pre>
+   *
+   * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+   * @return The usage.
+   */
+  @java.lang.Override
+  public dev.bridle.v1.UsageReported getUsage() {
+    return usage_ == null ? dev.bridle.v1.UsageReported.getDefaultInstance() : usage_;
+  }
+  /**
+   * <pre>
+   * What the run used in all, as the agent told it last; unset where it told nothing.
+   * </pre>
+   *
+   * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.UsageReportedOrBuilder getUsageOrBuilder() {
+    return usage_ == null ? dev.bridle.v1.UsageReported.getDefaultInstance() : usage_;
+  }
+
+  public static final int GIT_FIELD_NUMBER = 6;
+  private dev.bridle.v1.GitReport git_;
+  /**
+   * <pre>
+   * What became of the working directory, where that is in a git work tree that could be
+   * looked at in time; else unset.
+   * </pre>
+   *
+   * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+   * @return Whether the git field is set.
+   */
+  @java.lang.Override
+  public boolean hasGit() {
+    return ((bitField0_ & 0x00000002) != 0);
+  }
+  /**
+   * <pre>
+   * What became of the working directory, where that is in a git work tree that could be
+   * looked at in time; else unset.
+   * </pre>
+   *
+   * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+   * @return The git.
+   */
+  @java.lang.Override
+  public dev.bridle.v1.GitReport getGit() {
+    return git_ == null ? dev.bridle.v1.GitReport.getDefaultInstance() : git_;
+  }
+  /**
+   * <pre>
+   * What became of the working directory, where that is in a git work tree that could be
+   * looked at in time; else unset.
+   * </pre>
+   *
+   * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.GitReportOrBuilder getGitOrBuilder() {
+    return git_ == null ? dev.bridle.v1.GitReport.getDefaultInstance() : git_;
+  }
+
+  public static final int ARTIFACTS_LEFT_OUT_FIELD_NUMBER = 7;
+  private long artifactsLeftOut_ = 0L;
+  /**
+   * <pre>
+   * How many more artifacts there are than are listed: at most 1000 are, and none whose
+   * name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+   * </pre>
+   *
+   * <code>uint64 artifacts_left_out = 7 [json_name = "artifactsLeftOut"];</code>
+   * @return The artifactsLeftOut.
+   */
+  @java.lang.Override
+  public long getArtifactsLeftOut() {
+    return artifactsLeftOut_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -221,6 +317,15 @@ private static final long serialVersionUID = 0L;
     if (turns_ != 0L) {
       output.writeUInt64(4, turns_);
     }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      output.writeMessage(5, getUsage());
+    }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      output.writeMessage(6, getGit());
+    }
+    if (artifactsLeftOut_ != 0L) {
+      output.writeUInt64(7, artifactsLeftOut_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -245,6 +350,18 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeUInt64Size(4, turns_);
     }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(5, getUsage());
+    }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(6, getGit());
+    }
+    if (artifactsLeftOut_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeUInt64Size(7, artifactsLeftOut_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -267,6 +384,18 @@ private static final long serialVersionUID = 0L;
     if (lastStopReason_ != other.lastStopReason_) return false;
     if (getTurns()
         != other.getTurns()) return false;
+    if (hasUsage() != other.hasUsage()) return false;
+    if (hasUsage()) {
+      if (!getUsage()
+          .equals(other.getUsage())) return false;
+    }
+    if (hasGit() != other.hasGit()) return false;
+    if (hasGit()) {
+      if (!getGit()
+          .equals(other.getGit())) return false;
+    }
+    if (getArtifactsLeftOut()
+        != other.getArtifactsLeftOut()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -289,6 +418,17 @@ private static final long serialVersionUID = 0L;
     hash = (37 * hash) + TURNS_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getTurns());
+    if (hasUsage()) {
+      hash = (37 * hash) + USAGE_FIELD_NUMBER;
+      hash = (53 * hash) + getUsage().hashCode();
+    }
+    if (hasGit()) {
+      hash = (37 * hash) + GIT_FIELD_NUMBER;
+      hash = (53 * hash) + getGit().hashCode();
+    }
+    hash = (37 * hash) + ARTIFACTS_LEFT_OUT_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getArtifactsLeftOut());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -412,13 +552,21 @@ private static final long serialVersionUID = 0L;
 
     // Construct using dev.bridle.v1.ArtifactsReported.newBuilder()
     private Builder() {
-
+      maybeForceBuilderInitialization();
     }
 
     private Builder(
         com.google.protobuf.GeneratedMessageV3.BuilderParent parent) {
       super(parent);
-
+      maybeForceBuilderInitialization();
+    }
+    private void maybeForceBuilderInitialization() {
+      if (com.google.protobuf.GeneratedMessageV3
+              .alwaysUseFieldBuilders) {
+        getArtifactsFieldBuilder();
+        getUsageFieldBuilder();
+        getGitFieldBuilder();
+      }
     }
     @java.lang.Override
     public Builder clear() {
@@ -434,6 +582,17 @@ private static final long serialVersionUID = 0L;
       finalMessage_ = "";
       lastStopReason_ = 0;
       turns_ = 0L;
+      usage_ = null;
+      if (usageBuilder_ != null) {
+        usageBuilder_.dispose();
+        usageBuilder_ = null;
+      }
+      git_ = null;
+      if (gitBuilder_ != null) {
+        gitBuilder_.dispose();
+        gitBuilder_ = null;
+      }
+      artifactsLeftOut_ = 0L;
       return this;
     }
 
@@ -489,6 +648,23 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000008) != 0)) {
         result.turns_ = turns_;
       }
+      int to_bitField0_ = 0;
+      if (((from_bitField0_ & 0x00000010) != 0)) {
+        result.usage_ = usageBuilder_ == null
+            ? usage_
+            : usageBuilder_.build();
+        to_bitField0_ |= 0x00000001;
+      }
+      if (((from_bitField0_ & 0x00000020) != 0)) {
+        result.git_ = gitBuilder_ == null
+            ? git_
+            : gitBuilder_.build();
+        to_bitField0_ |= 0x00000002;
+      }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.artifactsLeftOut_ = artifactsLeftOut_;
+      }
+      result.bitField0_ |= to_bitField0_;
     }
 
     @java.lang.Override
@@ -572,6 +748,15 @@ private static final long serialVersionUID = 0L;
       if (other.getTurns() != 0L) {
         setTurns(other.getTurns());
       }
+      if (other.hasUsage()) {
+        mergeUsage(other.getUsage());
+      }
+      if (other.hasGit()) {
+        mergeGit(other.getGit());
+      }
+      if (other.getArtifactsLeftOut() != 0L) {
+        setArtifactsLeftOut(other.getArtifactsLeftOut());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -626,6 +811,25 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000008;
               break;
             } // case 32
+            case 42: {
+              input.readMessage(
+                  getUsageFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000010;
+              break;
+            } // case 42
+            case 50: {
+              input.readMessage(
+                  getGitFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000020;
+              break;
+            } // case 50
+            case 56: {
+              artifactsLeftOut_ = input.readUInt64();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 56
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1160,6 +1364,376 @@ private static final long serialVersionUID = 0L;
     public Builder clearTurns() {
       bitField0_ = (bitField0_ & ~0x00000008);
       turns_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private dev.bridle.v1.UsageReported usage_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.UsageReported, dev.bridle.v1.UsageReported.Builder, dev.bridle.v1.UsageReportedOrBuilder> usageBuilder_;
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     * @return Whether the usage field is set.
+     */
+    public boolean hasUsage() {
+      return ((bitField0_ & 0x00000010) != 0);
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     * @return The usage.
+     */
+    public dev.bridle.v1.UsageReported getUsage() {
+      if (usageBuilder_ == null) {
+        return usage_ == null ? dev.bridle.v1.UsageReported.getDefaultInstance() : usage_;
+      } else {
+        return usageBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     */
+    public Builder setUsage(dev.bridle.v1.UsageReported value) {
+      if (usageBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        usage_ = value;
+      } else {
+        usageBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     */
+    public Builder setUsage(
+        dev.bridle.v1.UsageReported.Builder builderForValue) {
+      if (usageBuilder_ == null) {
+        usage_ = builderForValue.build();
+      } else {
+        usageBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     */
+    public Builder mergeUsage(dev.bridle.v1.UsageReported value) {
+      if (usageBuilder_ == null) {
+        if (((bitField0_ & 0x00000010) != 0) &&
+          usage_ != null &&
+          usage_ != dev.bridle.v1.UsageReported.getDefaultInstance()) {
+          getUsageBuilder().mergeFrom(value);
+        } else {
+          usage_ = value;
+        }
+      } else {
+        usageBuilder_.mergeFrom(value);
+      }
+      if (usage_ != null) {
+        bitField0_ |= 0x00000010;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     */
+    public Builder clearUsage() {
+      bitField0_ = (bitField0_ & ~0x00000010);
+      usage_ = null;
+      if (usageBuilder_ != null) {
+        usageBuilder_.dispose();
+        usageBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     */
+    public dev.bridle.v1.UsageReported.Builder getUsageBuilder() {
+      bitField0_ |= 0x00000010;
+      onChanged();
+      return getUsageFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     */
+    public dev.bridle.v1.UsageReportedOrBuilder getUsageOrBuilder() {
+      if (usageBuilder_ != null) {
+        return usageBuilder_.getMessageOrBuilder();
+      } else {
+        return usage_ == null ?
+            dev.bridle.v1.UsageReported.getDefaultInstance() : usage_;
+      }
+    }
+    /**
+     * <pre>
+     * What the run used in all, as the agent told it last; unset where it told nothing.
+     * </pre>
+     *
+     * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.UsageReported, dev.bridle.v1.UsageReported.Builder, dev.bridle.v1.UsageReportedOrBuilder> 
+        getUsageFieldBuilder() {
+      if (usageBuilder_ == null) {
+        usageBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            dev.bridle.v1.UsageReported, dev.bridle.v1.UsageReported.Builder, dev.bridle.v1.UsageReportedOrBuilder>(
+                getUsage(),
+                getParentForChildren(),
+                isClean());
+        usage_ = null;
+      }
+      return usageBuilder_;
+    }
+
+    private dev.bridle.v1.GitReport git_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.GitReport, dev.bridle.v1.GitReport.Builder, dev.bridle.v1.GitReportOrBuilder> gitBuilder_;
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     * @return Whether the git field is set.
+     */
+    public boolean hasGit() {
+      return ((bitField0_ & 0x00000020) != 0);
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     * @return The git.
+     */
+    public dev.bridle.v1.GitReport getGit() {
+      if (gitBuilder_ == null) {
+        return git_ == null ? dev.bridle.v1.GitReport.getDefaultInstance() : git_;
+      } else {
+        return gitBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     */
+    public Builder setGit(dev.bridle.v1.GitReport value) {
+      if (gitBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        git_ = value;
+      } else {
+        gitBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     */
+    public Builder setGit(
+        dev.bridle.v1.GitReport.Builder builderForValue) {
+      if (gitBuilder_ == null) {
+        git_ = builderForValue.build();
+      } else {
+        gitBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     */
+    public Builder mergeGit(dev.bridle.v1.GitReport value) {
+      if (gitBuilder_ == null) {
+        if (((bitField0_ & 0x00000020) != 0) &&
+          git_ != null &&
+          git_ != dev.bridle.v1.GitReport.getDefaultInstance()) {
+          getGitBuilder().mergeFrom(value);
+        } else {
+          git_ = value;
+        }
+      } else {
+        gitBuilder_.mergeFrom(value);
+      }
+      if (git_ != null) {
+        bitField0_ |= 0x00000020;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     */
+    public Builder clearGit() {
+      bitField0_ = (bitField0_ & ~0x00000020);
+      git_ = null;
+      if (gitBuilder_ != null) {
+        gitBuilder_.dispose();
+        gitBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     */
+    public dev.bridle.v1.GitReport.Builder getGitBuilder() {
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return getGitFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     */
+    public dev.bridle.v1.GitReportOrBuilder getGitOrBuilder() {
+      if (gitBuilder_ != null) {
+        return gitBuilder_.getMessageOrBuilder();
+      } else {
+        return git_ == null ?
+            dev.bridle.v1.GitReport.getDefaultInstance() : git_;
+      }
+    }
+    /**
+     * <pre>
+     * What became of the working directory, where that is in a git work tree that could be
+     * looked at in time; else unset.
+     * </pre>
+     *
+     * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.GitReport, dev.bridle.v1.GitReport.Builder, dev.bridle.v1.GitReportOrBuilder> 
+        getGitFieldBuilder() {
+      if (gitBuilder_ == null) {
+        gitBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            dev.bridle.v1.GitReport, dev.bridle.v1.GitReport.Builder, dev.bridle.v1.GitReportOrBuilder>(
+                getGit(),
+                getParentForChildren(),
+                isClean());
+        git_ = null;
+      }
+      return gitBuilder_;
+    }
+
+    private long artifactsLeftOut_ ;
+    /**
+     * <pre>
+     * How many more artifacts there are than are listed: at most 1000 are, and none whose
+     * name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+     * </pre>
+     *
+     * <code>uint64 artifacts_left_out = 7 [json_name = "artifactsLeftOut"];</code>
+     * @return The artifactsLeftOut.
+     */
+    @java.lang.Override
+    public long getArtifactsLeftOut() {
+      return artifactsLeftOut_;
+    }
+    /**
+     * <pre>
+     * How many more artifacts there are than are listed: at most 1000 are, and none whose
+     * name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+     * </pre>
+     *
+     * <code>uint64 artifacts_left_out = 7 [json_name = "artifactsLeftOut"];</code>
+     * @param value The artifactsLeftOut to set.
+     * @return This builder for chaining.
+     */
+    public Builder setArtifactsLeftOut(long value) {
+
+      artifactsLeftOut_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How many more artifacts there are than are listed: at most 1000 are, and none whose
+     * name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+     * </pre>
+     *
+     * <code>uint64 artifacts_left_out = 7 [json_name = "artifactsLeftOut"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearArtifactsLeftOut() {
+      bitField0_ = (bitField0_ & ~0x00000040);
+      artifactsLeftOut_ = 0L;
       onChanged();
       return this;
     }

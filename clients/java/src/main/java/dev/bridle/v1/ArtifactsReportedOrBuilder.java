@@ -100,4 +100,72 @@ public interface ArtifactsReportedOrBuilder extends
    * @return The turns.
    */
   long getTurns();
+
+  /**
+   * <pre>
+   * What the run used in all, as the agent told it last; unset where it told nothing.
+   * </pre>
+   *
+   * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+   * @return Whether the usage field is set.
+   */
+  boolean hasUsage();
+  /**
+   * <pre>
+   * What the run used in all, as the agent told it last; unset where it told nothing.
+   * </pre>
+   *
+   * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+   * @return The usage.
+   */
+  dev.bridle.v1.UsageReported getUsage();
+  /**
+   * <pre>
+   * What the run used in all, as the agent told it last; unset where it told nothing.
+   * </pre>
+   *
+   * <code>.bridle.v1.UsageReported usage = 5 [json_name = "usage"];</code>
+   */
+  dev.bridle.v1.UsageReportedOrBuilder getUsageOrBuilder();
+
+  /**
+   * <pre>
+   * What became of the working directory, where that is in a git work tree that could be
+   * looked at in time; else unset.
+   * </pre>
+   *
+   * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+   * @return Whether the git field is set.
+   */
+  boolean hasGit();
+  /**
+   * <pre>
+   * What became of the working directory, where that is in a git work tree that could be
+   * looked at in time; else unset.
+   * </pre>
+   *
+   * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+   * @return The git.
+   */
+  dev.bridle.v1.GitReport getGit();
+  /**
+   * <pre>
+   * What became of the working directory, where that is in a git work tree that could be
+   * looked at in time; else unset.
+   * </pre>
+   *
+   * <code>.bridle.v1.GitReport git = 6 [json_name = "git"];</code>
+   */
+  dev.bridle.v1.GitReportOrBuilder getGitOrBuilder();
+
+  /**
+   * <pre>
+   * How many more artifacts there are than are listed: at most 1000 are, and none whose
+   * name is no UTF-8 or is longer than 1024 bytes. They can't be read.
+   * </pre>
+   *
+   * <code>uint64 artifacts_left_out = 7 [json_name = "artifactsLeftOut"];</code>
+   * @return The artifactsLeftOut.
+   */
+  long getArtifactsLeftOut();
 }

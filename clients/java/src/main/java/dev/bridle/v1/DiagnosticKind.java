@@ -208,7 +208,7 @@ public enum DiagnosticKind
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return dev.bridle.v1.EventProto.getDescriptor().getEnumTypes().get(8);
+    return dev.bridle.v1.EventProto.getDescriptor().getEnumTypes().get(9);
   }
 
   private static final DiagnosticKind[] VALUES = values();

@@ -56,6 +56,21 @@ public final class EventProto {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_bridle_v1_Artifact_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_bridle_v1_GitReport_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_bridle_v1_GitReport_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_bridle_v1_GitCommit_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_bridle_v1_GitCommit_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_bridle_v1_GitFile_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_bridle_v1_GitFile_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_bridle_v1_ProcessExited_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -244,130 +259,156 @@ public final class EventProto {
       "ason\030\001 \001(\0162\025.bridle.v1.StopReasonR\nstopR" +
       "eason\022 \n\texit_code\030\002 \001(\005H\000R\010exitCode\210\001\001\022" +
       "\030\n\007message\030\003 \001(\tR\007messageB\014\n\n_exit_code\"" +
-      "\302\001\n\021ArtifactsReported\0221\n\tartifacts\030\001 \003(\013" +
+      "\310\002\n\021ArtifactsReported\0221\n\tartifacts\030\001 \003(\013" +
       "2\023.bridle.v1.ArtifactR\tartifacts\022#\n\rfina" +
       "l_message\030\002 \001(\tR\014finalMessage\022?\n\020last_st" +
       "op_reason\030\003 \001(\0162\025.bridle.v1.StopReasonR\016" +
-      "lastStopReason\022\024\n\005turns\030\004 \001(\004R\005turns\"Q\n\010" +
-      "Artifact\022\022\n\004name\030\001 \001(\tR\004name\022\035\n\nmedia_ty" +
-      "pe\030\002 \001(\tR\tmediaType\022\022\n\004size\030\003 \001(\004R\004size\"" +
-      "\221\001\n\rProcessExited\022\020\n\003pid\030\001 \001(\rR\003pid\022 \n\te" +
-      "xit_code\030\002 \001(\005H\000R\010exitCode\210\001\001\022\033\n\006signal\030" +
-      "\003 \001(\005H\001R\006signal\210\001\001\022\026\n\006killed\030\004 \001(\010R\006kill" +
-      "edB\014\n\n_exit_codeB\t\n\007_signal\"\260\001\n\014SessionE" +
-      "nded\022&\n\005phase\030\001 \001(\0162\020.bridle.v1.PhaseR\005p" +
-      "hase\022,\n\006reason\030\002 \001(\0162\024.bridle.v1.EndReas" +
-      "onR\006reason\022\030\n\007message\030\003 \001(\tR\007message\022\032\n\010" +
-      "verified\030\004 \001(\010R\010verified\022\024\n\005swept\030\005 \001(\rR" +
-      "\005swept\"V\n\014PhaseChanged\022$\n\004from\030\001 \001(\0162\020.b" +
-      "ridle.v1.PhaseR\004from\022 \n\002to\030\002 \001(\0162\020.bridl" +
-      "e.v1.PhaseR\002to\"\200\001\n\013InputQueued\022\031\n\010input_" +
-      "id\030\001 \001(\tR\007inputId\022,\n\007content\030\002 \003(\0132\022.bri" +
-      "dle.v1.ContentR\007content\022(\n\004mode\030\003 \001(\0162\024." +
-      "bridle.v1.InputModeR\004mode\"D\n\rInputConsum" +
-      "ed\022\031\n\010input_id\030\001 \001(\tR\007inputId\022\030\n\007steered" +
-      "\030\002 \001(\010R\007steered\"\\\n\016InputCancelled\022\031\n\010inp" +
-      "ut_id\030\001 \001(\tR\007inputId\022/\n\006reason\030\002 \001(\0162\027.b" +
-      "ridle.v1.CancelReasonR\006reason\"\013\n\tQueueHe" +
-      "ld\"\017\n\rQueueReleased\"u\n\014AgentMessage\022\035\n\nm" +
-      "essage_id\030\001 \001(\tR\tmessageId\022,\n\007content\030\002 " +
-      "\003(\0132\022.bridle.v1.ContentR\007content\022\030\n\007part" +
-      "ial\030\003 \001(\010R\007partial\"[\n\014AgentThought\022\035\n\nme" +
-      "ssage_id\030\001 \001(\tR\tmessageId\022\022\n\004text\030\002 \001(\tR" +
-      "\004text\022\030\n\007partial\030\003 \001(\010R\007partial\"\204\001\n\017Tool" +
-      "CallStarted\022 \n\014tool_call_id\030\001 \001(\tR\ntoolC" +
-      "allId\022\022\n\004tool\030\002 \001(\tR\004tool\022\024\n\005title\030\003 \001(\t" +
-      "R\005title\022%\n\016arguments_json\030\004 \001(\tR\rargumen" +
-      "tsJson\"\231\001\n\016ToolCallOutput\022 \n\014tool_call_i" +
-      "d\030\001 \001(\tR\ntoolCallId\022/\n\006stream\030\002 \001(\0162\027.br" +
-      "idle.v1.OutputStreamR\006stream\022\024\n\004text\030\003 \001" +
-      "(\tH\000R\004text\022\024\n\004data\030\004 \001(\014H\000R\004dataB\010\n\006outp" +
-      "ut\"\256\001\n\rToolCallEnded\022 \n\014tool_call_id\030\001 \001" +
-      "(\tR\ntoolCallId\0221\n\006status\030\002 \001(\0162\031.bridle." +
-      "v1.ToolCallStatusR\006status\022 \n\texit_code\030\003" +
-      " \001(\005H\000R\010exitCode\210\001\001\022\030\n\007message\030\004 \001(\tR\007me" +
-      "ssageB\014\n\n_exit_code\"=\n\013PlanUpdated\022.\n\007en" +
-      "tries\030\001 \003(\0132\024.bridle.v1.PlanEntryR\007entri" +
-      "es\"P\n\tPlanEntry\022\022\n\004text\030\001 \001(\tR\004text\022/\n\005s" +
-      "tate\030\002 \001(\0162\031.bridle.v1.PlanEntryStateR\005s" +
-      "tate\"\346\001\n\021ApprovalRequested\022\037\n\013approval_i" +
-      "d\030\001 \001(\tR\napprovalId\022 \n\014tool_call_id\030\002 \001(" +
-      "\tR\ntoolCallId\022\022\n\004tool\030\003 \001(\tR\004tool\022%\n\016arg" +
-      "uments_json\030\004 \001(\tR\rargumentsJson\022\026\n\006reas" +
-      "on\030\005 \001(\tR\006reason\022;\n\013expire_time\030\006 \001(\0132\032." +
-      "google.protobuf.TimestampR\nexpireTime\"\206\001" +
-      "\n\020ApprovalResolved\022\037\n\013approval_id\030\001 \001(\tR" +
-      "\napprovalId\0227\n\010decision\030\002 \001(\0162\033.bridle.v" +
-      "1.ApprovalDecisionR\010decision\022\030\n\007message\030" +
-      "\003 \001(\tR\007message\"\320\001\n\rUsageReported\022!\n\014inpu" +
-      "t_tokens\030\001 \001(\004R\013inputTokens\022#\n\routput_to" +
-      "kens\030\002 \001(\004R\014outputTokens\022#\n\rcached_token" +
-      "s\030\003 \001(\004R\014cachedTokens\022)\n\016cost_micro_usd\030" +
-      "\004 \001(\004H\000R\014costMicroUsd\210\001\001\022\024\n\005model\030\005 \001(\tR" +
-      "\005modelB\021\n\017_cost_micro_usd\"z\n\nDiagnostic\022" +
-      "-\n\004kind\030\001 \001(\0162\031.bridle.v1.DiagnosticKind" +
-      "R\004kind\022\030\n\007message\030\002 \001(\tR\007message\022#\n\rbyte" +
-      "s_dropped\030\003 \001(\004R\014bytesDropped\"#\n\010HostLos" +
-      "t\022\027\n\007host_id\030\001 \001(\tR\006hostId\"\'\n\014HostReturn" +
-      "ed\022\027\n\007host_id\030\001 \001(\tR\006hostId*\306\006\n\tEventKin" +
-      "d\022\032\n\026EVENT_KIND_UNSPECIFIED\020\000\022\036\n\032EVENT_K" +
-      "IND_SESSION_STARTED\020\024\022\036\n\032EVENT_KIND_SESS" +
-      "ION_RESUMED\020\025\022\036\n\032EVENT_KIND_PROCESS_STAR" +
-      "TED\020\026\022\033\n\027EVENT_KIND_TURN_STARTED\020\027\022\031\n\025EV" +
-      "ENT_KIND_TURN_ENDED\020\030\022!\n\035EVENT_KIND_ARTI" +
-      "FACTS_REPORTED\020\031\022\035\n\031EVENT_KIND_PROCESS_E" +
-      "XITED\020\032\022\034\n\030EVENT_KIND_SESSION_ENDED\020\033\022\034\n" +
-      "\030EVENT_KIND_PHASE_CHANGED\020\034\022\033\n\027EVENT_KIN" +
-      "D_INPUT_QUEUED\020\035\022\035\n\031EVENT_KIND_INPUT_CON" +
-      "SUMED\020\036\022\036\n\032EVENT_KIND_INPUT_CANCELLED\020\037\022" +
-      "\031\n\025EVENT_KIND_QUEUE_HELD\020 \022\035\n\031EVENT_KIND" +
-      "_QUEUE_RELEASED\020!\022\034\n\030EVENT_KIND_AGENT_ME" +
-      "SSAGE\020\"\022\034\n\030EVENT_KIND_AGENT_THOUGHT\020#\022 \n" +
-      "\034EVENT_KIND_TOOL_CALL_STARTED\020$\022\037\n\033EVENT" +
-      "_KIND_TOOL_CALL_OUTPUT\020%\022\036\n\032EVENT_KIND_T" +
-      "OOL_CALL_ENDED\020&\022\033\n\027EVENT_KIND_PLAN_UPDA" +
-      "TED\020\'\022!\n\035EVENT_KIND_APPROVAL_REQUESTED\020(" +
-      "\022 \n\034EVENT_KIND_APPROVAL_RESOLVED\020)\022\035\n\031EV" +
-      "ENT_KIND_USAGE_REPORTED\020*\022\031\n\025EVENT_KIND_" +
-      "DIAGNOSTIC\020+\022\030\n\024EVENT_KIND_HOST_LOST\020,\022\034" +
-      "\n\030EVENT_KIND_HOST_RETURNED\020-*o\n\nResumeMo" +
-      "de\022\033\n\027RESUME_MODE_UNSPECIFIED\020\000\022\024\n\020RESUM" +
-      "E_MODE_AUTO\020\001\022\026\n\022RESUME_MODE_NATIVE\020\002\022\026\n" +
-      "\022RESUME_MODE_SEEDED\020\003*[\n\013TurnTrigger\022\034\n\030" +
-      "TURN_TRIGGER_UNSPECIFIED\020\000\022\026\n\022TURN_TRIGG" +
-      "ER_INPUT\020\001\022\026\n\022TURN_TRIGGER_AGENT\020\002*\241\002\n\nS" +
-      "topReason\022\033\n\027STOP_REASON_UNSPECIFIED\020\000\022\031" +
-      "\n\025STOP_REASON_COMPLETED\020\001\022\033\n\027STOP_REASON" +
-      "_INTERRUPTED\020\002\022\026\n\022STOP_REASON_FAILED\020\003\022\027" +
-      "\n\023STOP_REASON_REFUSED\020\004\022\035\n\031STOP_REASON_L" +
-      "IMIT_REACHED\020\005\022\031\n\025STOP_REASON_TIMED_OUT\020" +
-      "\006\022\032\n\026STOP_REASON_AGENT_LOST\020\007\022\037\n\033STOP_RE" +
-      "ASON_HOST_STATE_LOST\020\010\022\026\n\022STOP_REASON_KI" +
-      "LLED\020\t*a\n\014OutputStream\022\035\n\031OUTPUT_STREAM_" +
-      "UNSPECIFIED\020\000\022\030\n\024OUTPUT_STREAM_STDOUT\020\001\022" +
-      "\030\n\024OUTPUT_STREAM_STDERR\020\002*\254\001\n\016ToolCallSt" +
-      "atus\022 \n\034TOOL_CALL_STATUS_UNSPECIFIED\020\000\022\036" +
-      "\n\032TOOL_CALL_STATUS_SUCCEEDED\020\001\022\033\n\027TOOL_C" +
-      "ALL_STATUS_FAILED\020\002\022\036\n\032TOOL_CALL_STATUS_" +
-      "CANCELLED\020\003\022\033\n\027TOOL_CALL_STATUS_DENIED\020\004" +
-      "*\222\001\n\016PlanEntryState\022 \n\034PLAN_ENTRY_STATE_" +
-      "UNSPECIFIED\020\000\022\034\n\030PLAN_ENTRY_STATE_PENDIN" +
-      "G\020\001\022 \n\034PLAN_ENTRY_STATE_IN_PROGRESS\020\002\022\036\n" +
-      "\032PLAN_ENTRY_STATE_COMPLETED\020\003*\256\001\n\020Approv" +
-      "alDecision\022!\n\035APPROVAL_DECISION_UNSPECIF" +
-      "IED\020\000\022\033\n\027APPROVAL_DECISION_ALLOW\020\001\022\"\n\036AP" +
-      "PROVAL_DECISION_ALLOW_ALWAYS\020\002\022\032\n\026APPROV" +
-      "AL_DECISION_DENY\020\003\022\032\n\026APPROVAL_DECISION_" +
-      "VOID\020\004*\220\002\n\016DiagnosticKind\022\037\n\033DIAGNOSTIC_" +
-      "KIND_UNSPECIFIED\020\000\022\035\n\031DIAGNOSTIC_KIND_TR" +
-      "UNCATED\020\001\022\034\n\030DIAGNOSTIC_KIND_UNPARSED\020\002\022" +
-      "\035\n\031DIAGNOSTIC_KIND_ESCALATED\020\003\022 \n\034DIAGNO" +
-      "STIC_KIND_BACKPRESSURE\020\004\022 \n\034DIAGNOSTIC_K" +
-      "IND_JOURNAL_LOST\020\005\022\035\n\031DIAGNOSTIC_KIND_AG" +
-      "ENT_LOG\020\006\022\036\n\032DIAGNOSTIC_KIND_STATE_LOST\020" +
-      "\007B`\n\rdev.bridle.v1B\nEventProtoP\001\242\002\003BXX\252\002" +
-      "\tBridle.V1\312\002\tBridle\\V1\342\002\025Bridle\\V1\\GPBMe" +
-      "tadata\352\002\nBridle::V1b\006proto3"
+      "lastStopReason\022\024\n\005turns\030\004 \001(\004R\005turns\022.\n\005" +
+      "usage\030\005 \001(\0132\030.bridle.v1.UsageReportedR\005u" +
+      "sage\022&\n\003git\030\006 \001(\0132\024.bridle.v1.GitReportR" +
+      "\003git\022,\n\022artifacts_left_out\030\007 \001(\004R\020artifa" +
+      "ctsLeftOut\"i\n\010Artifact\022\022\n\004name\030\001 \001(\tR\004na" +
+      "me\022\035\n\nmedia_type\030\002 \001(\tR\tmediaType\022\022\n\004siz" +
+      "e\030\003 \001(\004R\004size\022\026\n\006sha256\030\004 \001(\tR\006sha256\"\260\002" +
+      "\n\tGitReport\022\026\n\006branch\030\001 \001(\tR\006branch\022\022\n\004h" +
+      "ead\030\002 \001(\tR\004head\022\035\n\nstart_head\030\003 \001(\tR\tsta" +
+      "rtHead\022.\n\007commits\030\004 \003(\0132\024.bridle.v1.GitC" +
+      "ommitR\007commits\022!\n\014commit_count\030\005 \001(\004R\013co" +
+      "mmitCount\022(\n\005files\030\006 \003(\0132\022.bridle.v1.Git" +
+      "FileR\005files\022\035\n\nfile_count\030\007 \001(\004R\tfileCou" +
+      "nt\022\036\n\ninsertions\030\010 \001(\004R\ninsertions\022\034\n\tde" +
+      "letions\030\t \001(\004R\tdeletions\"5\n\tGitCommit\022\016\n" +
+      "\002id\030\001 \001(\tR\002id\022\030\n\007subject\030\002 \001(\tR\007subject\"" +
+      "\240\001\n\007GitFile\022\022\n\004path\030\001 \001(\tR\004path\022#\n\ninser" +
+      "tions\030\002 \001(\004H\000R\ninsertions\210\001\001\022!\n\tdeletion" +
+      "s\030\003 \001(\004H\001R\tdeletions\210\001\001\022\034\n\tuntracked\030\004 \001" +
+      "(\010R\tuntrackedB\r\n\013_insertionsB\014\n\n_deletio" +
+      "ns\"\221\001\n\rProcessExited\022\020\n\003pid\030\001 \001(\rR\003pid\022 " +
+      "\n\texit_code\030\002 \001(\005H\000R\010exitCode\210\001\001\022\033\n\006sign" +
+      "al\030\003 \001(\005H\001R\006signal\210\001\001\022\026\n\006killed\030\004 \001(\010R\006k" +
+      "illedB\014\n\n_exit_codeB\t\n\007_signal\"\260\001\n\014Sessi" +
+      "onEnded\022&\n\005phase\030\001 \001(\0162\020.bridle.v1.Phase" +
+      "R\005phase\022,\n\006reason\030\002 \001(\0162\024.bridle.v1.EndR" +
+      "easonR\006reason\022\030\n\007message\030\003 \001(\tR\007message\022" +
+      "\032\n\010verified\030\004 \001(\010R\010verified\022\024\n\005swept\030\005 \001" +
+      "(\rR\005swept\"V\n\014PhaseChanged\022$\n\004from\030\001 \001(\0162" +
+      "\020.bridle.v1.PhaseR\004from\022 \n\002to\030\002 \001(\0162\020.br" +
+      "idle.v1.PhaseR\002to\"\200\001\n\013InputQueued\022\031\n\010inp" +
+      "ut_id\030\001 \001(\tR\007inputId\022,\n\007content\030\002 \003(\0132\022." +
+      "bridle.v1.ContentR\007content\022(\n\004mode\030\003 \001(\016" +
+      "2\024.bridle.v1.InputModeR\004mode\"D\n\rInputCon" +
+      "sumed\022\031\n\010input_id\030\001 \001(\tR\007inputId\022\030\n\007stee" +
+      "red\030\002 \001(\010R\007steered\"\\\n\016InputCancelled\022\031\n\010" +
+      "input_id\030\001 \001(\tR\007inputId\022/\n\006reason\030\002 \001(\0162" +
+      "\027.bridle.v1.CancelReasonR\006reason\"\013\n\tQueu" +
+      "eHeld\"\017\n\rQueueReleased\"u\n\014AgentMessage\022\035" +
+      "\n\nmessage_id\030\001 \001(\tR\tmessageId\022,\n\007content" +
+      "\030\002 \003(\0132\022.bridle.v1.ContentR\007content\022\030\n\007p" +
+      "artial\030\003 \001(\010R\007partial\"[\n\014AgentThought\022\035\n" +
+      "\nmessage_id\030\001 \001(\tR\tmessageId\022\022\n\004text\030\002 \001" +
+      "(\tR\004text\022\030\n\007partial\030\003 \001(\010R\007partial\"\204\001\n\017T" +
+      "oolCallStarted\022 \n\014tool_call_id\030\001 \001(\tR\nto" +
+      "olCallId\022\022\n\004tool\030\002 \001(\tR\004tool\022\024\n\005title\030\003 " +
+      "\001(\tR\005title\022%\n\016arguments_json\030\004 \001(\tR\rargu" +
+      "mentsJson\"\231\001\n\016ToolCallOutput\022 \n\014tool_cal" +
+      "l_id\030\001 \001(\tR\ntoolCallId\022/\n\006stream\030\002 \001(\0162\027" +
+      ".bridle.v1.OutputStreamR\006stream\022\024\n\004text\030" +
+      "\003 \001(\tH\000R\004text\022\024\n\004data\030\004 \001(\014H\000R\004dataB\010\n\006o" +
+      "utput\"\256\001\n\rToolCallEnded\022 \n\014tool_call_id\030" +
+      "\001 \001(\tR\ntoolCallId\0221\n\006status\030\002 \001(\0162\031.brid" +
+      "le.v1.ToolCallStatusR\006status\022 \n\texit_cod" +
+      "e\030\003 \001(\005H\000R\010exitCode\210\001\001\022\030\n\007message\030\004 \001(\tR" +
+      "\007messageB\014\n\n_exit_code\"=\n\013PlanUpdated\022.\n" +
+      "\007entries\030\001 \003(\0132\024.bridle.v1.PlanEntryR\007en" +
+      "tries\"P\n\tPlanEntry\022\022\n\004text\030\001 \001(\tR\004text\022/" +
+      "\n\005state\030\002 \001(\0162\031.bridle.v1.PlanEntryState" +
+      "R\005state\"\346\001\n\021ApprovalRequested\022\037\n\013approva" +
+      "l_id\030\001 \001(\tR\napprovalId\022 \n\014tool_call_id\030\002" +
+      " \001(\tR\ntoolCallId\022\022\n\004tool\030\003 \001(\tR\004tool\022%\n\016" +
+      "arguments_json\030\004 \001(\tR\rargumentsJson\022\026\n\006r" +
+      "eason\030\005 \001(\tR\006reason\022;\n\013expire_time\030\006 \001(\013" +
+      "2\032.google.protobuf.TimestampR\nexpireTime" +
+      "\"\337\001\n\020ApprovalResolved\022\037\n\013approval_id\030\001 \001" +
+      "(\tR\napprovalId\0227\n\010decision\030\002 \001(\0162\033.bridl" +
+      "e.v1.ApprovalDecisionR\010decision\022\030\n\007messa" +
+      "ge\030\003 \001(\tR\007message\022*\n\002by\030\004 \001(\0162\032.bridle.v" +
+      "1.ApprovalDeciderR\002by\022+\n\004rule\030\005 \001(\0132\027.br" +
+      "idle.v1.ApprovalRuleR\004rule\"\320\001\n\rUsageRepo" +
+      "rted\022!\n\014input_tokens\030\001 \001(\004R\013inputTokens\022" +
+      "#\n\routput_tokens\030\002 \001(\004R\014outputTokens\022#\n\r" +
+      "cached_tokens\030\003 \001(\004R\014cachedTokens\022)\n\016cos" +
+      "t_micro_usd\030\004 \001(\004H\000R\014costMicroUsd\210\001\001\022\024\n\005" +
+      "model\030\005 \001(\tR\005modelB\021\n\017_cost_micro_usd\"z\n" +
+      "\nDiagnostic\022-\n\004kind\030\001 \001(\0162\031.bridle.v1.Di" +
+      "agnosticKindR\004kind\022\030\n\007message\030\002 \001(\tR\007mes" +
+      "sage\022#\n\rbytes_dropped\030\003 \001(\004R\014bytesDroppe" +
+      "d\"#\n\010HostLost\022\027\n\007host_id\030\001 \001(\tR\006hostId\"\'" +
+      "\n\014HostReturned\022\027\n\007host_id\030\001 \001(\tR\006hostId*" +
+      "\306\006\n\tEventKind\022\032\n\026EVENT_KIND_UNSPECIFIED\020" +
+      "\000\022\036\n\032EVENT_KIND_SESSION_STARTED\020\024\022\036\n\032EVE" +
+      "NT_KIND_SESSION_RESUMED\020\025\022\036\n\032EVENT_KIND_" +
+      "PROCESS_STARTED\020\026\022\033\n\027EVENT_KIND_TURN_STA" +
+      "RTED\020\027\022\031\n\025EVENT_KIND_TURN_ENDED\020\030\022!\n\035EVE" +
+      "NT_KIND_ARTIFACTS_REPORTED\020\031\022\035\n\031EVENT_KI" +
+      "ND_PROCESS_EXITED\020\032\022\034\n\030EVENT_KIND_SESSIO" +
+      "N_ENDED\020\033\022\034\n\030EVENT_KIND_PHASE_CHANGED\020\034\022" +
+      "\033\n\027EVENT_KIND_INPUT_QUEUED\020\035\022\035\n\031EVENT_KI" +
+      "ND_INPUT_CONSUMED\020\036\022\036\n\032EVENT_KIND_INPUT_" +
+      "CANCELLED\020\037\022\031\n\025EVENT_KIND_QUEUE_HELD\020 \022\035" +
+      "\n\031EVENT_KIND_QUEUE_RELEASED\020!\022\034\n\030EVENT_K" +
+      "IND_AGENT_MESSAGE\020\"\022\034\n\030EVENT_KIND_AGENT_" +
+      "THOUGHT\020#\022 \n\034EVENT_KIND_TOOL_CALL_STARTE" +
+      "D\020$\022\037\n\033EVENT_KIND_TOOL_CALL_OUTPUT\020%\022\036\n\032" +
+      "EVENT_KIND_TOOL_CALL_ENDED\020&\022\033\n\027EVENT_KI" +
+      "ND_PLAN_UPDATED\020\'\022!\n\035EVENT_KIND_APPROVAL" +
+      "_REQUESTED\020(\022 \n\034EVENT_KIND_APPROVAL_RESO" +
+      "LVED\020)\022\035\n\031EVENT_KIND_USAGE_REPORTED\020*\022\031\n" +
+      "\025EVENT_KIND_DIAGNOSTIC\020+\022\030\n\024EVENT_KIND_H" +
+      "OST_LOST\020,\022\034\n\030EVENT_KIND_HOST_RETURNED\020-" +
+      "*o\n\nResumeMode\022\033\n\027RESUME_MODE_UNSPECIFIE" +
+      "D\020\000\022\024\n\020RESUME_MODE_AUTO\020\001\022\026\n\022RESUME_MODE" +
+      "_NATIVE\020\002\022\026\n\022RESUME_MODE_SEEDED\020\003*[\n\013Tur" +
+      "nTrigger\022\034\n\030TURN_TRIGGER_UNSPECIFIED\020\000\022\026" +
+      "\n\022TURN_TRIGGER_INPUT\020\001\022\026\n\022TURN_TRIGGER_A" +
+      "GENT\020\002*\241\002\n\nStopReason\022\033\n\027STOP_REASON_UNS" +
+      "PECIFIED\020\000\022\031\n\025STOP_REASON_COMPLETED\020\001\022\033\n" +
+      "\027STOP_REASON_INTERRUPTED\020\002\022\026\n\022STOP_REASO" +
+      "N_FAILED\020\003\022\027\n\023STOP_REASON_REFUSED\020\004\022\035\n\031S" +
+      "TOP_REASON_LIMIT_REACHED\020\005\022\031\n\025STOP_REASO" +
+      "N_TIMED_OUT\020\006\022\032\n\026STOP_REASON_AGENT_LOST\020" +
+      "\007\022\037\n\033STOP_REASON_HOST_STATE_LOST\020\010\022\026\n\022ST" +
+      "OP_REASON_KILLED\020\t*a\n\014OutputStream\022\035\n\031OU" +
+      "TPUT_STREAM_UNSPECIFIED\020\000\022\030\n\024OUTPUT_STRE" +
+      "AM_STDOUT\020\001\022\030\n\024OUTPUT_STREAM_STDERR\020\002*\254\001" +
+      "\n\016ToolCallStatus\022 \n\034TOOL_CALL_STATUS_UNS" +
+      "PECIFIED\020\000\022\036\n\032TOOL_CALL_STATUS_SUCCEEDED" +
+      "\020\001\022\033\n\027TOOL_CALL_STATUS_FAILED\020\002\022\036\n\032TOOL_" +
+      "CALL_STATUS_CANCELLED\020\003\022\033\n\027TOOL_CALL_STA" +
+      "TUS_DENIED\020\004*\222\001\n\016PlanEntryState\022 \n\034PLAN_" +
+      "ENTRY_STATE_UNSPECIFIED\020\000\022\034\n\030PLAN_ENTRY_" +
+      "STATE_PENDING\020\001\022 \n\034PLAN_ENTRY_STATE_IN_P" +
+      "ROGRESS\020\002\022\036\n\032PLAN_ENTRY_STATE_COMPLETED\020" +
+      "\003*\204\002\n\017ApprovalDecider\022 \n\034APPROVAL_DECIDE" +
+      "R_UNSPECIFIED\020\000\022\036\n\032APPROVAL_DECIDER_PRIN" +
+      "CIPAL\020\001\022\033\n\027APPROVAL_DECIDER_POLICY\020\002\022\031\n\025" +
+      "APPROVAL_DECIDER_RULE\020\003\022\034\n\030APPROVAL_DECI" +
+      "DER_TIMEOUT\020\004\022\036\n\032APPROVAL_DECIDER_INTERR" +
+      "UPT\020\005\022\035\n\031APPROVAL_DECIDER_TURN_END\020\006\022\032\n\026" +
+      "APPROVAL_DECIDER_AGENT\020\007*\256\001\n\020ApprovalDec" +
+      "ision\022!\n\035APPROVAL_DECISION_UNSPECIFIED\020\000" +
+      "\022\033\n\027APPROVAL_DECISION_ALLOW\020\001\022\"\n\036APPROVA" +
+      "L_DECISION_ALLOW_ALWAYS\020\002\022\032\n\026APPROVAL_DE" +
+      "CISION_DENY\020\003\022\032\n\026APPROVAL_DECISION_VOID\020" +
+      "\004*\220\002\n\016DiagnosticKind\022\037\n\033DIAGNOSTIC_KIND_" +
+      "UNSPECIFIED\020\000\022\035\n\031DIAGNOSTIC_KIND_TRUNCAT" +
+      "ED\020\001\022\034\n\030DIAGNOSTIC_KIND_UNPARSED\020\002\022\035\n\031DI" +
+      "AGNOSTIC_KIND_ESCALATED\020\003\022 \n\034DIAGNOSTIC_" +
+      "KIND_BACKPRESSURE\020\004\022 \n\034DIAGNOSTIC_KIND_J" +
+      "OURNAL_LOST\020\005\022\035\n\031DIAGNOSTIC_KIND_AGENT_L" +
+      "OG\020\006\022\036\n\032DIAGNOSTIC_KIND_STATE_LOST\020\007B`\n\r" +
+      "dev.bridle.v1B\nEventProtoP\001\242\002\003BXX\252\002\tBrid" +
+      "le.V1\312\002\tBridle\\V1\342\002\025Bridle\\V1\\GPBMetadat" +
+      "a\352\002\nBridle::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -419,135 +460,153 @@ public final class EventProto {
     internal_static_bridle_v1_ArtifactsReported_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ArtifactsReported_descriptor,
-        new java.lang.String[] { "Artifacts", "FinalMessage", "LastStopReason", "Turns", });
+        new java.lang.String[] { "Artifacts", "FinalMessage", "LastStopReason", "Turns", "Usage", "Git", "ArtifactsLeftOut", });
     internal_static_bridle_v1_Artifact_descriptor =
       getDescriptor().getMessageTypes().get(7);
     internal_static_bridle_v1_Artifact_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_Artifact_descriptor,
-        new java.lang.String[] { "Name", "MediaType", "Size", });
-    internal_static_bridle_v1_ProcessExited_descriptor =
+        new java.lang.String[] { "Name", "MediaType", "Size", "Sha256", });
+    internal_static_bridle_v1_GitReport_descriptor =
       getDescriptor().getMessageTypes().get(8);
+    internal_static_bridle_v1_GitReport_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_bridle_v1_GitReport_descriptor,
+        new java.lang.String[] { "Branch", "Head", "StartHead", "Commits", "CommitCount", "Files", "FileCount", "Insertions", "Deletions", });
+    internal_static_bridle_v1_GitCommit_descriptor =
+      getDescriptor().getMessageTypes().get(9);
+    internal_static_bridle_v1_GitCommit_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_bridle_v1_GitCommit_descriptor,
+        new java.lang.String[] { "Id", "Subject", });
+    internal_static_bridle_v1_GitFile_descriptor =
+      getDescriptor().getMessageTypes().get(10);
+    internal_static_bridle_v1_GitFile_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_bridle_v1_GitFile_descriptor,
+        new java.lang.String[] { "Path", "Insertions", "Deletions", "Untracked", });
+    internal_static_bridle_v1_ProcessExited_descriptor =
+      getDescriptor().getMessageTypes().get(11);
     internal_static_bridle_v1_ProcessExited_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ProcessExited_descriptor,
         new java.lang.String[] { "Pid", "ExitCode", "Signal", "Killed", });
     internal_static_bridle_v1_SessionEnded_descriptor =
-      getDescriptor().getMessageTypes().get(9);
+      getDescriptor().getMessageTypes().get(12);
     internal_static_bridle_v1_SessionEnded_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_SessionEnded_descriptor,
         new java.lang.String[] { "Phase", "Reason", "Message", "Verified", "Swept", });
     internal_static_bridle_v1_PhaseChanged_descriptor =
-      getDescriptor().getMessageTypes().get(10);
+      getDescriptor().getMessageTypes().get(13);
     internal_static_bridle_v1_PhaseChanged_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_PhaseChanged_descriptor,
         new java.lang.String[] { "From", "To", });
     internal_static_bridle_v1_InputQueued_descriptor =
-      getDescriptor().getMessageTypes().get(11);
+      getDescriptor().getMessageTypes().get(14);
     internal_static_bridle_v1_InputQueued_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_InputQueued_descriptor,
         new java.lang.String[] { "InputId", "Content", "Mode", });
     internal_static_bridle_v1_InputConsumed_descriptor =
-      getDescriptor().getMessageTypes().get(12);
+      getDescriptor().getMessageTypes().get(15);
     internal_static_bridle_v1_InputConsumed_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_InputConsumed_descriptor,
         new java.lang.String[] { "InputId", "Steered", });
     internal_static_bridle_v1_InputCancelled_descriptor =
-      getDescriptor().getMessageTypes().get(13);
+      getDescriptor().getMessageTypes().get(16);
     internal_static_bridle_v1_InputCancelled_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_InputCancelled_descriptor,
         new java.lang.String[] { "InputId", "Reason", });
     internal_static_bridle_v1_QueueHeld_descriptor =
-      getDescriptor().getMessageTypes().get(14);
+      getDescriptor().getMessageTypes().get(17);
     internal_static_bridle_v1_QueueHeld_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_QueueHeld_descriptor,
         new java.lang.String[] { });
     internal_static_bridle_v1_QueueReleased_descriptor =
-      getDescriptor().getMessageTypes().get(15);
+      getDescriptor().getMessageTypes().get(18);
     internal_static_bridle_v1_QueueReleased_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_QueueReleased_descriptor,
         new java.lang.String[] { });
     internal_static_bridle_v1_AgentMessage_descriptor =
-      getDescriptor().getMessageTypes().get(16);
+      getDescriptor().getMessageTypes().get(19);
     internal_static_bridle_v1_AgentMessage_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_AgentMessage_descriptor,
         new java.lang.String[] { "MessageId", "Content", "Partial", });
     internal_static_bridle_v1_AgentThought_descriptor =
-      getDescriptor().getMessageTypes().get(17);
+      getDescriptor().getMessageTypes().get(20);
     internal_static_bridle_v1_AgentThought_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_AgentThought_descriptor,
         new java.lang.String[] { "MessageId", "Text", "Partial", });
     internal_static_bridle_v1_ToolCallStarted_descriptor =
-      getDescriptor().getMessageTypes().get(18);
+      getDescriptor().getMessageTypes().get(21);
     internal_static_bridle_v1_ToolCallStarted_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ToolCallStarted_descriptor,
         new java.lang.String[] { "ToolCallId", "Tool", "Title", "ArgumentsJson", });
     internal_static_bridle_v1_ToolCallOutput_descriptor =
-      getDescriptor().getMessageTypes().get(19);
+      getDescriptor().getMessageTypes().get(22);
     internal_static_bridle_v1_ToolCallOutput_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ToolCallOutput_descriptor,
         new java.lang.String[] { "ToolCallId", "Stream", "Text", "Data", "Output", });
     internal_static_bridle_v1_ToolCallEnded_descriptor =
-      getDescriptor().getMessageTypes().get(20);
+      getDescriptor().getMessageTypes().get(23);
     internal_static_bridle_v1_ToolCallEnded_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ToolCallEnded_descriptor,
         new java.lang.String[] { "ToolCallId", "Status", "ExitCode", "Message", });
     internal_static_bridle_v1_PlanUpdated_descriptor =
-      getDescriptor().getMessageTypes().get(21);
+      getDescriptor().getMessageTypes().get(24);
     internal_static_bridle_v1_PlanUpdated_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_PlanUpdated_descriptor,
         new java.lang.String[] { "Entries", });
     internal_static_bridle_v1_PlanEntry_descriptor =
-      getDescriptor().getMessageTypes().get(22);
+      getDescriptor().getMessageTypes().get(25);
     internal_static_bridle_v1_PlanEntry_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_PlanEntry_descriptor,
         new java.lang.String[] { "Text", "State", });
     internal_static_bridle_v1_ApprovalRequested_descriptor =
-      getDescriptor().getMessageTypes().get(23);
+      getDescriptor().getMessageTypes().get(26);
     internal_static_bridle_v1_ApprovalRequested_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ApprovalRequested_descriptor,
         new java.lang.String[] { "ApprovalId", "ToolCallId", "Tool", "ArgumentsJson", "Reason", "ExpireTime", });
     internal_static_bridle_v1_ApprovalResolved_descriptor =
-      getDescriptor().getMessageTypes().get(24);
+      getDescriptor().getMessageTypes().get(27);
     internal_static_bridle_v1_ApprovalResolved_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ApprovalResolved_descriptor,
-        new java.lang.String[] { "ApprovalId", "Decision", "Message", });
+        new java.lang.String[] { "ApprovalId", "Decision", "Message", "By", "Rule", });
     internal_static_bridle_v1_UsageReported_descriptor =
-      getDescriptor().getMessageTypes().get(25);
+      getDescriptor().getMessageTypes().get(28);
     internal_static_bridle_v1_UsageReported_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_UsageReported_descriptor,
         new java.lang.String[] { "InputTokens", "OutputTokens", "CachedTokens", "CostMicroUsd", "Model", });
     internal_static_bridle_v1_Diagnostic_descriptor =
-      getDescriptor().getMessageTypes().get(26);
+      getDescriptor().getMessageTypes().get(29);
     internal_static_bridle_v1_Diagnostic_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_Diagnostic_descriptor,
         new java.lang.String[] { "Kind", "Message", "BytesDropped", });
     internal_static_bridle_v1_HostLost_descriptor =
-      getDescriptor().getMessageTypes().get(27);
+      getDescriptor().getMessageTypes().get(30);
     internal_static_bridle_v1_HostLost_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_HostLost_descriptor,
         new java.lang.String[] { "HostId", });
     internal_static_bridle_v1_HostReturned_descriptor =
-      getDescriptor().getMessageTypes().get(28);
+      getDescriptor().getMessageTypes().get(31);
     internal_static_bridle_v1_HostReturned_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_HostReturned_descriptor,

@@ -21,6 +21,7 @@ private static final long serialVersionUID = 0L;
     super(builder);
   }
   private GetSessionResponse() {
+    approvals_ = java.util.Collections.emptyList();
   }
 
   @java.lang.Override
@@ -82,6 +83,67 @@ private static final long serialVersionUID = 0L;
     return session_ == null ? dev.bridle.v1.Session.getDefaultInstance() : session_;
   }
 
+  public static final int APPROVALS_FIELD_NUMBER = 2;
+  @SuppressWarnings("serial")
+  private java.util.List<dev.bridle.v1.OpenApproval> approvals_;
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  @java.lang.Override
+  public java.util.List<dev.bridle.v1.OpenApproval> getApprovalsList() {
+    return approvals_;
+  }
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  @java.lang.Override
+  public java.util.List<? extends dev.bridle.v1.OpenApprovalOrBuilder> 
+      getApprovalsOrBuilderList() {
+    return approvals_;
+  }
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  @java.lang.Override
+  public int getApprovalsCount() {
+    return approvals_.size();
+  }
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.OpenApproval getApprovals(int index) {
+    return approvals_.get(index);
+  }
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.OpenApprovalOrBuilder getApprovalsOrBuilder(
+      int index) {
+    return approvals_.get(index);
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -99,6 +161,9 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(1, getSession());
     }
+    for (int i = 0; i < approvals_.size(); i++) {
+      output.writeMessage(2, approvals_.get(i));
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -111,6 +176,10 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(1, getSession());
+    }
+    for (int i = 0; i < approvals_.size(); i++) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(2, approvals_.get(i));
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -132,6 +201,8 @@ private static final long serialVersionUID = 0L;
       if (!getSession()
           .equals(other.getSession())) return false;
     }
+    if (!getApprovalsList()
+        .equals(other.getApprovalsList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -146,6 +217,10 @@ private static final long serialVersionUID = 0L;
     if (hasSession()) {
       hash = (37 * hash) + SESSION_FIELD_NUMBER;
       hash = (53 * hash) + getSession().hashCode();
+    }
+    if (getApprovalsCount() > 0) {
+      hash = (37 * hash) + APPROVALS_FIELD_NUMBER;
+      hash = (53 * hash) + getApprovalsList().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -282,6 +357,7 @@ private static final long serialVersionUID = 0L;
       if (com.google.protobuf.GeneratedMessageV3
               .alwaysUseFieldBuilders) {
         getSessionFieldBuilder();
+        getApprovalsFieldBuilder();
       }
     }
     @java.lang.Override
@@ -293,6 +369,13 @@ private static final long serialVersionUID = 0L;
         sessionBuilder_.dispose();
         sessionBuilder_ = null;
       }
+      if (approvalsBuilder_ == null) {
+        approvals_ = java.util.Collections.emptyList();
+      } else {
+        approvals_ = null;
+        approvalsBuilder_.clear();
+      }
+      bitField0_ = (bitField0_ & ~0x00000002);
       return this;
     }
 
@@ -319,9 +402,22 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public dev.bridle.v1.GetSessionResponse buildPartial() {
       dev.bridle.v1.GetSessionResponse result = new dev.bridle.v1.GetSessionResponse(this);
+      buildPartialRepeatedFields(result);
       if (bitField0_ != 0) { buildPartial0(result); }
       onBuilt();
       return result;
+    }
+
+    private void buildPartialRepeatedFields(dev.bridle.v1.GetSessionResponse result) {
+      if (approvalsBuilder_ == null) {
+        if (((bitField0_ & 0x00000002) != 0)) {
+          approvals_ = java.util.Collections.unmodifiableList(approvals_);
+          bitField0_ = (bitField0_ & ~0x00000002);
+        }
+        result.approvals_ = approvals_;
+      } else {
+        result.approvals_ = approvalsBuilder_.build();
+      }
     }
 
     private void buildPartial0(dev.bridle.v1.GetSessionResponse result) {
@@ -383,6 +479,32 @@ private static final long serialVersionUID = 0L;
       if (other.hasSession()) {
         mergeSession(other.getSession());
       }
+      if (approvalsBuilder_ == null) {
+        if (!other.approvals_.isEmpty()) {
+          if (approvals_.isEmpty()) {
+            approvals_ = other.approvals_;
+            bitField0_ = (bitField0_ & ~0x00000002);
+          } else {
+            ensureApprovalsIsMutable();
+            approvals_.addAll(other.approvals_);
+          }
+          onChanged();
+        }
+      } else {
+        if (!other.approvals_.isEmpty()) {
+          if (approvalsBuilder_.isEmpty()) {
+            approvalsBuilder_.dispose();
+            approvalsBuilder_ = null;
+            approvals_ = other.approvals_;
+            bitField0_ = (bitField0_ & ~0x00000002);
+            approvalsBuilder_ = 
+              com.google.protobuf.GeneratedMessageV3.alwaysUseFieldBuilders ?
+                 getApprovalsFieldBuilder() : null;
+          } else {
+            approvalsBuilder_.addAllMessages(other.approvals_);
+          }
+        }
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -416,6 +538,19 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000001;
               break;
             } // case 10
+            case 18: {
+              dev.bridle.v1.OpenApproval m =
+                  input.readMessage(
+                      dev.bridle.v1.OpenApproval.parser(),
+                      extensionRegistry);
+              if (approvalsBuilder_ == null) {
+                ensureApprovalsIsMutable();
+                approvals_.add(m);
+              } else {
+                approvalsBuilder_.addMessage(m);
+              }
+              break;
+            } // case 18
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -588,6 +723,318 @@ private static final long serialVersionUID = 0L;
         session_ = null;
       }
       return sessionBuilder_;
+    }
+
+    private java.util.List<dev.bridle.v1.OpenApproval> approvals_ =
+      java.util.Collections.emptyList();
+    private void ensureApprovalsIsMutable() {
+      if (!((bitField0_ & 0x00000002) != 0)) {
+        approvals_ = new java.util.ArrayList<dev.bridle.v1.OpenApproval>(approvals_);
+        bitField0_ |= 0x00000002;
+       }
+    }
+
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.bridle.v1.OpenApproval, dev.bridle.v1.OpenApproval.Builder, dev.bridle.v1.OpenApprovalOrBuilder> approvalsBuilder_;
+
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public java.util.List<dev.bridle.v1.OpenApproval> getApprovalsList() {
+      if (approvalsBuilder_ == null) {
+        return java.util.Collections.unmodifiableList(approvals_);
+      } else {
+        return approvalsBuilder_.getMessageList();
+      }
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public int getApprovalsCount() {
+      if (approvalsBuilder_ == null) {
+        return approvals_.size();
+      } else {
+        return approvalsBuilder_.getCount();
+      }
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public dev.bridle.v1.OpenApproval getApprovals(int index) {
+      if (approvalsBuilder_ == null) {
+        return approvals_.get(index);
+      } else {
+        return approvalsBuilder_.getMessage(index);
+      }
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder setApprovals(
+        int index, dev.bridle.v1.OpenApproval value) {
+      if (approvalsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureApprovalsIsMutable();
+        approvals_.set(index, value);
+        onChanged();
+      } else {
+        approvalsBuilder_.setMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder setApprovals(
+        int index, dev.bridle.v1.OpenApproval.Builder builderForValue) {
+      if (approvalsBuilder_ == null) {
+        ensureApprovalsIsMutable();
+        approvals_.set(index, builderForValue.build());
+        onChanged();
+      } else {
+        approvalsBuilder_.setMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder addApprovals(dev.bridle.v1.OpenApproval value) {
+      if (approvalsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureApprovalsIsMutable();
+        approvals_.add(value);
+        onChanged();
+      } else {
+        approvalsBuilder_.addMessage(value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder addApprovals(
+        int index, dev.bridle.v1.OpenApproval value) {
+      if (approvalsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureApprovalsIsMutable();
+        approvals_.add(index, value);
+        onChanged();
+      } else {
+        approvalsBuilder_.addMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder addApprovals(
+        dev.bridle.v1.OpenApproval.Builder builderForValue) {
+      if (approvalsBuilder_ == null) {
+        ensureApprovalsIsMutable();
+        approvals_.add(builderForValue.build());
+        onChanged();
+      } else {
+        approvalsBuilder_.addMessage(builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder addApprovals(
+        int index, dev.bridle.v1.OpenApproval.Builder builderForValue) {
+      if (approvalsBuilder_ == null) {
+        ensureApprovalsIsMutable();
+        approvals_.add(index, builderForValue.build());
+        onChanged();
+      } else {
+        approvalsBuilder_.addMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder addAllApprovals(
+        java.lang.Iterable<? extends dev.bridle.v1.OpenApproval> values) {
+      if (approvalsBuilder_ == null) {
+        ensureApprovalsIsMutable();
+        com.google.protobuf.AbstractMessageLite.Builder.addAll(
+            values, approvals_);
+        onChanged();
+      } else {
+        approvalsBuilder_.addAllMessages(values);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder clearApprovals() {
+      if (approvalsBuilder_ == null) {
+        approvals_ = java.util.Collections.emptyList();
+        bitField0_ = (bitField0_ & ~0x00000002);
+        onChanged();
+      } else {
+        approvalsBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public Builder removeApprovals(int index) {
+      if (approvalsBuilder_ == null) {
+        ensureApprovalsIsMutable();
+        approvals_.remove(index);
+        onChanged();
+      } else {
+        approvalsBuilder_.remove(index);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public dev.bridle.v1.OpenApproval.Builder getApprovalsBuilder(
+        int index) {
+      return getApprovalsFieldBuilder().getBuilder(index);
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public dev.bridle.v1.OpenApprovalOrBuilder getApprovalsOrBuilder(
+        int index) {
+      if (approvalsBuilder_ == null) {
+        return approvals_.get(index);  } else {
+        return approvalsBuilder_.getMessageOrBuilder(index);
+      }
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public java.util.List<? extends dev.bridle.v1.OpenApprovalOrBuilder> 
+         getApprovalsOrBuilderList() {
+      if (approvalsBuilder_ != null) {
+        return approvalsBuilder_.getMessageOrBuilderList();
+      } else {
+        return java.util.Collections.unmodifiableList(approvals_);
+      }
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public dev.bridle.v1.OpenApproval.Builder addApprovalsBuilder() {
+      return getApprovalsFieldBuilder().addBuilder(
+          dev.bridle.v1.OpenApproval.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public dev.bridle.v1.OpenApproval.Builder addApprovalsBuilder(
+        int index) {
+      return getApprovalsFieldBuilder().addBuilder(
+          index, dev.bridle.v1.OpenApproval.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * What its open approvals ask for, the oldest first.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+     */
+    public java.util.List<dev.bridle.v1.OpenApproval.Builder> 
+         getApprovalsBuilderList() {
+      return getApprovalsFieldBuilder().getBuilderList();
+    }
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.bridle.v1.OpenApproval, dev.bridle.v1.OpenApproval.Builder, dev.bridle.v1.OpenApprovalOrBuilder> 
+        getApprovalsFieldBuilder() {
+      if (approvalsBuilder_ == null) {
+        approvalsBuilder_ = new com.google.protobuf.RepeatedFieldBuilderV3<
+            dev.bridle.v1.OpenApproval, dev.bridle.v1.OpenApproval.Builder, dev.bridle.v1.OpenApprovalOrBuilder>(
+                approvals_,
+                ((bitField0_ & 0x00000002) != 0),
+                getParentForChildren(),
+                isClean());
+        approvals_ = null;
+      }
+      return approvalsBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

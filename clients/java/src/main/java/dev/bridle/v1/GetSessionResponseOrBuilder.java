@@ -34,4 +34,48 @@ public interface GetSessionResponseOrBuilder extends
    * <code>.bridle.v1.Session session = 1 [json_name = "session"];</code>
    */
   dev.bridle.v1.SessionOrBuilder getSessionOrBuilder();
+
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  java.util.List<dev.bridle.v1.OpenApproval> 
+      getApprovalsList();
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  dev.bridle.v1.OpenApproval getApprovals(int index);
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  int getApprovalsCount();
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  java.util.List<? extends dev.bridle.v1.OpenApprovalOrBuilder> 
+      getApprovalsOrBuilderList();
+  /**
+   * <pre>
+   * What its open approvals ask for, the oldest first.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.OpenApproval approvals = 2 [json_name = "approvals"];</code>
+   */
+  dev.bridle.v1.OpenApprovalOrBuilder getApprovalsOrBuilder(
+      int index);
 }

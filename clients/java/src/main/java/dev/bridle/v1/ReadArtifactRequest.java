@@ -145,6 +145,21 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int OFFSET_FIELD_NUMBER = 4;
+  private long offset_ = 0L;
+  /**
+   * <pre>
+   * Where to begin, in bytes; at or behind the end, nothing comes.
+   * </pre>
+   *
+   * <code>uint64 offset = 4 [json_name = "offset"];</code>
+   * @return The offset.
+   */
+  @java.lang.Override
+  public long getOffset() {
+    return offset_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -168,6 +183,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(name_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 3, name_);
     }
+    if (offset_ != 0L) {
+      output.writeUInt64(4, offset_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -187,6 +205,10 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(name_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(3, name_);
+    }
+    if (offset_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeUInt64Size(4, offset_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -212,6 +234,8 @@ private static final long serialVersionUID = 0L;
         != other.getRun()) return false;
     if (!getName()
         .equals(other.getName())) return false;
+    if (getOffset()
+        != other.getOffset()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -232,6 +256,9 @@ private static final long serialVersionUID = 0L;
         getRun());
     hash = (37 * hash) + NAME_FIELD_NUMBER;
     hash = (53 * hash) + getName().hashCode();
+    hash = (37 * hash) + OFFSET_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getOffset());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -380,6 +407,7 @@ private static final long serialVersionUID = 0L;
       }
       run_ = 0L;
       name_ = "";
+      offset_ = 0L;
       return this;
     }
 
@@ -425,6 +453,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.name_ = name_;
+      }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.offset_ = offset_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -484,6 +515,9 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000004;
         onChanged();
       }
+      if (other.getOffset() != 0L) {
+        setOffset(other.getOffset());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -527,6 +561,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000004;
               break;
             } // case 26
+            case 32: {
+              offset_ = input.readUInt64();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 32
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -833,6 +872,50 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       name_ = value;
       bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+
+    private long offset_ ;
+    /**
+     * <pre>
+     * Where to begin, in bytes; at or behind the end, nothing comes.
+     * </pre>
+     *
+     * <code>uint64 offset = 4 [json_name = "offset"];</code>
+     * @return The offset.
+     */
+    @java.lang.Override
+    public long getOffset() {
+      return offset_;
+    }
+    /**
+     * <pre>
+     * Where to begin, in bytes; at or behind the end, nothing comes.
+     * </pre>
+     *
+     * <code>uint64 offset = 4 [json_name = "offset"];</code>
+     * @param value The offset to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOffset(long value) {
+
+      offset_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Where to begin, in bytes; at or behind the end, nothing comes.
+     * </pre>
+     *
+     * <code>uint64 offset = 4 [json_name = "offset"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearOffset() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      offset_ = 0L;
       onChanged();
       return this;
     }

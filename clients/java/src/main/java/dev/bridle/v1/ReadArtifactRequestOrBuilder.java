@@ -64,4 +64,14 @@ public interface ReadArtifactRequestOrBuilder extends
    */
   com.google.protobuf.ByteString
       getNameBytes();
+
+  /**
+   * <pre>
+   * Where to begin, in bytes; at or behind the end, nothing comes.
+   * </pre>
+   *
+   * <code>uint64 offset = 4 [json_name = "offset"];</code>
+   * @return The offset.
+   */
+  long getOffset();
 }

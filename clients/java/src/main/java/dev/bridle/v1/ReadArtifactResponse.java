@@ -44,6 +44,7 @@ private static final long serialVersionUID = 0L;
             dev.bridle.v1.ReadArtifactResponse.class, dev.bridle.v1.ReadArtifactResponse.Builder.class);
   }
 
+  private int bitField0_;
   public static final int DATA_FIELD_NUMBER = 1;
   private com.google.protobuf.ByteString data_ = com.google.protobuf.ByteString.EMPTY;
   /**
@@ -57,6 +58,35 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public com.google.protobuf.ByteString getData() {
     return data_;
+  }
+
+  public static final int SIZE_FIELD_NUMBER = 2;
+  private long size_ = 0L;
+  /**
+   * <pre>
+   * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+   * A read that ends before that met an artifact that was made shorter meanwhile.
+   * </pre>
+   *
+   * <code>optional uint64 size = 2 [json_name = "size"];</code>
+   * @return Whether the size field is set.
+   */
+  @java.lang.Override
+  public boolean hasSize() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+   * A read that ends before that met an artifact that was made shorter meanwhile.
+   * </pre>
+   *
+   * <code>optional uint64 size = 2 [json_name = "size"];</code>
+   * @return The size.
+   */
+  @java.lang.Override
+  public long getSize() {
+    return size_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -76,6 +106,9 @@ private static final long serialVersionUID = 0L;
     if (!data_.isEmpty()) {
       output.writeBytes(1, data_);
     }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      output.writeUInt64(2, size_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -88,6 +121,10 @@ private static final long serialVersionUID = 0L;
     if (!data_.isEmpty()) {
       size += com.google.protobuf.CodedOutputStream
         .computeBytesSize(1, data_);
+    }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeUInt64Size(2, size_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -106,6 +143,11 @@ private static final long serialVersionUID = 0L;
 
     if (!getData()
         .equals(other.getData())) return false;
+    if (hasSize() != other.hasSize()) return false;
+    if (hasSize()) {
+      if (getSize()
+          != other.getSize()) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -119,6 +161,11 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + DATA_FIELD_NUMBER;
     hash = (53 * hash) + getData().hashCode();
+    if (hasSize()) {
+      hash = (37 * hash) + SIZE_FIELD_NUMBER;
+      hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+          getSize());
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -255,6 +302,7 @@ private static final long serialVersionUID = 0L;
       super.clear();
       bitField0_ = 0;
       data_ = com.google.protobuf.ByteString.EMPTY;
+      size_ = 0L;
       return this;
     }
 
@@ -291,6 +339,12 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000001) != 0)) {
         result.data_ = data_;
       }
+      int to_bitField0_ = 0;
+      if (((from_bitField0_ & 0x00000002) != 0)) {
+        result.size_ = size_;
+        to_bitField0_ |= 0x00000001;
+      }
+      result.bitField0_ |= to_bitField0_;
     }
 
     @java.lang.Override
@@ -340,6 +394,9 @@ private static final long serialVersionUID = 0L;
       if (other.getData() != com.google.protobuf.ByteString.EMPTY) {
         setData(other.getData());
       }
+      if (other.hasSize()) {
+        setSize(other.getSize());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -371,6 +428,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000001;
               break;
             } // case 10
+            case 16: {
+              size_ = input.readUInt64();
+              bitField0_ |= 0x00000002;
+              break;
+            } // case 16
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -428,6 +490,66 @@ private static final long serialVersionUID = 0L;
     public Builder clearData() {
       bitField0_ = (bitField0_ & ~0x00000001);
       data_ = getDefaultInstance().getData();
+      onChanged();
+      return this;
+    }
+
+    private long size_ ;
+    /**
+     * <pre>
+     * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+     * A read that ends before that met an artifact that was made shorter meanwhile.
+     * </pre>
+     *
+     * <code>optional uint64 size = 2 [json_name = "size"];</code>
+     * @return Whether the size field is set.
+     */
+    @java.lang.Override
+    public boolean hasSize() {
+      return ((bitField0_ & 0x00000002) != 0);
+    }
+    /**
+     * <pre>
+     * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+     * A read that ends before that met an artifact that was made shorter meanwhile.
+     * </pre>
+     *
+     * <code>optional uint64 size = 2 [json_name = "size"];</code>
+     * @return The size.
+     */
+    @java.lang.Override
+    public long getSize() {
+      return size_;
+    }
+    /**
+     * <pre>
+     * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+     * A read that ends before that met an artifact that was made shorter meanwhile.
+     * </pre>
+     *
+     * <code>optional uint64 size = 2 [json_name = "size"];</code>
+     * @param value The size to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSize(long value) {
+
+      size_ = value;
+      bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+     * A read that ends before that met an artifact that was made shorter meanwhile.
+     * </pre>
+     *
+     * <code>optional uint64 size = 2 [json_name = "size"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearSize() {
+      bitField0_ = (bitField0_ & ~0x00000002);
+      size_ = 0L;
       onChanged();
       return this;
     }

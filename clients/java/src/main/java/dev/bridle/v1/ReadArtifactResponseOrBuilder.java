@@ -17,4 +17,25 @@ public interface ReadArtifactResponseOrBuilder extends
    * @return The data.
    */
   com.google.protobuf.ByteString getData();
+
+  /**
+   * <pre>
+   * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+   * A read that ends before that met an artifact that was made shorter meanwhile.
+   * </pre>
+   *
+   * <code>optional uint64 size = 2 [json_name = "size"];</code>
+   * @return Whether the size field is set.
+   */
+  boolean hasSize();
+  /**
+   * <pre>
+   * In the first piece, which may have no bytes: the size of the whole artifact as it is now.
+   * A read that ends before that met an artifact that was made shorter meanwhile.
+   * </pre>
+   *
+   * <code>optional uint64 size = 2 [json_name = "size"];</code>
+   * @return The size.
+   */
+  long getSize();
 }

@@ -253,6 +253,50 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int RULE_FIELD_NUMBER = 6;
+  private dev.bridle.v1.ApprovalRule rule_;
+  /**
+   * <pre>
+   * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+   * means this tool with exactly this command; where it runs none, on exactly this file or
+   * address; else with exactly these arguments.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+   * @return Whether the rule field is set.
+   */
+  @java.lang.Override
+  public boolean hasRule() {
+    return ((bitField0_ & 0x00000002) != 0);
+  }
+  /**
+   * <pre>
+   * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+   * means this tool with exactly this command; where it runs none, on exactly this file or
+   * address; else with exactly these arguments.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+   * @return The rule.
+   */
+  @java.lang.Override
+  public dev.bridle.v1.ApprovalRule getRule() {
+    return rule_ == null ? dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+  }
+  /**
+   * <pre>
+   * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+   * means this tool with exactly this command; where it runs none, on exactly this file or
+   * address; else with exactly these arguments.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.ApprovalRuleOrBuilder getRuleOrBuilder() {
+    return rule_ == null ? dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -282,6 +326,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 5, message_);
     }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      output.writeMessage(6, getRule());
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -307,6 +354,10 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(message_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(5, message_);
+    }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(6, getRule());
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -335,6 +386,11 @@ private static final long serialVersionUID = 0L;
     if (decision_ != other.decision_) return false;
     if (!getMessage()
         .equals(other.getMessage())) return false;
+    if (hasRule() != other.hasRule()) return false;
+    if (hasRule()) {
+      if (!getRule()
+          .equals(other.getRule())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -358,6 +414,10 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + decision_;
     hash = (37 * hash) + MESSAGE_FIELD_NUMBER;
     hash = (53 * hash) + getMessage().hashCode();
+    if (hasRule()) {
+      hash = (37 * hash) + RULE_FIELD_NUMBER;
+      hash = (53 * hash) + getRule().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -493,6 +553,7 @@ private static final long serialVersionUID = 0L;
       if (com.google.protobuf.GeneratedMessageV3
               .alwaysUseFieldBuilders) {
         getSessionFieldBuilder();
+        getRuleFieldBuilder();
       }
     }
     @java.lang.Override
@@ -508,6 +569,11 @@ private static final long serialVersionUID = 0L;
       approvalId_ = "";
       decision_ = 0;
       message_ = "";
+      rule_ = null;
+      if (ruleBuilder_ != null) {
+        ruleBuilder_.dispose();
+        ruleBuilder_ = null;
+      }
       return this;
     }
 
@@ -559,6 +625,12 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000010) != 0)) {
         result.message_ = message_;
+      }
+      if (((from_bitField0_ & 0x00000020) != 0)) {
+        result.rule_ = ruleBuilder_ == null
+            ? rule_
+            : ruleBuilder_.build();
+        to_bitField0_ |= 0x00000002;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -628,6 +700,9 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000010;
         onChanged();
       }
+      if (other.hasRule()) {
+        mergeRule(other.getRule());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -681,6 +756,13 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000010;
               break;
             } // case 42
+            case 50: {
+              input.readMessage(
+                  getRuleFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000020;
+              break;
+            } // case 50
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1202,6 +1284,181 @@ private static final long serialVersionUID = 0L;
       bitField0_ |= 0x00000010;
       onChanged();
       return this;
+    }
+
+    private dev.bridle.v1.ApprovalRule rule_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder> ruleBuilder_;
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     * @return Whether the rule field is set.
+     */
+    public boolean hasRule() {
+      return ((bitField0_ & 0x00000020) != 0);
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     * @return The rule.
+     */
+    public dev.bridle.v1.ApprovalRule getRule() {
+      if (ruleBuilder_ == null) {
+        return rule_ == null ? dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+      } else {
+        return ruleBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     */
+    public Builder setRule(dev.bridle.v1.ApprovalRule value) {
+      if (ruleBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        rule_ = value;
+      } else {
+        ruleBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     */
+    public Builder setRule(
+        dev.bridle.v1.ApprovalRule.Builder builderForValue) {
+      if (ruleBuilder_ == null) {
+        rule_ = builderForValue.build();
+      } else {
+        ruleBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     */
+    public Builder mergeRule(dev.bridle.v1.ApprovalRule value) {
+      if (ruleBuilder_ == null) {
+        if (((bitField0_ & 0x00000020) != 0) &&
+          rule_ != null &&
+          rule_ != dev.bridle.v1.ApprovalRule.getDefaultInstance()) {
+          getRuleBuilder().mergeFrom(value);
+        } else {
+          rule_ = value;
+        }
+      } else {
+        ruleBuilder_.mergeFrom(value);
+      }
+      if (rule_ != null) {
+        bitField0_ |= 0x00000020;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     */
+    public Builder clearRule() {
+      bitField0_ = (bitField0_ & ~0x00000020);
+      rule_ = null;
+      if (ruleBuilder_ != null) {
+        ruleBuilder_.dispose();
+        ruleBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     */
+    public dev.bridle.v1.ApprovalRule.Builder getRuleBuilder() {
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return getRuleFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     */
+    public dev.bridle.v1.ApprovalRuleOrBuilder getRuleOrBuilder() {
+      if (ruleBuilder_ != null) {
+        return ruleBuilder_.getMessageOrBuilder();
+      } else {
+        return rule_ == null ?
+            dev.bridle.v1.ApprovalRule.getDefaultInstance() : rule_;
+      }
+    }
+    /**
+     * <pre>
+     * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+     * means this tool with exactly this command; where it runs none, on exactly this file or
+     * address; else with exactly these arguments.
+     * </pre>
+     *
+     * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder> 
+        getRuleFieldBuilder() {
+      if (ruleBuilder_ == null) {
+        ruleBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder>(
+                getRule(),
+                getParentForChildren(),
+                isClean());
+        rule_ = null;
+      }
+      return ruleBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

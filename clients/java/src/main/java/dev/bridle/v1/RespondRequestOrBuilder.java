@@ -113,4 +113,37 @@ public interface RespondRequestOrBuilder extends
    */
   com.google.protobuf.ByteString
       getMessageBytes();
+
+  /**
+   * <pre>
+   * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+   * means this tool with exactly this command; where it runs none, on exactly this file or
+   * address; else with exactly these arguments.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+   * @return Whether the rule field is set.
+   */
+  boolean hasRule();
+  /**
+   * <pre>
+   * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+   * means this tool with exactly this command; where it runs none, on exactly this file or
+   * address; else with exactly these arguments.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+   * @return The rule.
+   */
+  dev.bridle.v1.ApprovalRule getRule();
+  /**
+   * <pre>
+   * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
+   * means this tool with exactly this command; where it runs none, on exactly this file or
+   * address; else with exactly these arguments.
+   * </pre>
+   *
+   * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
+   */
+  dev.bridle.v1.ApprovalRuleOrBuilder getRuleOrBuilder();
 }

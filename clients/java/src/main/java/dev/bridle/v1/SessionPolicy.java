@@ -24,6 +24,7 @@ private static final long serialVersionUID = 0L;
     afterInterrupt_ = 0;
     consume_ = 0;
     approval_ = 0;
+    approvalRules_ = java.util.Collections.emptyList();
   }
 
   @java.lang.Override
@@ -356,6 +357,72 @@ private static final long serialVersionUID = 0L;
     return interruptGrace_ == null ? com.google.protobuf.Duration.getDefaultInstance() : interruptGrace_;
   }
 
+  public static final int APPROVAL_RULES_FIELD_NUMBER = 10;
+  @SuppressWarnings("serial")
+  private java.util.List<dev.bridle.v1.ApprovalRule> approvalRules_;
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  @java.lang.Override
+  public java.util.List<dev.bridle.v1.ApprovalRule> getApprovalRulesList() {
+    return approvalRules_;
+  }
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  @java.lang.Override
+  public java.util.List<? extends dev.bridle.v1.ApprovalRuleOrBuilder> 
+      getApprovalRulesOrBuilderList() {
+    return approvalRules_;
+  }
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  @java.lang.Override
+  public int getApprovalRulesCount() {
+    return approvalRules_.size();
+  }
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.ApprovalRule getApprovalRules(int index) {
+    return approvalRules_.get(index);
+  }
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  @java.lang.Override
+  public dev.bridle.v1.ApprovalRuleOrBuilder getApprovalRulesOrBuilder(
+      int index) {
+    return approvalRules_.get(index);
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -396,6 +463,9 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000020) != 0)) {
       output.writeMessage(9, getInterruptGrace());
+    }
+    for (int i = 0; i < approvalRules_.size(); i++) {
+      output.writeMessage(10, approvalRules_.get(i));
     }
     getUnknownFields().writeTo(output);
   }
@@ -441,6 +511,10 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000020) != 0)) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(9, getInterruptGrace());
+    }
+    for (int i = 0; i < approvalRules_.size(); i++) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(10, approvalRules_.get(i));
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -490,6 +564,8 @@ private static final long serialVersionUID = 0L;
       if (!getInterruptGrace()
           .equals(other.getInterruptGrace())) return false;
     }
+    if (!getApprovalRulesList()
+        .equals(other.getApprovalRulesList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -530,6 +606,10 @@ private static final long serialVersionUID = 0L;
     if (hasInterruptGrace()) {
       hash = (37 * hash) + INTERRUPT_GRACE_FIELD_NUMBER;
       hash = (53 * hash) + getInterruptGrace().hashCode();
+    }
+    if (getApprovalRulesCount() > 0) {
+      hash = (37 * hash) + APPROVAL_RULES_FIELD_NUMBER;
+      hash = (53 * hash) + getApprovalRulesList().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -671,6 +751,7 @@ private static final long serialVersionUID = 0L;
         getInputTtlFieldBuilder();
         getIdleTtlFieldBuilder();
         getInterruptGraceFieldBuilder();
+        getApprovalRulesFieldBuilder();
       }
     }
     @java.lang.Override
@@ -710,6 +791,13 @@ private static final long serialVersionUID = 0L;
         interruptGraceBuilder_.dispose();
         interruptGraceBuilder_ = null;
       }
+      if (approvalRulesBuilder_ == null) {
+        approvalRules_ = java.util.Collections.emptyList();
+      } else {
+        approvalRules_ = null;
+        approvalRulesBuilder_.clear();
+      }
+      bitField0_ = (bitField0_ & ~0x00000200);
       return this;
     }
 
@@ -736,9 +824,22 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public dev.bridle.v1.SessionPolicy buildPartial() {
       dev.bridle.v1.SessionPolicy result = new dev.bridle.v1.SessionPolicy(this);
+      buildPartialRepeatedFields(result);
       if (bitField0_ != 0) { buildPartial0(result); }
       onBuilt();
       return result;
+    }
+
+    private void buildPartialRepeatedFields(dev.bridle.v1.SessionPolicy result) {
+      if (approvalRulesBuilder_ == null) {
+        if (((bitField0_ & 0x00000200) != 0)) {
+          approvalRules_ = java.util.Collections.unmodifiableList(approvalRules_);
+          bitField0_ = (bitField0_ & ~0x00000200);
+        }
+        result.approvalRules_ = approvalRules_;
+      } else {
+        result.approvalRules_ = approvalRulesBuilder_.build();
+      }
     }
 
     private void buildPartial0(dev.bridle.v1.SessionPolicy result) {
@@ -863,6 +964,32 @@ private static final long serialVersionUID = 0L;
       if (other.hasInterruptGrace()) {
         mergeInterruptGrace(other.getInterruptGrace());
       }
+      if (approvalRulesBuilder_ == null) {
+        if (!other.approvalRules_.isEmpty()) {
+          if (approvalRules_.isEmpty()) {
+            approvalRules_ = other.approvalRules_;
+            bitField0_ = (bitField0_ & ~0x00000200);
+          } else {
+            ensureApprovalRulesIsMutable();
+            approvalRules_.addAll(other.approvalRules_);
+          }
+          onChanged();
+        }
+      } else {
+        if (!other.approvalRules_.isEmpty()) {
+          if (approvalRulesBuilder_.isEmpty()) {
+            approvalRulesBuilder_.dispose();
+            approvalRulesBuilder_ = null;
+            approvalRules_ = other.approvalRules_;
+            bitField0_ = (bitField0_ & ~0x00000200);
+            approvalRulesBuilder_ = 
+              com.google.protobuf.GeneratedMessageV3.alwaysUseFieldBuilders ?
+                 getApprovalRulesFieldBuilder() : null;
+          } else {
+            approvalRulesBuilder_.addAllMessages(other.approvalRules_);
+          }
+        }
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -946,6 +1073,19 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000100;
               break;
             } // case 74
+            case 82: {
+              dev.bridle.v1.ApprovalRule m =
+                  input.readMessage(
+                      dev.bridle.v1.ApprovalRule.parser(),
+                      extensionRegistry);
+              if (approvalRulesBuilder_ == null) {
+                ensureApprovalRulesIsMutable();
+                approvalRules_.add(m);
+              } else {
+                approvalRulesBuilder_.addMessage(m);
+              }
+              break;
+            } // case 82
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2131,6 +2271,336 @@ private static final long serialVersionUID = 0L;
         interruptGrace_ = null;
       }
       return interruptGraceBuilder_;
+    }
+
+    private java.util.List<dev.bridle.v1.ApprovalRule> approvalRules_ =
+      java.util.Collections.emptyList();
+    private void ensureApprovalRulesIsMutable() {
+      if (!((bitField0_ & 0x00000200) != 0)) {
+        approvalRules_ = new java.util.ArrayList<dev.bridle.v1.ApprovalRule>(approvalRules_);
+        bitField0_ |= 0x00000200;
+       }
+    }
+
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder> approvalRulesBuilder_;
+
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public java.util.List<dev.bridle.v1.ApprovalRule> getApprovalRulesList() {
+      if (approvalRulesBuilder_ == null) {
+        return java.util.Collections.unmodifiableList(approvalRules_);
+      } else {
+        return approvalRulesBuilder_.getMessageList();
+      }
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public int getApprovalRulesCount() {
+      if (approvalRulesBuilder_ == null) {
+        return approvalRules_.size();
+      } else {
+        return approvalRulesBuilder_.getCount();
+      }
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public dev.bridle.v1.ApprovalRule getApprovalRules(int index) {
+      if (approvalRulesBuilder_ == null) {
+        return approvalRules_.get(index);
+      } else {
+        return approvalRulesBuilder_.getMessage(index);
+      }
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder setApprovalRules(
+        int index, dev.bridle.v1.ApprovalRule value) {
+      if (approvalRulesBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureApprovalRulesIsMutable();
+        approvalRules_.set(index, value);
+        onChanged();
+      } else {
+        approvalRulesBuilder_.setMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder setApprovalRules(
+        int index, dev.bridle.v1.ApprovalRule.Builder builderForValue) {
+      if (approvalRulesBuilder_ == null) {
+        ensureApprovalRulesIsMutable();
+        approvalRules_.set(index, builderForValue.build());
+        onChanged();
+      } else {
+        approvalRulesBuilder_.setMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder addApprovalRules(dev.bridle.v1.ApprovalRule value) {
+      if (approvalRulesBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureApprovalRulesIsMutable();
+        approvalRules_.add(value);
+        onChanged();
+      } else {
+        approvalRulesBuilder_.addMessage(value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder addApprovalRules(
+        int index, dev.bridle.v1.ApprovalRule value) {
+      if (approvalRulesBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureApprovalRulesIsMutable();
+        approvalRules_.add(index, value);
+        onChanged();
+      } else {
+        approvalRulesBuilder_.addMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder addApprovalRules(
+        dev.bridle.v1.ApprovalRule.Builder builderForValue) {
+      if (approvalRulesBuilder_ == null) {
+        ensureApprovalRulesIsMutable();
+        approvalRules_.add(builderForValue.build());
+        onChanged();
+      } else {
+        approvalRulesBuilder_.addMessage(builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder addApprovalRules(
+        int index, dev.bridle.v1.ApprovalRule.Builder builderForValue) {
+      if (approvalRulesBuilder_ == null) {
+        ensureApprovalRulesIsMutable();
+        approvalRules_.add(index, builderForValue.build());
+        onChanged();
+      } else {
+        approvalRulesBuilder_.addMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder addAllApprovalRules(
+        java.lang.Iterable<? extends dev.bridle.v1.ApprovalRule> values) {
+      if (approvalRulesBuilder_ == null) {
+        ensureApprovalRulesIsMutable();
+        com.google.protobuf.AbstractMessageLite.Builder.addAll(
+            values, approvalRules_);
+        onChanged();
+      } else {
+        approvalRulesBuilder_.addAllMessages(values);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder clearApprovalRules() {
+      if (approvalRulesBuilder_ == null) {
+        approvalRules_ = java.util.Collections.emptyList();
+        bitField0_ = (bitField0_ & ~0x00000200);
+        onChanged();
+      } else {
+        approvalRulesBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public Builder removeApprovalRules(int index) {
+      if (approvalRulesBuilder_ == null) {
+        ensureApprovalRulesIsMutable();
+        approvalRules_.remove(index);
+        onChanged();
+      } else {
+        approvalRulesBuilder_.remove(index);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public dev.bridle.v1.ApprovalRule.Builder getApprovalRulesBuilder(
+        int index) {
+      return getApprovalRulesFieldBuilder().getBuilder(index);
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public dev.bridle.v1.ApprovalRuleOrBuilder getApprovalRulesOrBuilder(
+        int index) {
+      if (approvalRulesBuilder_ == null) {
+        return approvalRules_.get(index);  } else {
+        return approvalRulesBuilder_.getMessageOrBuilder(index);
+      }
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public java.util.List<? extends dev.bridle.v1.ApprovalRuleOrBuilder> 
+         getApprovalRulesOrBuilderList() {
+      if (approvalRulesBuilder_ != null) {
+        return approvalRulesBuilder_.getMessageOrBuilderList();
+      } else {
+        return java.util.Collections.unmodifiableList(approvalRules_);
+      }
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public dev.bridle.v1.ApprovalRule.Builder addApprovalRulesBuilder() {
+      return getApprovalRulesFieldBuilder().addBuilder(
+          dev.bridle.v1.ApprovalRule.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public dev.bridle.v1.ApprovalRule.Builder addApprovalRulesBuilder(
+        int index) {
+      return getApprovalRulesFieldBuilder().addBuilder(
+          index, dev.bridle.v1.ApprovalRule.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * What is decided of single calls; `approval` decides the others. Of the rules that are about
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * </pre>
+     *
+     * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+     */
+    public java.util.List<dev.bridle.v1.ApprovalRule.Builder> 
+         getApprovalRulesBuilderList() {
+      return getApprovalRulesFieldBuilder().getBuilderList();
+    }
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder> 
+        getApprovalRulesFieldBuilder() {
+      if (approvalRulesBuilder_ == null) {
+        approvalRulesBuilder_ = new com.google.protobuf.RepeatedFieldBuilderV3<
+            dev.bridle.v1.ApprovalRule, dev.bridle.v1.ApprovalRule.Builder, dev.bridle.v1.ApprovalRuleOrBuilder>(
+                approvalRules_,
+                ((bitField0_ & 0x00000200) != 0),
+                getParentForChildren(),
+                isClean());
+        approvalRules_ = null;
+      }
+      return approvalRulesBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -229,4 +229,53 @@ public interface SessionPolicyOrBuilder extends
    * <code>.google.protobuf.Duration interrupt_grace = 9 [json_name = "interruptGrace"];</code>
    */
   com.google.protobuf.DurationOrBuilder getInterruptGraceOrBuilder();
+
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  java.util.List<dev.bridle.v1.ApprovalRule> 
+      getApprovalRulesList();
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  dev.bridle.v1.ApprovalRule getApprovalRules(int index);
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  int getApprovalRulesCount();
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  java.util.List<? extends dev.bridle.v1.ApprovalRuleOrBuilder> 
+      getApprovalRulesOrBuilderList();
+  /**
+   * <pre>
+   * What is decided of single calls; `approval` decides the others. Of the rules that are about
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * </pre>
+   *
+   * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
+   */
+  dev.bridle.v1.ApprovalRuleOrBuilder getApprovalRulesOrBuilder(
+      int index);
 }

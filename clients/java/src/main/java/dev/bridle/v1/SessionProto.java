@@ -35,6 +35,11 @@ public final class SessionProto {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_bridle_v1_SessionPolicy_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_bridle_v1_ApprovalRule_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_bridle_v1_ApprovalRule_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -78,7 +83,7 @@ public final class SessionProto {
       "ge\030\033 \001(\tR\nendMessage\022 \n\013containment\030\034 \001(" +
       "\tR\013containment\022\030\n\007closing\030\035 \001(\010R\007closing" +
       "\0329\n\013LabelsEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005val" +
-      "ue\030\002 \001(\tR\005value:\0028\001\"\264\004\n\rSessionPolicy\022B\n" +
+      "ue\030\002 \001(\tR\005value:\0028\001\"\364\004\n\rSessionPolicy\022B\n" +
       "\017after_interrupt\030\001 \001(\0162\031.bridle.v1.After" +
       "InterruptR\016afterInterrupt\0222\n\007consume\030\002 \001" +
       "(\0162\030.bridle.v1.ConsumePolicyR\007consume\0225\n" +
@@ -92,37 +97,45 @@ public final class SessionProto {
       "tobuf.DurationR\010inputTtl\0224\n\010idle_ttl\030\010 \001" +
       "(\0132\031.google.protobuf.DurationR\007idleTtl\022B" +
       "\n\017interrupt_grace\030\t \001(\0132\031.google.protobu" +
-      "f.DurationR\016interruptGrace*\263\001\n\005Phase\022\025\n\021" +
-      "PHASE_UNSPECIFIED\020\000\022\022\n\016PHASE_STARTING\020\001\022" +
-      "\016\n\nPHASE_IDLE\020\002\022\021\n\rPHASE_RUNNING\020\003\022\021\n\rPH" +
-      "ASE_WAITING\020\004\022\022\n\016PHASE_STOPPING\020\005\022\021\n\rPHA" +
-      "SE_STOPPED\020\006\022\020\n\014PHASE_FAILED\020\007\022\020\n\014PHASE_" +
-      "KILLED\020\010*U\n\nQueueState\022\033\n\027QUEUE_STATE_UN" +
-      "SPECIFIED\020\000\022\024\n\020QUEUE_STATE_OPEN\020\001\022\024\n\020QUE" +
-      "UE_STATE_HELD\020\002*f\n\014Reachability\022\034\n\030REACH" +
-      "ABILITY_UNSPECIFIED\020\000\022\032\n\026REACHABILITY_RE" +
-      "ACHABLE\020\001\022\034\n\030REACHABILITY_UNREACHABLE\020\002*" +
-      "\356\002\n\tEndReason\022\032\n\026END_REASON_UNSPECIFIED\020" +
-      "\000\022\035\n\031END_REASON_STOP_REQUESTED\020\001\022\035\n\031END_" +
-      "REASON_KILL_REQUESTED\020\002\022\033\n\027END_REASON_AG" +
-      "ENT_EXITED\020\003\022\031\n\025END_REASON_AGENT_LOST\020\004\022" +
-      "\033\n\027END_REASON_START_FAILED\020\005\022\034\n\030END_REAS" +
-      "ON_START_TIMEOUT\020\006\022\033\n\027END_REASON_IDLE_TI" +
-      "MEOUT\020\007\022\033\n\027END_REASON_HOST_DRAINED\020\010\022\033\n\027" +
-      "END_REASON_HOST_STOPPED\020\t\022\036\n\032END_REASON_" +
-      "HOST_STATE_LOST\020\n\022\035\n\031END_REASON_HOST_ABA" +
-      "NDONED\020\013*~\n\016AfterInterrupt\022\037\n\033AFTER_INTE" +
-      "RRUPT_UNSPECIFIED\020\000\022\027\n\023AFTER_INTERRUPT_R" +
-      "UN\020\001\022\030\n\024AFTER_INTERRUPT_HOLD\020\002\022\030\n\024AFTER_" +
-      "INTERRUPT_DROP\020\003*_\n\rConsumePolicy\022\036\n\032CON" +
-      "SUME_POLICY_UNSPECIFIED\020\000\022\026\n\022CONSUME_POL" +
-      "ICY_ONE\020\001\022\026\n\022CONSUME_POLICY_ALL\020\002*\177\n\016App" +
-      "rovalPolicy\022\037\n\033APPROVAL_POLICY_UNSPECIFI" +
-      "ED\020\000\022\027\n\023APPROVAL_POLICY_ASK\020\001\022\031\n\025APPROVA" +
-      "L_POLICY_ALLOW\020\002\022\030\n\024APPROVAL_POLICY_DENY" +
-      "\020\003Bb\n\rdev.bridle.v1B\014SessionProtoP\001\242\002\003BX" +
-      "X\252\002\tBridle.V1\312\002\tBridle\\V1\342\002\025Bridle\\V1\\GP" +
-      "BMetadata\352\002\nBridle::V1b\006proto3"
+      "f.DurationR\016interruptGrace\022>\n\016approval_r" +
+      "ules\030\n \003(\0132\027.bridle.v1.ApprovalRuleR\rapp" +
+      "rovalRules\"\367\001\n\014ApprovalRule\022\022\n\004tool\030\001 \001(" +
+      "\tR\004tool\0225\n\010decision\030\002 \001(\0162\031.bridle.v1.Ap" +
+      "provalPolicyR\010decision\022\032\n\010argument\030\003 \001(\t" +
+      "R\010argument\022\024\n\005value\030\004 \001(\tR\005value\022\024\n\005exac" +
+      "t\030\005 \001(\010R\005exact\0223\n\ngranted_by\030\006 \001(\0132\024.bri" +
+      "dle.v1.PrincipalR\tgrantedBy\022\037\n\013approval_" +
+      "id\030\007 \001(\tR\napprovalId*\263\001\n\005Phase\022\025\n\021PHASE_" +
+      "UNSPECIFIED\020\000\022\022\n\016PHASE_STARTING\020\001\022\016\n\nPHA" +
+      "SE_IDLE\020\002\022\021\n\rPHASE_RUNNING\020\003\022\021\n\rPHASE_WA" +
+      "ITING\020\004\022\022\n\016PHASE_STOPPING\020\005\022\021\n\rPHASE_STO" +
+      "PPED\020\006\022\020\n\014PHASE_FAILED\020\007\022\020\n\014PHASE_KILLED" +
+      "\020\010*U\n\nQueueState\022\033\n\027QUEUE_STATE_UNSPECIF" +
+      "IED\020\000\022\024\n\020QUEUE_STATE_OPEN\020\001\022\024\n\020QUEUE_STA" +
+      "TE_HELD\020\002*f\n\014Reachability\022\034\n\030REACHABILIT" +
+      "Y_UNSPECIFIED\020\000\022\032\n\026REACHABILITY_REACHABL" +
+      "E\020\001\022\034\n\030REACHABILITY_UNREACHABLE\020\002*\356\002\n\tEn" +
+      "dReason\022\032\n\026END_REASON_UNSPECIFIED\020\000\022\035\n\031E" +
+      "ND_REASON_STOP_REQUESTED\020\001\022\035\n\031END_REASON" +
+      "_KILL_REQUESTED\020\002\022\033\n\027END_REASON_AGENT_EX" +
+      "ITED\020\003\022\031\n\025END_REASON_AGENT_LOST\020\004\022\033\n\027END" +
+      "_REASON_START_FAILED\020\005\022\034\n\030END_REASON_STA" +
+      "RT_TIMEOUT\020\006\022\033\n\027END_REASON_IDLE_TIMEOUT\020" +
+      "\007\022\033\n\027END_REASON_HOST_DRAINED\020\010\022\033\n\027END_RE" +
+      "ASON_HOST_STOPPED\020\t\022\036\n\032END_REASON_HOST_S" +
+      "TATE_LOST\020\n\022\035\n\031END_REASON_HOST_ABANDONED" +
+      "\020\013*~\n\016AfterInterrupt\022\037\n\033AFTER_INTERRUPT_" +
+      "UNSPECIFIED\020\000\022\027\n\023AFTER_INTERRUPT_RUN\020\001\022\030" +
+      "\n\024AFTER_INTERRUPT_HOLD\020\002\022\030\n\024AFTER_INTERR" +
+      "UPT_DROP\020\003*_\n\rConsumePolicy\022\036\n\032CONSUME_P" +
+      "OLICY_UNSPECIFIED\020\000\022\026\n\022CONSUME_POLICY_ON" +
+      "E\020\001\022\026\n\022CONSUME_POLICY_ALL\020\002*\177\n\016ApprovalP" +
+      "olicy\022\037\n\033APPROVAL_POLICY_UNSPECIFIED\020\000\022\027" +
+      "\n\023APPROVAL_POLICY_ASK\020\001\022\031\n\025APPROVAL_POLI" +
+      "CY_ALLOW\020\002\022\030\n\024APPROVAL_POLICY_DENY\020\003Bb\n\r" +
+      "dev.bridle.v1B\014SessionProtoP\001\242\002\003BXX\252\002\tBr" +
+      "idle.V1\312\002\tBridle\\V1\342\002\025Bridle\\V1\\GPBMetad" +
+      "ata\352\002\nBridle::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -154,7 +167,13 @@ public final class SessionProto {
     internal_static_bridle_v1_SessionPolicy_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_SessionPolicy_descriptor,
-        new java.lang.String[] { "AfterInterrupt", "Consume", "Approval", "StartTimeout", "TurnTimeout", "ApprovalTimeout", "InputTtl", "IdleTtl", "InterruptGrace", });
+        new java.lang.String[] { "AfterInterrupt", "Consume", "Approval", "StartTimeout", "TurnTimeout", "ApprovalTimeout", "InputTtl", "IdleTtl", "InterruptGrace", "ApprovalRules", });
+    internal_static_bridle_v1_ApprovalRule_descriptor =
+      getDescriptor().getMessageTypes().get(3);
+    internal_static_bridle_v1_ApprovalRule_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_bridle_v1_ApprovalRule_descriptor,
+        new java.lang.String[] { "Tool", "Decision", "Argument", "Value", "Exact", "GrantedBy", "ApprovalId", });
     dev.bridle.v1.PrincipalProto.getDescriptor();
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();

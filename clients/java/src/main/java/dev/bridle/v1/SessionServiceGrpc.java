@@ -887,6 +887,7 @@ public final class SessionServiceGrpc {
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+     *   INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
      *   FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
      * </pre>
      */
@@ -995,11 +996,16 @@ public final class SessionServiceGrpc {
 
     /**
      * <pre>
-     * Streams an artifact that ArtifactsReported named.
+     * Streams an artifact that ArtifactsReported named, also after the session has ended, from
+     * the host of that run: it stays there until DeleteSession. What is read is what is there
+     * now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+     * stop, and the host reads no further. At most 32 reads are open for a host.
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-     *   UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+     *   UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+     *     when it is back, from the `offset` that you have got to.
+     *   RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
      * </pre>
      */
     default void readArtifact(dev.bridle.v1.ReadArtifactRequest request,
@@ -1268,6 +1274,7 @@ public final class SessionServiceGrpc {
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+     *   INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
      *   FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
      * </pre>
      */
@@ -1384,11 +1391,16 @@ public final class SessionServiceGrpc {
 
     /**
      * <pre>
-     * Streams an artifact that ArtifactsReported named.
+     * Streams an artifact that ArtifactsReported named, also after the session has ended, from
+     * the host of that run: it stays there until DeleteSession. What is read is what is there
+     * now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+     * stop, and the host reads no further. At most 32 reads are open for a host.
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-     *   UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+     *   UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+     *     when it is back, from the `offset` that you have got to.
+     *   RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
      * </pre>
      */
     public void readArtifact(dev.bridle.v1.ReadArtifactRequest request,
@@ -1612,6 +1624,7 @@ public final class SessionServiceGrpc {
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+     *   INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
      *   FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
      * </pre>
      */
@@ -1724,11 +1737,16 @@ public final class SessionServiceGrpc {
 
     /**
      * <pre>
-     * Streams an artifact that ArtifactsReported named.
+     * Streams an artifact that ArtifactsReported named, also after the session has ended, from
+     * the host of that run: it stays there until DeleteSession. What is read is what is there
+     * now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+     * stop, and the host reads no further. At most 32 reads are open for a host.
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-     *   UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+     *   UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+     *     when it is back, from the `offset` that you have got to.
+     *   RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -1953,6 +1971,7 @@ public final class SessionServiceGrpc {
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+     *   INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
      *   FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
      * </pre>
      */
@@ -2063,11 +2082,16 @@ public final class SessionServiceGrpc {
 
     /**
      * <pre>
-     * Streams an artifact that ArtifactsReported named.
+     * Streams an artifact that ArtifactsReported named, also after the session has ended, from
+     * the host of that run: it stays there until DeleteSession. What is read is what is there
+     * now; an agent that lives may change it, and `sha256` of the report tells. Read slowly, or
+     * stop, and the host reads no further. At most 32 reads are open for a host.
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND ARTIFACT_NOT_FOUND: see ArtifactsReported.
-     *   UNIMPLEMENTED CAPABILITY_MISSING: this release keeps no files of a run.
+     *   UNAVAILABLE HOST_UNREACHABLE: the run's host is away, or went while you read; try again
+     *     when it is back, from the `offset` that you have got to.
+     *   RESOURCE_EXHAUSTED RATE_LIMITED: too many reads are open; try again.
      * </pre>
      */
     public java.util.Iterator<dev.bridle.v1.ReadArtifactResponse> readArtifact(
@@ -2301,6 +2325,7 @@ public final class SessionServiceGrpc {
      * Errors:
      *   NOT_FOUND SESSION_NOT_FOUND: check slug and workspace.
      *   NOT_FOUND APPROVAL_NOT_FOUND: it never was, or its turn is over.
+     *   INVALID_ARGUMENT INVALID_REQUEST: `rule` is not about the call, or none can be made of it.
      *   FAILED_PRECONDITION APPROVAL_RESOLVED: somebody was first; the metadata says how.
      * </pre>
      */

@@ -46,6 +46,11 @@ public final class SessionServiceProto {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_bridle_v1_GetSessionResponse_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_bridle_v1_OpenApproval_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_bridle_v1_OpenApproval_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_bridle_v1_ListSessionsRequest_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -215,173 +220,182 @@ public final class SessionServiceProto {
       "dle/v1/receipt.proto\032\027bridle/v1/session." +
       "proto\032\025bridle/v1/watch.proto\032\036google/pro" +
       "tobuf/duration.proto\032 google/protobuf/fi" +
-      "eld_mask.proto\"\331\004\n\023StartSessionRequest\022\035" +
-      "\n\nrequest_id\030\001 \001(\tR\trequestId\022\034\n\tworkspa" +
-      "ce\030\002 \001(\tR\tworkspace\022\022\n\004slug\030\003 \001(\tR\004slug\022" +
-      "\024\n\005agent\030\004 \001(\tR\005agent\022#\n\ragent_command\030\005" +
-      " \001(\tR\014agentCommand\022\022\n\004host\030\006 \001(\tR\004host\022\034" +
-      "\n\tdirectory\030\007 \001(\tR\tdirectory\022*\n\006prompt\030\010" +
-      " \003(\0132\022.bridle.v1.ContentR\006prompt\022\024\n\005titl" +
-      "e\030\t \001(\tR\005title\022B\n\006labels\030\n \003(\0132*.bridle." +
-      "v1.StartSessionRequest.LabelsEntryR\006labe" +
-      "ls\0220\n\006policy\030\013 \001(\0132\030.bridle.v1.SessionPo" +
-      "licyR\006policy\022Q\n\013environment\030\014 \003(\0132/.brid" +
-      "le.v1.StartSessionRequest.EnvironmentEnt" +
-      "ryR\013environment\0329\n\013LabelsEntry\022\020\n\003key\030\001 " +
-      "\001(\tR\003key\022\024\n\005value\030\002 \001(\tR\005value:\0028\001\032>\n\020En" +
-      "vironmentEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005valu" +
-      "e\030\002 \001(\tR\005value:\0028\001\"r\n\024StartSessionRespon" +
-      "se\022,\n\007receipt\030\001 \001(\0132\022.bridle.v1.ReceiptR" +
-      "\007receipt\022,\n\007session\030\002 \001(\0132\022.bridle.v1.Se" +
-      "ssionR\007session\"D\n\021GetSessionRequest\022/\n\007s" +
-      "ession\030\001 \001(\0132\025.bridle.v1.SessionRefR\007ses" +
-      "sion\"B\n\022GetSessionResponse\022,\n\007session\030\001 " +
-      "\001(\0132\022.bridle.v1.SessionR\007session\"\242\001\n\023Lis" +
-      "tSessionsRequest\022\034\n\tworkspace\030\001 \001(\tR\twor" +
-      "kspace\022\033\n\tpage_size\030\002 \001(\005R\010pageSize\022\035\n\np" +
-      "age_token\030\003 \001(\tR\tpageToken\022\026\n\006filter\030\004 \001" +
-      "(\tR\006filter\022\031\n\010order_by\030\005 \001(\tR\007orderBy\"n\n" +
-      "\024ListSessionsResponse\022.\n\010sessions\030\001 \003(\0132" +
-      "\022.bridle.v1.SessionR\010sessions\022&\n\017next_pa" +
-      "ge_token\030\002 \001(\tR\rnextPageToken\"\353\002\n\024Update" +
-      "SessionRequest\022\035\n\nrequest_id\030\001 \001(\tR\trequ" +
-      "estId\022/\n\007session\030\002 \001(\0132\025.bridle.v1.Sessi" +
-      "onRefR\007session\022;\n\013update_mask\030\003 \001(\0132\032.go" +
-      "ogle.protobuf.FieldMaskR\nupdateMask\022\024\n\005t" +
-      "itle\030\004 \001(\tR\005title\022C\n\006labels\030\005 \003(\0132+.brid" +
-      "le.v1.UpdateSessionRequest.LabelsEntryR\006" +
-      "labels\0220\n\006policy\030\006 \001(\0132\030.bridle.v1.Sessi" +
-      "onPolicyR\006policy\0329\n\013LabelsEntry\022\020\n\003key\030\001" +
-      " \001(\tR\003key\022\024\n\005value\030\002 \001(\tR\005value:\0028\001\"s\n\025U" +
-      "pdateSessionResponse\022,\n\007receipt\030\001 \001(\0132\022." +
-      "bridle.v1.ReceiptR\007receipt\022,\n\007session\030\002 " +
-      "\001(\0132\022.bridle.v1.SessionR\007session\"f\n\024Dele" +
-      "teSessionRequest\022\035\n\nrequest_id\030\001 \001(\tR\tre" +
-      "questId\022/\n\007session\030\002 \001(\0132\025.bridle.v1.Ses" +
-      "sionRefR\007session\"E\n\025DeleteSessionRespons" +
-      "e\022,\n\007receipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007" +
-      "receipt\"\265\002\n\013SendRequest\022\035\n\nrequest_id\030\001 " +
+      "eld_mask.proto\032\037google/protobuf/timestam" +
+      "p.proto\"\331\004\n\023StartSessionRequest\022\035\n\nreque" +
+      "st_id\030\001 \001(\tR\trequestId\022\034\n\tworkspace\030\002 \001(" +
+      "\tR\tworkspace\022\022\n\004slug\030\003 \001(\tR\004slug\022\024\n\005agen" +
+      "t\030\004 \001(\tR\005agent\022#\n\ragent_command\030\005 \001(\tR\014a" +
+      "gentCommand\022\022\n\004host\030\006 \001(\tR\004host\022\034\n\tdirec" +
+      "tory\030\007 \001(\tR\tdirectory\022*\n\006prompt\030\010 \003(\0132\022." +
+      "bridle.v1.ContentR\006prompt\022\024\n\005title\030\t \001(\t" +
+      "R\005title\022B\n\006labels\030\n \003(\0132*.bridle.v1.Star" +
+      "tSessionRequest.LabelsEntryR\006labels\0220\n\006p" +
+      "olicy\030\013 \001(\0132\030.bridle.v1.SessionPolicyR\006p" +
+      "olicy\022Q\n\013environment\030\014 \003(\0132/.bridle.v1.S" +
+      "tartSessionRequest.EnvironmentEntryR\013env" +
+      "ironment\0329\n\013LabelsEntry\022\020\n\003key\030\001 \001(\tR\003ke" +
+      "y\022\024\n\005value\030\002 \001(\tR\005value:\0028\001\032>\n\020Environme" +
+      "ntEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005value\030\002 \001(\t" +
+      "R\005value:\0028\001\"r\n\024StartSessionResponse\022,\n\007r" +
+      "eceipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007receip" +
+      "t\022,\n\007session\030\002 \001(\0132\022.bridle.v1.SessionR\007" +
+      "session\"D\n\021GetSessionRequest\022/\n\007session\030" +
+      "\001 \001(\0132\025.bridle.v1.SessionRefR\007session\"y\n" +
+      "\022GetSessionResponse\022,\n\007session\030\001 \001(\0132\022.b" +
+      "ridle.v1.SessionR\007session\0225\n\tapprovals\030\002" +
+      " \003(\0132\027.bridle.v1.OpenApprovalR\tapprovals" +
+      "\"\246\001\n\014OpenApproval\0226\n\007request\030\001 \001(\0132\034.bri" +
+      "dle.v1.ApprovalRequestedR\007request\022\032\n\010seq" +
+      "uence\030\002 \001(\004R\010sequence\022\022\n\004turn\030\003 \001(\004R\004tur" +
+      "n\022.\n\004time\030\004 \001(\0132\032.google.protobuf.Timest" +
+      "ampR\004time\"\242\001\n\023ListSessionsRequest\022\034\n\twor" +
+      "kspace\030\001 \001(\tR\tworkspace\022\033\n\tpage_size\030\002 \001" +
+      "(\005R\010pageSize\022\035\n\npage_token\030\003 \001(\tR\tpageTo" +
+      "ken\022\026\n\006filter\030\004 \001(\tR\006filter\022\031\n\010order_by\030" +
+      "\005 \001(\tR\007orderBy\"n\n\024ListSessionsResponse\022." +
+      "\n\010sessions\030\001 \003(\0132\022.bridle.v1.SessionR\010se" +
+      "ssions\022&\n\017next_page_token\030\002 \001(\tR\rnextPag" +
+      "eToken\"\353\002\n\024UpdateSessionRequest\022\035\n\nreque" +
+      "st_id\030\001 \001(\tR\trequestId\022/\n\007session\030\002 \001(\0132" +
+      "\025.bridle.v1.SessionRefR\007session\022;\n\013updat" +
+      "e_mask\030\003 \001(\0132\032.google.protobuf.FieldMask" +
+      "R\nupdateMask\022\024\n\005title\030\004 \001(\tR\005title\022C\n\006la" +
+      "bels\030\005 \003(\0132+.bridle.v1.UpdateSessionRequ" +
+      "est.LabelsEntryR\006labels\0220\n\006policy\030\006 \001(\0132" +
+      "\030.bridle.v1.SessionPolicyR\006policy\0329\n\013Lab" +
+      "elsEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005value\030\002 \001(" +
+      "\tR\005value:\0028\001\"s\n\025UpdateSessionResponse\022,\n" +
+      "\007receipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007rece" +
+      "ipt\022,\n\007session\030\002 \001(\0132\022.bridle.v1.Session" +
+      "R\007session\"f\n\024DeleteSessionRequest\022\035\n\nreq" +
+      "uest_id\030\001 \001(\tR\trequestId\022/\n\007session\030\002 \001(" +
+      "\0132\025.bridle.v1.SessionRefR\007session\"E\n\025Del" +
+      "eteSessionResponse\022,\n\007receipt\030\001 \001(\0132\022.br" +
+      "idle.v1.ReceiptR\007receipt\"\265\002\n\013SendRequest" +
+      "\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022/\n\007sessi" +
+      "on\030\002 \001(\0132\025.bridle.v1.SessionRefR\007session" +
+      "\022,\n\007content\030\003 \003(\0132\022.bridle.v1.ContentR\007c" +
+      "ontent\022(\n\004mode\030\004 \001(\0162\024.bridle.v1.InputMo" +
+      "deR\004mode\022\031\n\010or_queue\030\005 \001(\010R\007orQueue\022&\n\017r" +
+      "esume_if_ended\030\006 \001(\010R\rresumeIfEnded\022;\n\014t" +
+      "ime_to_live\030\007 \001(\0132\031.google.protobuf.Dura" +
+      "tionR\ntimeToLive\"<\n\014SendResponse\022,\n\007rece" +
+      "ipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007receipt\"\251" +
+      "\002\n\020InterruptRequest\022\035\n\nrequest_id\030\001 \001(\tR" +
+      "\trequestId\022/\n\007session\030\002 \001(\0132\025.bridle.v1." +
+      "SessionRefR\007session\022\027\n\004turn\030\003 \001(\004H\000R\004tur" +
+      "n\210\001\001\022/\n\005after\030\004 \001(\0162\031.bridle.v1.AfterInt" +
+      "erruptR\005after\022-\n\022include_background\030\005 \001(" +
+      "\010R\021includeBackground\022/\n\005grace\030\006 \001(\0132\031.go" +
+      "ogle.protobuf.DurationR\005grace\022\022\n\004tree\030\007 " +
+      "\001(\010R\004treeB\007\n\005_turn\"q\n\021InterruptResponse\022" +
+      ",\n\007receipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007re" +
+      "ceipt\022.\n\010children\030\002 \003(\0132\022.bridle.v1.Rece" +
+      "iptR\010children\"\242\001\n\013StopRequest\022\035\n\nrequest" +
+      "_id\030\001 \001(\tR\trequestId\022/\n\007session\030\002 \001(\0132\025." +
+      "bridle.v1.SessionRefR\007session\022/\n\005grace\030\003" +
+      " \001(\0132\031.google.protobuf.DurationR\005grace\022\022" +
+      "\n\004tree\030\004 \001(\010R\004tree\"l\n\014StopResponse\022,\n\007re" +
+      "ceipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007receipt" +
+      "\022.\n\010children\030\002 \003(\0132\022.bridle.v1.ReceiptR\010" +
+      "children\"]\n\013KillRequest\022\035\n\nrequest_id\030\001 " +
       "\001(\tR\trequestId\022/\n\007session\030\002 \001(\0132\025.bridle" +
-      ".v1.SessionRefR\007session\022,\n\007content\030\003 \003(\013" +
-      "2\022.bridle.v1.ContentR\007content\022(\n\004mode\030\004 " +
-      "\001(\0162\024.bridle.v1.InputModeR\004mode\022\031\n\010or_qu" +
-      "eue\030\005 \001(\010R\007orQueue\022&\n\017resume_if_ended\030\006 " +
-      "\001(\010R\rresumeIfEnded\022;\n\014time_to_live\030\007 \001(\013" +
-      "2\031.google.protobuf.DurationR\ntimeToLive\"" +
-      "<\n\014SendResponse\022,\n\007receipt\030\001 \001(\0132\022.bridl" +
-      "e.v1.ReceiptR\007receipt\"\251\002\n\020InterruptReque" +
-      "st\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022/\n\007ses" +
-      "sion\030\002 \001(\0132\025.bridle.v1.SessionRefR\007sessi" +
-      "on\022\027\n\004turn\030\003 \001(\004H\000R\004turn\210\001\001\022/\n\005after\030\004 \001" +
-      "(\0162\031.bridle.v1.AfterInterruptR\005after\022-\n\022" +
-      "include_background\030\005 \001(\010R\021includeBackgro" +
-      "und\022/\n\005grace\030\006 \001(\0132\031.google.protobuf.Dur" +
-      "ationR\005grace\022\022\n\004tree\030\007 \001(\010R\004treeB\007\n\005_tur" +
-      "n\"q\n\021InterruptResponse\022,\n\007receipt\030\001 \001(\0132" +
-      "\022.bridle.v1.ReceiptR\007receipt\022.\n\010children" +
-      "\030\002 \003(\0132\022.bridle.v1.ReceiptR\010children\"\242\001\n" +
-      "\013StopRequest\022\035\n\nrequest_id\030\001 \001(\tR\treques" +
-      "tId\022/\n\007session\030\002 \001(\0132\025.bridle.v1.Session" +
-      "RefR\007session\022/\n\005grace\030\003 \001(\0132\031.google.pro" +
-      "tobuf.DurationR\005grace\022\022\n\004tree\030\004 \001(\010R\004tre" +
-      "e\"l\n\014StopResponse\022,\n\007receipt\030\001 \001(\0132\022.bri" +
-      "dle.v1.ReceiptR\007receipt\022.\n\010children\030\002 \003(" +
-      "\0132\022.bridle.v1.ReceiptR\010children\"]\n\013KillR" +
-      "equest\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\022/\n" +
-      "\007session\030\002 \001(\0132\025.bridle.v1.SessionRefR\007s" +
-      "ession\"l\n\014KillResponse\022,\n\007receipt\030\001 \001(\0132" +
-      "\022.bridle.v1.ReceiptR\007receipt\022.\n\010children" +
-      "\030\002 \003(\0132\022.bridle.v1.ReceiptR\010children\"\340\001\n" +
-      "\rResumeRequest\022\035\n\nrequest_id\030\001 \001(\tR\trequ" +
-      "estId\022/\n\007session\030\002 \001(\0132\025.bridle.v1.Sessi" +
-      "onRefR\007session\022)\n\004mode\030\003 \001(\0162\025.bridle.v1" +
-      ".ResumeModeR\004mode\022\022\n\004host\030\004 \001(\tR\004host\022\024\n" +
-      "\005force\030\005 \001(\010R\005force\022*\n\006prompt\030\006 \003(\0132\022.br" +
-      "idle.v1.ContentR\006prompt\"l\n\016ResumeRespons" +
-      "e\022,\n\007receipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007" +
-      "receipt\022,\n\007session\030\002 \001(\0132\022.bridle.v1.Ses" +
-      "sionR\007session\"\324\001\n\016RespondRequest\022\035\n\nrequ" +
-      "est_id\030\001 \001(\tR\trequestId\022/\n\007session\030\002 \001(\013" +
-      "2\025.bridle.v1.SessionRefR\007session\022\037\n\013appr" +
-      "oval_id\030\003 \001(\tR\napprovalId\0227\n\010decision\030\004 " +
-      "\001(\0162\033.bridle.v1.ApprovalDecisionR\010decisi" +
-      "on\022\030\n\007message\030\005 \001(\tR\007message\"?\n\017RespondR" +
-      "esponse\022,\n\007receipt\030\001 \001(\0132\022.bridle.v1.Rec" +
-      "eiptR\007receipt\"e\n\023ReleaseQueueRequest\022\035\n\n" +
+      ".v1.SessionRefR\007session\"l\n\014KillResponse\022" +
+      ",\n\007receipt\030\001 \001(\0132\022.bridle.v1.ReceiptR\007re" +
+      "ceipt\022.\n\010children\030\002 \003(\0132\022.bridle.v1.Rece" +
+      "iptR\010children\"\340\001\n\rResumeRequest\022\035\n\nreque" +
+      "st_id\030\001 \001(\tR\trequestId\022/\n\007session\030\002 \001(\0132" +
+      "\025.bridle.v1.SessionRefR\007session\022)\n\004mode\030" +
+      "\003 \001(\0162\025.bridle.v1.ResumeModeR\004mode\022\022\n\004ho" +
+      "st\030\004 \001(\tR\004host\022\024\n\005force\030\005 \001(\010R\005force\022*\n\006" +
+      "prompt\030\006 \003(\0132\022.bridle.v1.ContentR\006prompt" +
+      "\"l\n\016ResumeResponse\022,\n\007receipt\030\001 \001(\0132\022.br" +
+      "idle.v1.ReceiptR\007receipt\022,\n\007session\030\002 \001(" +
+      "\0132\022.bridle.v1.SessionR\007session\"\201\002\n\016Respo" +
+      "ndRequest\022\035\n\nrequest_id\030\001 \001(\tR\trequestId" +
+      "\022/\n\007session\030\002 \001(\0132\025.bridle.v1.SessionRef" +
+      "R\007session\022\037\n\013approval_id\030\003 \001(\tR\napproval" +
+      "Id\0227\n\010decision\030\004 \001(\0162\033.bridle.v1.Approva" +
+      "lDecisionR\010decision\022\030\n\007message\030\005 \001(\tR\007me" +
+      "ssage\022+\n\004rule\030\006 \001(\0132\027.bridle.v1.Approval" +
+      "RuleR\004rule\"?\n\017RespondResponse\022,\n\007receipt" +
+      "\030\001 \001(\0132\022.bridle.v1.ReceiptR\007receipt\"e\n\023R" +
+      "eleaseQueueRequest\022\035\n\nrequest_id\030\001 \001(\tR\t" +
+      "requestId\022/\n\007session\030\002 \001(\0132\025.bridle.v1.S" +
+      "essionRefR\007session\"D\n\024ReleaseQueueRespon" +
+      "se\022,\n\007receipt\030\001 \001(\0132\022.bridle.v1.ReceiptR" +
+      "\007receipt\"\263\001\n\021ListInputsRequest\022/\n\007sessio" +
+      "n\030\001 \001(\0132\025.bridle.v1.SessionRefR\007session\022" +
+      "\033\n\tpage_size\030\002 \001(\005R\010pageSize\022\035\n\npage_tok" +
+      "en\030\003 \001(\tR\tpageToken\022\026\n\006filter\030\004 \001(\tR\006fil" +
+      "ter\022\031\n\010order_by\030\005 \001(\tR\007orderBy\"f\n\022ListIn" +
+      "putsResponse\022(\n\006inputs\030\001 \003(\0132\020.bridle.v1" +
+      ".InputR\006inputs\022&\n\017next_page_token\030\002 \001(\tR" +
+      "\rnextPageToken\"\177\n\022CancelInputRequest\022\035\n\n" +
       "request_id\030\001 \001(\tR\trequestId\022/\n\007session\030\002" +
-      " \001(\0132\025.bridle.v1.SessionRefR\007session\"D\n\024" +
-      "ReleaseQueueResponse\022,\n\007receipt\030\001 \001(\0132\022." +
-      "bridle.v1.ReceiptR\007receipt\"\263\001\n\021ListInput" +
-      "sRequest\022/\n\007session\030\001 \001(\0132\025.bridle.v1.Se" +
-      "ssionRefR\007session\022\033\n\tpage_size\030\002 \001(\005R\010pa" +
-      "geSize\022\035\n\npage_token\030\003 \001(\tR\tpageToken\022\026\n" +
-      "\006filter\030\004 \001(\tR\006filter\022\031\n\010order_by\030\005 \001(\tR" +
-      "\007orderBy\"f\n\022ListInputsResponse\022(\n\006inputs" +
-      "\030\001 \003(\0132\020.bridle.v1.InputR\006inputs\022&\n\017next" +
-      "_page_token\030\002 \001(\tR\rnextPageToken\"\177\n\022Canc" +
-      "elInputRequest\022\035\n\nrequest_id\030\001 \001(\tR\trequ" +
-      "estId\022/\n\007session\030\002 \001(\0132\025.bridle.v1.Sessi" +
-      "onRefR\007session\022\031\n\010input_id\030\003 \001(\tR\007inputI" +
-      "d\"C\n\023CancelInputResponse\022,\n\007receipt\030\001 \001(" +
-      "\0132\022.bridle.v1.ReceiptR\007receipt\"\332\001\n\021ListE" +
-      "ventsRequest\022/\n\007session\030\001 \001(\0132\025.bridle.v" +
-      "1.SessionRefR\007session\022\033\n\tpage_size\030\002 \001(\005" +
-      "R\010pageSize\022\035\n\npage_token\030\003 \001(\tR\tpageToke" +
-      "n\022\026\n\006filter\030\004 \001(\tR\006filter\022\031\n\010order_by\030\005 " +
-      "\001(\tR\007orderBy\022%\n\016after_sequence\030\006 \001(\004R\raf" +
-      "terSequence\"\234\001\n\022ListEventsResponse\022(\n\006ev" +
-      "ents\030\001 \003(\0132\020.bridle.v1.EventR\006events\022&\n\017" +
-      "next_page_token\030\002 \001(\tR\rnextPageToken\022\025\n\006" +
-      "log_id\030\003 \001(\tR\005logId\022\035\n\nsession_id\030\004 \001(\tR" +
-      "\tsessionId\"\255\001\n\021GetCommandRequest\022\034\n\twork" +
-      "space\030\001 \001(\tR\tworkspace\022\037\n\ncommand_id\030\002 \001" +
-      "(\tH\000R\tcommandId\022\037\n\nrequest_id\030\003 \001(\tH\000R\tr" +
-      "equestId\022-\n\004wait\030\004 \001(\0132\031.google.protobuf" +
-      ".DurationR\004waitB\t\n\007command\"B\n\022GetCommand" +
-      "Response\022,\n\007receipt\030\001 \001(\0132\022.bridle.v1.Re" +
-      "ceiptR\007receipt\"l\n\023ReadArtifactRequest\022/\n" +
-      "\007session\030\001 \001(\0132\025.bridle.v1.SessionRefR\007s" +
-      "ession\022\020\n\003run\030\002 \001(\004R\003run\022\022\n\004name\030\003 \001(\tR\004" +
-      "name\"*\n\024ReadArtifactResponse\022\022\n\004data\030\001 \001" +
-      "(\014R\004data2\200\013\n\016SessionService\022O\n\014StartSess" +
-      "ion\022\036.bridle.v1.StartSessionRequest\032\037.br" +
-      "idle.v1.StartSessionResponse\022I\n\nGetSessi" +
-      "on\022\034.bridle.v1.GetSessionRequest\032\035.bridl" +
-      "e.v1.GetSessionResponse\022O\n\014ListSessions\022" +
-      "\036.bridle.v1.ListSessionsRequest\032\037.bridle" +
-      ".v1.ListSessionsResponse\022R\n\rUpdateSessio" +
-      "n\022\037.bridle.v1.UpdateSessionRequest\032 .bri" +
-      "dle.v1.UpdateSessionResponse\022R\n\rDeleteSe" +
-      "ssion\022\037.bridle.v1.DeleteSessionRequest\032 " +
-      ".bridle.v1.DeleteSessionResponse\0227\n\004Send" +
-      "\022\026.bridle.v1.SendRequest\032\027.bridle.v1.Sen" +
-      "dResponse\022F\n\tInterrupt\022\033.bridle.v1.Inter" +
-      "ruptRequest\032\034.bridle.v1.InterruptRespons" +
-      "e\0227\n\004Stop\022\026.bridle.v1.StopRequest\032\027.brid" +
-      "le.v1.StopResponse\0227\n\004Kill\022\026.bridle.v1.K" +
-      "illRequest\032\027.bridle.v1.KillResponse\022=\n\006R" +
-      "esume\022\030.bridle.v1.ResumeRequest\032\031.bridle" +
-      ".v1.ResumeResponse\022@\n\007Respond\022\031.bridle.v" +
-      "1.RespondRequest\032\032.bridle.v1.RespondResp" +
-      "onse\022O\n\014ReleaseQueue\022\036.bridle.v1.Release" +
-      "QueueRequest\032\037.bridle.v1.ReleaseQueueRes" +
-      "ponse\022I\n\nListInputs\022\034.bridle.v1.ListInpu" +
-      "tsRequest\032\035.bridle.v1.ListInputsResponse" +
-      "\022L\n\013CancelInput\022\035.bridle.v1.CancelInputR" +
-      "equest\032\036.bridle.v1.CancelInputResponse\022<" +
-      "\n\005Watch\022\027.bridle.v1.WatchRequest\032\030.bridl" +
-      "e.v1.WatchResponse0\001\022T\n\rWatchSessions\022\037." +
-      "bridle.v1.WatchSessionsRequest\032 .bridle." +
-      "v1.WatchSessionsResponse0\001\022I\n\nListEvents" +
-      "\022\034.bridle.v1.ListEventsRequest\032\035.bridle." +
-      "v1.ListEventsResponse\022I\n\nGetCommand\022\034.br" +
-      "idle.v1.GetCommandRequest\032\035.bridle.v1.Ge" +
-      "tCommandResponse\022Q\n\014ReadArtifact\022\036.bridl" +
-      "e.v1.ReadArtifactRequest\032\037.bridle.v1.Rea" +
-      "dArtifactResponse0\001Bi\n\rdev.bridle.v1B\023Se" +
-      "ssionServiceProtoP\001\242\002\003BXX\252\002\tBridle.V1\312\002\t" +
-      "Bridle\\V1\342\002\025Bridle\\V1\\GPBMetadata\352\002\nBrid" +
-      "le::V1b\006proto3"
+      " \001(\0132\025.bridle.v1.SessionRefR\007session\022\031\n\010" +
+      "input_id\030\003 \001(\tR\007inputId\"C\n\023CancelInputRe" +
+      "sponse\022,\n\007receipt\030\001 \001(\0132\022.bridle.v1.Rece" +
+      "iptR\007receipt\"\332\001\n\021ListEventsRequest\022/\n\007se" +
+      "ssion\030\001 \001(\0132\025.bridle.v1.SessionRefR\007sess" +
+      "ion\022\033\n\tpage_size\030\002 \001(\005R\010pageSize\022\035\n\npage" +
+      "_token\030\003 \001(\tR\tpageToken\022\026\n\006filter\030\004 \001(\tR" +
+      "\006filter\022\031\n\010order_by\030\005 \001(\tR\007orderBy\022%\n\016af" +
+      "ter_sequence\030\006 \001(\004R\rafterSequence\"\234\001\n\022Li" +
+      "stEventsResponse\022(\n\006events\030\001 \003(\0132\020.bridl" +
+      "e.v1.EventR\006events\022&\n\017next_page_token\030\002 " +
+      "\001(\tR\rnextPageToken\022\025\n\006log_id\030\003 \001(\tR\005logI" +
+      "d\022\035\n\nsession_id\030\004 \001(\tR\tsessionId\"\255\001\n\021Get" +
+      "CommandRequest\022\034\n\tworkspace\030\001 \001(\tR\tworks" +
+      "pace\022\037\n\ncommand_id\030\002 \001(\tH\000R\tcommandId\022\037\n" +
+      "\nrequest_id\030\003 \001(\tH\000R\trequestId\022-\n\004wait\030\004" +
+      " \001(\0132\031.google.protobuf.DurationR\004waitB\t\n" +
+      "\007command\"B\n\022GetCommandResponse\022,\n\007receip" +
+      "t\030\001 \001(\0132\022.bridle.v1.ReceiptR\007receipt\"\204\001\n" +
+      "\023ReadArtifactRequest\022/\n\007session\030\001 \001(\0132\025." +
+      "bridle.v1.SessionRefR\007session\022\020\n\003run\030\002 \001" +
+      "(\004R\003run\022\022\n\004name\030\003 \001(\tR\004name\022\026\n\006offset\030\004 " +
+      "\001(\004R\006offset\"L\n\024ReadArtifactResponse\022\022\n\004d" +
+      "ata\030\001 \001(\014R\004data\022\027\n\004size\030\002 \001(\004H\000R\004size\210\001\001" +
+      "B\007\n\005_size2\200\013\n\016SessionService\022O\n\014StartSes" +
+      "sion\022\036.bridle.v1.StartSessionRequest\032\037.b" +
+      "ridle.v1.StartSessionResponse\022I\n\nGetSess" +
+      "ion\022\034.bridle.v1.GetSessionRequest\032\035.brid" +
+      "le.v1.GetSessionResponse\022O\n\014ListSessions" +
+      "\022\036.bridle.v1.ListSessionsRequest\032\037.bridl" +
+      "e.v1.ListSessionsResponse\022R\n\rUpdateSessi" +
+      "on\022\037.bridle.v1.UpdateSessionRequest\032 .br" +
+      "idle.v1.UpdateSessionResponse\022R\n\rDeleteS" +
+      "ession\022\037.bridle.v1.DeleteSessionRequest\032" +
+      " .bridle.v1.DeleteSessionResponse\0227\n\004Sen" +
+      "d\022\026.bridle.v1.SendRequest\032\027.bridle.v1.Se" +
+      "ndResponse\022F\n\tInterrupt\022\033.bridle.v1.Inte" +
+      "rruptRequest\032\034.bridle.v1.InterruptRespon" +
+      "se\0227\n\004Stop\022\026.bridle.v1.StopRequest\032\027.bri" +
+      "dle.v1.StopResponse\0227\n\004Kill\022\026.bridle.v1." +
+      "KillRequest\032\027.bridle.v1.KillResponse\022=\n\006" +
+      "Resume\022\030.bridle.v1.ResumeRequest\032\031.bridl" +
+      "e.v1.ResumeResponse\022@\n\007Respond\022\031.bridle." +
+      "v1.RespondRequest\032\032.bridle.v1.RespondRes" +
+      "ponse\022O\n\014ReleaseQueue\022\036.bridle.v1.Releas" +
+      "eQueueRequest\032\037.bridle.v1.ReleaseQueueRe" +
+      "sponse\022I\n\nListInputs\022\034.bridle.v1.ListInp" +
+      "utsRequest\032\035.bridle.v1.ListInputsRespons" +
+      "e\022L\n\013CancelInput\022\035.bridle.v1.CancelInput" +
+      "Request\032\036.bridle.v1.CancelInputResponse\022" +
+      "<\n\005Watch\022\027.bridle.v1.WatchRequest\032\030.brid" +
+      "le.v1.WatchResponse0\001\022T\n\rWatchSessions\022\037" +
+      ".bridle.v1.WatchSessionsRequest\032 .bridle" +
+      ".v1.WatchSessionsResponse0\001\022I\n\nListEvent" +
+      "s\022\034.bridle.v1.ListEventsRequest\032\035.bridle" +
+      ".v1.ListEventsResponse\022I\n\nGetCommand\022\034.b" +
+      "ridle.v1.GetCommandRequest\032\035.bridle.v1.G" +
+      "etCommandResponse\022Q\n\014ReadArtifact\022\036.brid" +
+      "le.v1.ReadArtifactRequest\032\037.bridle.v1.Re" +
+      "adArtifactResponse0\001Bi\n\rdev.bridle.v1B\023S" +
+      "essionServiceProtoP\001\242\002\003BXX\252\002\tBridle.V1\312\002" +
+      "\tBridle\\V1\342\002\025Bridle\\V1\\GPBMetadata\352\002\nBri" +
+      "dle::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -394,6 +408,7 @@ public final class SessionServiceProto {
           dev.bridle.v1.WatchProto.getDescriptor(),
           com.google.protobuf.DurationProto.getDescriptor(),
           com.google.protobuf.FieldMaskProto.getDescriptor(),
+          com.google.protobuf.TimestampProto.getDescriptor(),
         });
     internal_static_bridle_v1_StartSessionRequest_descriptor =
       getDescriptor().getMessageTypes().get(0);
@@ -430,21 +445,27 @@ public final class SessionServiceProto {
     internal_static_bridle_v1_GetSessionResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_GetSessionResponse_descriptor,
-        new java.lang.String[] { "Session", });
-    internal_static_bridle_v1_ListSessionsRequest_descriptor =
+        new java.lang.String[] { "Session", "Approvals", });
+    internal_static_bridle_v1_OpenApproval_descriptor =
       getDescriptor().getMessageTypes().get(4);
+    internal_static_bridle_v1_OpenApproval_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_bridle_v1_OpenApproval_descriptor,
+        new java.lang.String[] { "Request", "Sequence", "Turn", "Time", });
+    internal_static_bridle_v1_ListSessionsRequest_descriptor =
+      getDescriptor().getMessageTypes().get(5);
     internal_static_bridle_v1_ListSessionsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ListSessionsRequest_descriptor,
         new java.lang.String[] { "Workspace", "PageSize", "PageToken", "Filter", "OrderBy", });
     internal_static_bridle_v1_ListSessionsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(5);
+      getDescriptor().getMessageTypes().get(6);
     internal_static_bridle_v1_ListSessionsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ListSessionsResponse_descriptor,
         new java.lang.String[] { "Sessions", "NextPageToken", });
     internal_static_bridle_v1_UpdateSessionRequest_descriptor =
-      getDescriptor().getMessageTypes().get(6);
+      getDescriptor().getMessageTypes().get(7);
     internal_static_bridle_v1_UpdateSessionRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_UpdateSessionRequest_descriptor,
@@ -456,167 +477,167 @@ public final class SessionServiceProto {
         internal_static_bridle_v1_UpdateSessionRequest_LabelsEntry_descriptor,
         new java.lang.String[] { "Key", "Value", });
     internal_static_bridle_v1_UpdateSessionResponse_descriptor =
-      getDescriptor().getMessageTypes().get(7);
+      getDescriptor().getMessageTypes().get(8);
     internal_static_bridle_v1_UpdateSessionResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_UpdateSessionResponse_descriptor,
         new java.lang.String[] { "Receipt", "Session", });
     internal_static_bridle_v1_DeleteSessionRequest_descriptor =
-      getDescriptor().getMessageTypes().get(8);
+      getDescriptor().getMessageTypes().get(9);
     internal_static_bridle_v1_DeleteSessionRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_DeleteSessionRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", });
     internal_static_bridle_v1_DeleteSessionResponse_descriptor =
-      getDescriptor().getMessageTypes().get(9);
+      getDescriptor().getMessageTypes().get(10);
     internal_static_bridle_v1_DeleteSessionResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_DeleteSessionResponse_descriptor,
         new java.lang.String[] { "Receipt", });
     internal_static_bridle_v1_SendRequest_descriptor =
-      getDescriptor().getMessageTypes().get(10);
+      getDescriptor().getMessageTypes().get(11);
     internal_static_bridle_v1_SendRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_SendRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", "Content", "Mode", "OrQueue", "ResumeIfEnded", "TimeToLive", });
     internal_static_bridle_v1_SendResponse_descriptor =
-      getDescriptor().getMessageTypes().get(11);
+      getDescriptor().getMessageTypes().get(12);
     internal_static_bridle_v1_SendResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_SendResponse_descriptor,
         new java.lang.String[] { "Receipt", });
     internal_static_bridle_v1_InterruptRequest_descriptor =
-      getDescriptor().getMessageTypes().get(12);
+      getDescriptor().getMessageTypes().get(13);
     internal_static_bridle_v1_InterruptRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_InterruptRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", "Turn", "After", "IncludeBackground", "Grace", "Tree", });
     internal_static_bridle_v1_InterruptResponse_descriptor =
-      getDescriptor().getMessageTypes().get(13);
+      getDescriptor().getMessageTypes().get(14);
     internal_static_bridle_v1_InterruptResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_InterruptResponse_descriptor,
         new java.lang.String[] { "Receipt", "Children", });
     internal_static_bridle_v1_StopRequest_descriptor =
-      getDescriptor().getMessageTypes().get(14);
+      getDescriptor().getMessageTypes().get(15);
     internal_static_bridle_v1_StopRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_StopRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", "Grace", "Tree", });
     internal_static_bridle_v1_StopResponse_descriptor =
-      getDescriptor().getMessageTypes().get(15);
+      getDescriptor().getMessageTypes().get(16);
     internal_static_bridle_v1_StopResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_StopResponse_descriptor,
         new java.lang.String[] { "Receipt", "Children", });
     internal_static_bridle_v1_KillRequest_descriptor =
-      getDescriptor().getMessageTypes().get(16);
+      getDescriptor().getMessageTypes().get(17);
     internal_static_bridle_v1_KillRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_KillRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", });
     internal_static_bridle_v1_KillResponse_descriptor =
-      getDescriptor().getMessageTypes().get(17);
+      getDescriptor().getMessageTypes().get(18);
     internal_static_bridle_v1_KillResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_KillResponse_descriptor,
         new java.lang.String[] { "Receipt", "Children", });
     internal_static_bridle_v1_ResumeRequest_descriptor =
-      getDescriptor().getMessageTypes().get(18);
+      getDescriptor().getMessageTypes().get(19);
     internal_static_bridle_v1_ResumeRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ResumeRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", "Mode", "Host", "Force", "Prompt", });
     internal_static_bridle_v1_ResumeResponse_descriptor =
-      getDescriptor().getMessageTypes().get(19);
+      getDescriptor().getMessageTypes().get(20);
     internal_static_bridle_v1_ResumeResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ResumeResponse_descriptor,
         new java.lang.String[] { "Receipt", "Session", });
     internal_static_bridle_v1_RespondRequest_descriptor =
-      getDescriptor().getMessageTypes().get(20);
+      getDescriptor().getMessageTypes().get(21);
     internal_static_bridle_v1_RespondRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_RespondRequest_descriptor,
-        new java.lang.String[] { "RequestId", "Session", "ApprovalId", "Decision", "Message", });
+        new java.lang.String[] { "RequestId", "Session", "ApprovalId", "Decision", "Message", "Rule", });
     internal_static_bridle_v1_RespondResponse_descriptor =
-      getDescriptor().getMessageTypes().get(21);
+      getDescriptor().getMessageTypes().get(22);
     internal_static_bridle_v1_RespondResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_RespondResponse_descriptor,
         new java.lang.String[] { "Receipt", });
     internal_static_bridle_v1_ReleaseQueueRequest_descriptor =
-      getDescriptor().getMessageTypes().get(22);
+      getDescriptor().getMessageTypes().get(23);
     internal_static_bridle_v1_ReleaseQueueRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ReleaseQueueRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", });
     internal_static_bridle_v1_ReleaseQueueResponse_descriptor =
-      getDescriptor().getMessageTypes().get(23);
+      getDescriptor().getMessageTypes().get(24);
     internal_static_bridle_v1_ReleaseQueueResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ReleaseQueueResponse_descriptor,
         new java.lang.String[] { "Receipt", });
     internal_static_bridle_v1_ListInputsRequest_descriptor =
-      getDescriptor().getMessageTypes().get(24);
+      getDescriptor().getMessageTypes().get(25);
     internal_static_bridle_v1_ListInputsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ListInputsRequest_descriptor,
         new java.lang.String[] { "Session", "PageSize", "PageToken", "Filter", "OrderBy", });
     internal_static_bridle_v1_ListInputsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(25);
+      getDescriptor().getMessageTypes().get(26);
     internal_static_bridle_v1_ListInputsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ListInputsResponse_descriptor,
         new java.lang.String[] { "Inputs", "NextPageToken", });
     internal_static_bridle_v1_CancelInputRequest_descriptor =
-      getDescriptor().getMessageTypes().get(26);
+      getDescriptor().getMessageTypes().get(27);
     internal_static_bridle_v1_CancelInputRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_CancelInputRequest_descriptor,
         new java.lang.String[] { "RequestId", "Session", "InputId", });
     internal_static_bridle_v1_CancelInputResponse_descriptor =
-      getDescriptor().getMessageTypes().get(27);
+      getDescriptor().getMessageTypes().get(28);
     internal_static_bridle_v1_CancelInputResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_CancelInputResponse_descriptor,
         new java.lang.String[] { "Receipt", });
     internal_static_bridle_v1_ListEventsRequest_descriptor =
-      getDescriptor().getMessageTypes().get(28);
+      getDescriptor().getMessageTypes().get(29);
     internal_static_bridle_v1_ListEventsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ListEventsRequest_descriptor,
         new java.lang.String[] { "Session", "PageSize", "PageToken", "Filter", "OrderBy", "AfterSequence", });
     internal_static_bridle_v1_ListEventsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(29);
+      getDescriptor().getMessageTypes().get(30);
     internal_static_bridle_v1_ListEventsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ListEventsResponse_descriptor,
         new java.lang.String[] { "Events", "NextPageToken", "LogId", "SessionId", });
     internal_static_bridle_v1_GetCommandRequest_descriptor =
-      getDescriptor().getMessageTypes().get(30);
+      getDescriptor().getMessageTypes().get(31);
     internal_static_bridle_v1_GetCommandRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_GetCommandRequest_descriptor,
         new java.lang.String[] { "Workspace", "CommandId", "RequestId", "Wait", "Command", });
     internal_static_bridle_v1_GetCommandResponse_descriptor =
-      getDescriptor().getMessageTypes().get(31);
+      getDescriptor().getMessageTypes().get(32);
     internal_static_bridle_v1_GetCommandResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_GetCommandResponse_descriptor,
         new java.lang.String[] { "Receipt", });
     internal_static_bridle_v1_ReadArtifactRequest_descriptor =
-      getDescriptor().getMessageTypes().get(32);
+      getDescriptor().getMessageTypes().get(33);
     internal_static_bridle_v1_ReadArtifactRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ReadArtifactRequest_descriptor,
-        new java.lang.String[] { "Session", "Run", "Name", });
+        new java.lang.String[] { "Session", "Run", "Name", "Offset", });
     internal_static_bridle_v1_ReadArtifactResponse_descriptor =
-      getDescriptor().getMessageTypes().get(33);
+      getDescriptor().getMessageTypes().get(34);
     internal_static_bridle_v1_ReadArtifactResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_bridle_v1_ReadArtifactResponse_descriptor,
-        new java.lang.String[] { "Data", });
+        new java.lang.String[] { "Data", "Size", });
     dev.bridle.v1.ContentProto.getDescriptor();
     dev.bridle.v1.EventProto.getDescriptor();
     dev.bridle.v1.InputProto.getDescriptor();
@@ -625,6 +646,7 @@ public final class SessionServiceProto {
     dev.bridle.v1.WatchProto.getDescriptor();
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.FieldMaskProto.getDescriptor();
+    com.google.protobuf.TimestampProto.getDescriptor();
   }
 
   // @@protoc_insertion_point(outer_class_scope)
