@@ -129,7 +129,8 @@ def rule_text(rule: Rule) -> str:
     if rule.every:
         return rule.tool
     name = f"{rule.argument}=" if rule.argument else ""
-    return f"{rule.tool}({name}{rule.value}{'' if rule.exact else '*'})"
+    value = rule.value[:-1] + "\\*" if rule.value.endswith("*") else rule.value
+    return f"{rule.tool}({name}{value}{'' if rule.exact else '*'})"
 
 
 # --- the bounds of a child ----------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from bridle.approvals import rule_text
 from bridle.terminal import Cleaner, clean_line, clean_text, decode, paint
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: An unfinished line that grows longer than this is shown in pieces.
 LINE_CAP = 16_384
+#: Of the arguments of a call that is asked for, so many characters are shown.
+CALL_CAP = 1000
 #: The gutter of lines that belong to the event above: as wide as number and time.
 _INDENT = " " * 15
 Lines = list[tuple[str, str]]  # text, style
@@ -48,6 +51,14 @@ def _piece(item: content_pb2.Content) -> str:
     if kind == "resource":
         return f"[{item.resource.title or 'resource'} {item.resource.uri}]"
     return "[unknown content]"
+
+
+def call_text(asked: event_pb2.ApprovalRequested) -> str:
+    """What an agent asks leave for, in one harmless line; the end of long arguments is left out."""
+    arguments = clean_line(asked.arguments_json)
+    if len(arguments) > CALL_CAP:
+        arguments = f"{arguments[:CALL_CAP]}… ({len(asked.arguments_json.encode())} bytes)"
+    return f"{clean_line(asked.tool)} {arguments}".strip()
 
 
 def principal_name(principal: principal_pb2.Principal) -> str:
@@ -320,15 +331,17 @@ def _plan_updated(_: event_pb2.Event, message: event_pb2.PlanUpdated) -> Lines:
 
 
 def _approval_requested(_: event_pb2.Event, message: event_pb2.ApprovalRequested) -> Lines:
-    what = f"{message.tool} {message.arguments_json}".strip()
-    text = f"approval {clean_line(message.approval_id)} wanted: {clean_line(what)}"
+    text = f"approval {clean_line(message.approval_id)} wanted: {call_text(message)}"
     return [(_joined(text, clean_line(message.reason)), "bold yellow")]
 
 
 def _approval_resolved(event: event_pb2.Event, message: event_pb2.ApprovalResolved) -> Lines:
     text = f"approval {clean_line(message.approval_id)}: {enum_name(message, 'decision')}"
     who = principal_name(event.principal)
-    return [(_behind(text + (f" by {who}" if who else ""), message.message), "yellow")]
+    first = (_behind(text + (f" by {who}" if who else ""), message.message), "yellow")
+    if enum_name(message, "decision") != "ALLOW_ALWAYS" or not message.HasField("rule"):
+        return [first]
+    return [first, (f"allowed from now on: {clean_line(rule_text(message.rule))}", "yellow")]
 
 
 def _usage_reported(_: event_pb2.Event, message: event_pb2.UsageReported) -> Lines:

@@ -86,6 +86,13 @@ class SessionCalls(Calls):
         request = pb.GetSessionRequest(session=self.ref(session))
         return (await self._call(self._sessions.GetSession, request, timeout)).session
 
+    async def open_approvals(
+        self, session: SessionLike, *, timeout: float | None = None
+    ) -> Sequence[pb.OpenApproval]:
+        """What the session's open approvals ask for, the oldest first."""
+        request = pb.GetSessionRequest(session=self.ref(session))
+        return (await self._call(self._sessions.GetSession, request, timeout)).approvals
+
     def list_sessions(
         self,
         filter: str = "",  # noqa: A002
@@ -251,16 +258,22 @@ class SessionCalls(Calls):
         decision: event_pb2.ApprovalDecision.ValueType,
         *,
         message: str = "",
+        rule: session_pb2.ApprovalRule | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.RespondResponse:
-        """Answers an approval: ALLOW, ALLOW_ALWAYS or DENY."""
+        """Answers an approval: ALLOW, ALLOW_ALWAYS or DENY.
+
+        rule: with ALLOW_ALWAYS what is allowed from now on, instead of this very call
+        (`bridle.approvals.parse_rule` makes one of a text).
+        """
         request = pb.RespondRequest(
             request_id=self._request_id(request_id),
             session=self.ref(session),
             approval_id=approval_id,
             decision=decision,
             message=message,
+            rule=rule,
         )
         return await self._call(self._sessions.Respond, request, timeout)
 

@@ -207,6 +207,7 @@ class SyncClient:
 
     start_session = _call(Client.start_session)
     get_session = _call(Client.get_session)
+    open_approvals = _call(Client.open_approvals)
     list_sessions = _stream(Client.list_sessions)
     update_session = _call(Client.update_session)
     delete_session = _call(Client.delete_session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,11 +72,25 @@ def _policy(options: dict[str, Any]) -> session_pb2.SessionPolicy | None:
         policy.consume = pb.ConsumePolicy.Value(f"CONSUME_POLICY_{options['consume'].upper()}")
     if options["approval"]:
         policy.approval = pb.ApprovalPolicy.Value(f"APPROVAL_POLICY_{options['approval'].upper()}")
+    for word in ("allow", "ask", "deny"):
+        policy.approval_rules.extend(rules_of(options[word], word))
     for name in _LIMITS:
         length = duration_of(options[name])
         if length is not None:
             getattr(policy, name).CopyFrom(length)
     return policy if policy.ListFields() else None
+
+
+def rules_of(texts: Iterable[str], word: str) -> list[session_pb2.ApprovalRule]:
+    """The rules that options name; `word` is what they decide. Raises UsageError."""
+    from bridle.approvals import parse_rule
+    from bridle.v1 import session_pb2 as pb
+
+    decision = pb.ApprovalPolicy.Value(f"APPROVAL_POLICY_{word.upper()}")
+    try:
+        return [parse_rule(check_text(text, "a rule"), decision) for text in texts]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 _LIMITS = {
@@ -98,7 +113,12 @@ _LIMITS = {
 @click.option("--title", default="", help="A line for people.")
 @click.option("-l", "--label", "labels", type=PAIR, multiple=True, help="KEY=VALUE; repeatable.")
 @click.option("--env", type=PAIR, multiple=True, help="KEY=VALUE for the agent; repeatable.")
-@click.option("--approval", type=click.Choice(["ask", "allow", "deny"]), help="Who approves.")
+@click.option(
+    "--approval", "--approvals", type=click.Choice(["ask", "allow", "deny"]), help="Who approves."
+)
+@click.option("--allow", multiple=True, metavar="RULE", help="Such as 'Bash(git status*)'.")
+@click.option("--deny", multiple=True, metavar="RULE", help="Wins over the others; repeatable.")
+@click.option("--ask", multiple=True, metavar="RULE", help="Wins over --allow; repeatable.")
 @click.option("--consume", type=click.Choice(["one", "all"]), help="Inputs that a turn takes.")
 @click.option("--after-interrupt", type=click.Choice(_AFTER), help="The queue's way then.")
 async def start(call: Call, slug: str, prompt: tuple[str, ...], **options: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from bridle.cli.output import PAIR, SPAN
 
 if TYPE_CHECKING:
     from bridle.client import Client
-    from bridle.v1 import event_pb2, session_pb2
+    from bridle.v1 import event_pb2, session_pb2, session_service_pb2
 
 
 @command("ls")
@@ -99,10 +100,12 @@ async def status(call: Call, slug: str | None) -> None:
     async with call.client() as client:
         session = await client.get_session(call.session(slug))
         hosts = {} if call.json else await _host_names(client)
+        waiting = session.open_approvals and not call.json
+        asked = await client.open_approvals(call.session(slug)) if waiting else ()
     if call.json:
         output.json(session)
     else:
-        output.pairs(_details(session, hosts))
+        output.pairs(_details(session, hosts) + _approvals(session.policy, asked))
 
 
 def _details(session: session_pb2.Session, hosts: dict[str, str]) -> list[tuple[str, str]]:
@@ -121,7 +124,7 @@ def _details(session: session_pb2.Session, hosts: dict[str, str]) -> list[tuple[
         ("run", str(session.run)),
         ("turn", turn if session.turn else "-"),
         ("queue", queue_text(session)),
-        ("approvals", ", ".join(session.open_approvals)),
+        ("approves", approves_text(session.policy)),
         ("agent", f"{session.agent} {session.agent_command}".strip()),
         ("host", hosts.get(session.host_id, session.host_id)),
         ("directory", session.directory),
@@ -132,6 +135,33 @@ def _details(session: session_pb2.Session, hosts: dict[str, str]) -> list[tuple[
         ("started", f"{output.stamp_text(session.create_time)} {by}"),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def approves_text(policy: session_pb2.SessionPolicy) -> str:
+    """Who answers approvals; empty where it is what it is without a word."""
+    from bridle.render import enum_name
+
+    return enum_name(policy, "approval") if policy.approval else ""
+
+
+def _approvals(
+    policy: session_pb2.SessionPolicy, approvals: Iterable[session_service_pb2.OpenApproval]
+) -> list[tuple[str, str]]:
+    """The rules of approvals, and what the open ones ask for."""
+    from bridle.approvals import rule_text
+    from bridle.render import call_text, enum_name, principal_name
+    from bridle.terminal import clean_line
+
+    rows = []
+    for rule in policy.approval_rules:
+        who = principal_name(rule.granted_by)
+        by = f" (always, by {who})" if rule.approval_id and who else ""
+        rows.append(("rule", f"{enum_name(rule, 'decision')} {rule_text(rule)}{by}"))
+    for each in approvals:
+        asked = each.request
+        why = f", {clean_line(asked.reason)}" if asked.reason else ""
+        rows.append(("approval", f"{asked.approval_id} wanted: {call_text(asked)}{why}"))
+    return rows
 
 
 class Goal(click.ParamType[str]):
@@ -227,14 +257,20 @@ def _is_there(session: session_pb2.Session, goal: str) -> bool:
 
 @command("approve", wait=True)
 @click.argument("words", nargs=-1, metavar="[SLUG] [APPROVAL]")
-@click.option("--always", is_flag=True, help="This and all like it in this session.")
+@click.option("--always", is_flag=True, help="This very call from now on, over a resume too.")
+@click.option("--rule", metavar="RULE", help="From now on all of these, such as 'Bash(git*)'.")
 @click.option("--message", default="", help="What the agent is told.")
-async def approve(call: Call, words: tuple[str, ...], always: bool, message: str) -> int:
+async def approve(
+    call: Call, words: tuple[str, ...], always: bool, rule: str | None, message: str
+) -> int:
     """Allow what the agent asks for; APPROVAL may be left out where only one is open."""
+    from bridle.cli.session import rules_of
     from bridle.v1 import event_pb2 as pb
 
-    decision = pb.APPROVAL_DECISION_ALLOW_ALWAYS if always else pb.APPROVAL_DECISION_ALLOW
-    return await _respond(call, words, decision, message)
+    wider = rules_of([rule], "allow")[0] if rule is not None else None
+    if always or wider is not None:
+        return await _respond(call, words, pb.APPROVAL_DECISION_ALLOW_ALWAYS, message, wider)
+    return await _respond(call, words, pb.APPROVAL_DECISION_ALLOW, message)
 
 
 @command("deny", wait=True)
@@ -252,6 +288,7 @@ async def _respond(
     words: tuple[str, ...],
     decision: event_pb2.ApprovalDecision.ValueType,
     message: str,
+    rule: session_pb2.ApprovalRule | None = None,
 ) -> int:
     from bridle.cli.session import answer
     from bridle.errors import error_class
@@ -269,7 +306,7 @@ async def _respond(
                 listed = ", ".join(found.open_approvals)
                 raise click.UsageError(f"several approvals are open, name one: {listed}")
             approval = found.open_approvals[0]
-        response = await client.respond(session, approval, decision, message=message)
+        response = await client.respond(session, approval, decision, message=message, rule=rule)
         return await answer(call, client, "sent", response.receipt)
 
 
