@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridle_host.drivers.base import DriverFactory
+from bridle_host.drivers.claude.factory import ClaudeFactory
 from bridle_host.drivers.codex import CodexFactory
 from bridle_host.drivers.scripted import ScriptedFactory
 from bridle_host.drivers.shell import ShellFactory
@@ -10,5 +11,10 @@ from bridle_host.drivers.shell import ShellFactory
 
 def factories() -> dict[str, DriverFactory]:
     """All of them; `probe` says which can be used on this machine."""
-    made: tuple[DriverFactory, ...] = (ShellFactory(), ScriptedFactory(), CodexFactory())
+    made: tuple[DriverFactory, ...] = (
+        ShellFactory(),
+        ScriptedFactory(),
+        ClaudeFactory(),
+        CodexFactory(),
+    )
     return {factory.name: factory for factory in made}

@@ -138,10 +138,14 @@ class Dialect(Protocol):
     #: It reads prose: where the native way is not to be had, the first input of a process comes
     #: behind what was said in the session so far.
     seedable: bool
-    #: Bytes without which no line begins a turn that nobody asked for, at most 100; b"" where the
-    #: agent begins none. Before such a line is read, the driver looks what is alive: so that an
-    #: interrupt of that turn spares what was there before it.
-    unasked: bytes
+
+    @property
+    def unasked(self) -> bytes | tuple[bytes, ...]:
+        """Bytes without which no line begins a turn that nobody asked for, at most 100, or several
+        of which one has to be there; b"" where the agent begins none. Before such a line is read,
+        the driver waits until an interrupted turn is over, and looks what is alive: so that an
+        interrupt of the new turn spares what was there before it.
+        """
 
     @property
     def conversation(self) -> str:

@@ -76,7 +76,8 @@ class Hearing:
                 await course.process.posted()
             if unasked:
                 await course.settle()
-                self._mark = await self._mark_own()
+                if course.turn is None:
+                    self._mark = await self._mark_own()
             course.spoke = course.now()
             course.places.took(part)
             for line in course.lines.feed(part.data):
@@ -90,22 +91,23 @@ class Hearing:
 
     def _parts(self, chunk: Chunk) -> Iterator[tuple[Chunk, bool]]:
         """The chunk, cut where a line begins that perhaps begins a turn by itself."""
-        needle, data = self._dialect.unasked, chunk.data
-        if not needle:
+        unasked, data = self._dialect.unasked, chunk.data
+        needles = (unasked,) if isinstance(unasked, bytes) else unasked
+        if not any(needles):
             yield chunk, False
             return
         tail = self._course.lines.tail
         # In the line that was begun already, across the seam or not.
         first = data.find(b"\n") + 1 or len(data)
-        begins = needle in (tail + data[:first])
+        begins = any(needle in (tail + data[:first]) for needle in needles)
         start = 0
-        at = data.find(needle, first)
+        at = _first(data, needles, first)
         while at >= 0:
             line = data.rfind(b"\n", 0, at) + 1
             yield _cut(chunk, start, line), begins
             start, begins = line, True
             next_line = data.find(b"\n", at) + 1 or len(data)
-            at = data.find(needle, next_line)
+            at = _first(data, needles, next_line)
         yield _cut(chunk, start, len(data)), begins
 
     async def _mark_own(self) -> Mark:
@@ -204,6 +206,11 @@ class Hearing:
             course.open(asked)
         else:
             course.unparsed("nobody asked for this turn", line, len(line))
+
+
+def _first(data: bytes, needles: tuple[bytes, ...], start: int) -> int:
+    """Where the first of them is; -1 for nowhere."""
+    return min((at for one in needles if (at := data.find(one, start)) >= 0), default=-1)
 
 
 def _cut(chunk: Chunk, start: int, end: int) -> Chunk:
