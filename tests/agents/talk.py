@@ -312,7 +312,7 @@ def judge(
     over: set[int] = set()
     for item in items:
         turn = item.turn
-        said = item.text if isinstance(item, watch_pb2.LiveText) else text_of(item)
+        said = item.text if isinstance(item, watch_pb2.LiveText) else _spoken(item)
         for tag in _WORD.findall(said):
             assert at.setdefault(tag, turn) == turn, (
                 f"a word of {tag} in turn {turn}: {_line(item)}"
@@ -320,6 +320,11 @@ def judge(
             assert turn not in over, f"a word of {tag} behind its turn's end: {_line(item)}"
         if isinstance(item, event_pb2.Event) and item.HasField("turn_ended"):
             over.add(turn)
+
+
+def _spoken(event: event_pb2.Event) -> str:
+    """What the model said; what a tool put out may be anything, this very log too."""
+    return "" if event.HasField("tool_call_output") else text_of(event)
 
 
 def _line(item: event_pb2.Event | watch_pb2.LiveText) -> str:
