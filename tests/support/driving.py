@@ -27,6 +27,7 @@ from bridle_core.observations import (
     TurnBegan,
     TurnOver,
 )
+from bridle_core.transcript import Transcript
 from bridle_host.containment import Containment, detect
 from bridle_host.drivers.base import Driver, DriverContext, DriverFactory, ResumeFrom
 from bridle_host.process import ProcessSpec, ShimProcess
@@ -220,6 +221,7 @@ async def driving(
     state: Path | None = None,
     environment: Mapping[str, str] | None = None,
     containment: Containment = CONTAINMENT,
+    transcript: Callable[[], Transcript] = Transcript,
 ) -> AsyncIterator[Drive]:
     """A driver whose `run` is on. At the end it is killed; nothing of it may be left."""
     tag = uuid.uuid4().hex
@@ -261,6 +263,7 @@ async def driving(
         state_directory=state_directory,
         spawn=spawn,
         adopt=adopt,
+        transcript=transcript,
     )
     drive = Drive(factory.create(context), tag, directory)
     async with asyncio.TaskGroup() as tasks:

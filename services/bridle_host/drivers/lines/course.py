@@ -190,6 +190,16 @@ class Course:
             self.group.append(Note(NoteKind.TRUNCATED, text, dropped))
         self.group.append(TurnBegan(turn.number))
 
+    def begin_asked(self, number: int) -> bool:
+        """The turn that was asked for begins. False where it isn't this, or can't begin now."""
+        asked = self.asked
+        up = self.process is not None and self.stage is Stage.UP and not self.ending
+        if asked is None or asked.number != number or self.turn is not None or not up:
+            return False
+        self.asked = None
+        self.open(asked)
+        return True
+
     def over(
         self,
         turn: Turn,

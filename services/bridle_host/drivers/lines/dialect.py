@@ -170,8 +170,12 @@ class Dialect(Protocol):
         driver; but a dialect whose agent names its turns leaves out what is of another turn.
         """
 
-    def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order]:
-        """Give the agent an input as a turn of its own; Began(turn) follows from a line."""
+    def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order | Began]:
+        """Give the agent an input as a turn of its own; Began(turn) follows from a line.
+
+        Where the agent's language has no word for that, and the agent loses no interrupt that comes
+        right behind the order, Began(turn) may be said here, as the last.
+        """
 
     def steer(self, turn: str, input_id: str, content: Sequence[Content]) -> Iterable[Order]:
         """Give it into the open turn; Steered(input_id) follows from a line, or nothing."""

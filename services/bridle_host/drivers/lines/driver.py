@@ -40,7 +40,7 @@ from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
 from bridle_host.drivers.lines import interrupts
 from bridle_host.drivers.lines.births import Births, Born, NoConversationError
 from bridle_host.drivers.lines.course import Course
-from bridle_host.drivers.lines.dialect import Speaks
+from bridle_host.drivers.lines.dialect import Order, Speaks
 from bridle_host.drivers.lines.hearing import Hearing
 from bridle_host.drivers.lines.standing import FIRST, Birth, Stage, Standing
 from bridle_host.drivers.lines.turn import Turn
@@ -302,12 +302,15 @@ class LineDriver(Driver):
         born, name = self._born, f"turn-{number}"
         if born is None or (course.turn is not None and course.turn.name == name):
             return
-        orders = tuple(born.dialect.begin(number, self._seeded(name, content, born)))
+        said = tuple(born.dialect.begin(number, self._seeded(name, content, born)))
+        orders = [one for one in said if isinstance(one, Order)]
         given = any(born.process.written(order.key) for order in orders)
         with suppress(ProcessError):  # it is dying: its end is about to be read
             mark = course.marked(name) if given else None
             course.asked = Turn(number, mark or await course.mark(name, born.process), name)
             course.order(orders)
+            if len(orders) < len(said) and course.begin_asked(number):
+                course.tell()
 
     def _seeded(self, name: str, content: Sequence[Content], born: Born) -> Sequence[Content]:
         """The first input of an agent that knows nothing comes behind what was said so far."""

@@ -194,17 +194,14 @@ class Hearing:
         course.up.set()
 
     def _began(self, number: int | None, line: bytes) -> None:
-        course, asked = self._course, self._course.asked
+        course = self._course
         mark, self._mark = self._mark, _NOTHING
         if course.turn is not None or course.process is None or course.stage is not Stage.UP:
             course.unparsed("no turn can begin now", line, len(line))
         elif number is None:
             course.own += 1
             course.open(Turn(None, mark, f"own-{course.own}"))
-        elif asked is not None and asked.number == number:
-            course.asked = None
-            course.open(asked)
-        else:
+        elif not course.begin_asked(number):
             course.unparsed("nobody asked for this turn", line, len(line))
 
 

@@ -13,8 +13,10 @@ from bridle_host.drivers.lines.course import Course
 from bridle_host.drivers.lines.turn import Turn
 from bridle_host.process import KILL_NOW, Mark, ProcessError, ShimProcess
 
-#: What the turn's tools have at least, and the agent once they were killed, in seconds.
+#: What the agent has once its turn's tools were killed, in seconds.
 LAST_MOMENT = 0.5
+#: What tools have that the agent has left behind when it ended its turn: nobody waits for them.
+LEFT_BEHIND = 1.0
 
 
 async def carry_out(course: Course, turn: Turn, grace: float) -> None:
@@ -47,15 +49,14 @@ async def _end(course: Course, turn: Turn, process: ShimProcess, grace: float) -
 async def _end_tools(
     course: Course, turn: Turn, process: ShimProcess, grace: float, *, gently: bool
 ) -> None:
-    left = turn.deadline - course.now()
+    """gently: the agent has ended its turn; it is itself meant to have ended its tools."""
     done = await process.interrupt(
-        Mark(()) if turn.background else turn.mark,
-        grace=max(LAST_MOMENT, left) if gently else 0.0,
+        Mark(()) if turn.background else turn.mark, grace=LEFT_BEHIND if gently else 0.0
     )
     if done.killed:
         names = ", ".join(info.command[:80] for info in done.killed[:8])
-        text = f"killed after {grace:g} s without an answer to the interrupt: {names}"
-        course.tell(Note(NoteKind.ESCALATED, text))
+        what = "the agent left behind" if gently else f"did not end within {grace:g} s"
+        course.tell(Note(NoteKind.ESCALATED, f"an interrupt killed what {what}: {names}"))
 
 
 async def _quiet(course: Course) -> None:

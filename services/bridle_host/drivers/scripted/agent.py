@@ -119,6 +119,9 @@ class Agent:
         self.deaf_to_stop = False
         self.steerable = True
         self.native = "on"
+        self.quiet = 0.0
+        self.seedable = False
+        self.seeded = False  # what was said so far has come, or will not
         self.version = "1"
         self.ledger: int | None = None
 
@@ -140,7 +143,14 @@ class Agent:
             sys.exit(1)
         if resume is not None:
             self.memory = dict(resume["memory"])
-        self.tell("ready", version=self.version, resumed=resume is not None)
+        self.seeded = not self.seedable
+        self.tell(
+            "ready",
+            version=self.version,
+            resumed=resume is not None,
+            quiet=int(self.quiet * 1000),
+            seedable=self.seedable,
+        )
         while True:
             message = self.backlog.pop(0) if self.backlog else self.inbox.get()
             if message["type"] == "turn":
@@ -190,7 +200,11 @@ class Agent:
 
     def take_turn(self, message: dict[str, Any]) -> None:
         self.turn, self.content = message["turn"], message["content"]
-        script = "\n".join(piece["text"] for piece in self.content if "text" in piece)
+        texts = [piece["text"] for piece in self.content if "text" in piece]
+        if not self.seeded and len(texts) > 1:
+            self.memory["said"] = texts.pop(0)
+        self.seeded = True
+        script = "\n".join(texts)
         self.asked = True
         try:
             self.rest = parse(script)
@@ -409,6 +423,27 @@ class Agent:
         if step.text not in ("on", "off"):
             raise ScriptError("native: on or off")
         self.native = step.text
+
+    def do_quiet(self, step: Step) -> None:
+        self.quiet = float_of(step)
+
+    def do_seedable(self, _step: Step) -> None:
+        self.seedable = True
+
+    def do_linger(self, step: Step) -> None:
+        text, every = step.text, step.number("every", 0.02)
+        end = time.monotonic() + step.number("seconds", 1)
+
+        def talk() -> None:
+            count = 0
+            while time.monotonic() < end:
+                count += 1
+                line = {"type": "message", "id": f"{name}-{count}", "text": text}
+                write(1, json.dumps(line).encode() + b"\n")
+                time.sleep(every)
+
+        name = self.id("linger")
+        threading.Thread(target=talk, daemon=True).start()
 
     def do_version(self, step: Step) -> None:
         self.version = step.text

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from bridle_core import values
 from bridle_core.observations import Content, Decision, KeepState, Note, NoteKind
-from bridle_host.drivers.lines.dialect import LINE, Beginning, Launch, Order, Ready, Said
+from bridle_host.drivers.lines.dialect import LINE, Began, Beginning, Launch, Order, Ready, Said
 from bridle_host.drivers.scripted import wire
 
 #: What the agent may want to have kept, in bytes of JSON.
@@ -22,13 +24,18 @@ VERSION = 1
 _MEMORY_LOST = "what the agent remembered"
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    kept: bool = False
+    quiet: float = 0.0
+    seedable: bool = False
+
+
 class ScriptedDialect:
     """See `Dialect`. argv: the agent's command line."""
 
     line_limit = LINE
-    quiet = 0.0
-    quiet_limit = 0.0
-    seedable = False
+    quiet_limit = 2.0
     unasked = b'"turn": null'
 
     def __init__(
@@ -38,8 +45,12 @@ class ScriptedDialect:
         self._native = beginning.native
         self._memory: Mapping[str, str] = {}
         self._always: tuple[str, ...] = ()
+        known = values.load(_Standing, standing) if standing else _Standing()
         #: Whether it was told in this process what to keep.
-        self._kept = standing == b"kept"
+        self._kept = known.kept
+        #: What its script is to try out; see `Dialect`.
+        self.quiet = known.quiet
+        self.seedable = known.seedable
         process = f"{beginning.session_id}\0{beginning.run}\0{beginning.serial}"
         self.conversation = hashlib.sha256(process.encode()).hexdigest()[:32]
         if beginning.kept:
@@ -58,7 +69,8 @@ class ScriptedDialect:
     def read(self, line: bytes) -> Iterable[Said]:
         said = wire.read(line)
         match said:
-            case Ready():
+            case wire.Up():
+                self.quiet, self.seedable = said.quiet, said.seedable
                 yield Ready(said.version, said.resumed, () if said.resumed else (_MEMORY_LOST,))
                 if not self._kept:
                     self._kept = True
@@ -75,7 +87,7 @@ class ScriptedDialect:
             case _:
                 yield said
 
-    def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order]:
+    def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order | Began]:
         yield _order("turn", f"turn-{turn}", turn=turn, content=wire.content_of(content))
 
     def steer(self, turn: str, input_id: str, content: Sequence[Content]) -> Iterable[Order]:
@@ -95,7 +107,7 @@ class ScriptedDialect:
         yield _order("stop", "stop")
 
     def standing(self) -> bytes:
-        return b"kept" if self._kept else b""
+        return values.dump(_Standing(self._kept, self.quiet, self.seedable)).encode()
 
     def _keep(self, memory: Mapping[str, str], always: tuple[str, ...]) -> KeepState:
         kept = {

@@ -13,7 +13,7 @@ To the agent:
     stop {}
 
 From the agent:
-    ready {version, resumed}  |  refused {message}                     first
+    ready {version, resumed, quiet, seedable}  |  refused {message}                     first
     turn_began {turn | null}
     text {id, text}  message {id, text, sub}  thought {id, text, sub}
     tool_started {id, tool, arguments, sub}  tool_output {id, stream, hex}
@@ -58,7 +58,6 @@ from bridle_host.drivers.lines.dialect import (
     Began,
     Bye,
     Ended,
-    Ready,
     Refused,
     UnreadableError,
 )
@@ -71,6 +70,16 @@ LIVE = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Up:
+    """The agent is up, with manners that its script gave it; see `Dialect`."""
+
+    version: str
+    resumed: bool
+    quiet: float
+    seedable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What the agent wants to have again after a resume."""
 
@@ -78,7 +87,7 @@ class Memory:
     always: tuple[str, ...]
 
 
-Word = Ready | Refused | Began | Ended | Memory | Bye | tuple[Observation, ...]
+Word = Up | Refused | Began | Ended | Memory | Bye | tuple[Observation, ...]
 
 
 # --- To the agent --------------------------------------------------------------------------------
@@ -250,7 +259,9 @@ def _memory(fields: _Fields) -> Memory:
 
 
 _READERS: Mapping[str, Callable[[_Fields], Word]] = {
-    "ready": lambda f: Ready(f.name("version"), f.flag("resumed")),
+    "ready": lambda f: Up(
+        f.name("version"), f.flag("resumed"), f.count("quiet", 0) / 1000, f.flag("seedable")
+    ),
     "refused": lambda f: Refused(f.text("message", limit=4096)),
     "turn_began": lambda f: Began(f.maybe("turn")),
     "turn_ended": _ended,

@@ -1,0 +1,246 @@
+"""What one driver does for every agent that speaks in lines, whatever the language means.
+
+Shown with the scripted agent, whose script gives it the manners that are needed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bridle_core.observations import (
+    Content,
+    Message,
+    NoteKind,
+    ProcessUp,
+    ResumeMode,
+    StartFailed,
+    StopReason,
+    Text,
+    TurnBegan,
+    TurnOver,
+)
+from bridle_core.transcript import Transcript
+from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
+from bridle_host.drivers.lines.dialect import Began, Order, Said
+from bridle_host.drivers.lines.driver import LineDriver
+from bridle_host.drivers.scripted import ScriptedFactory, agent
+from bridle_host.drivers.scripted.dialect import ScriptedDialect
+from tests.conformance.observed import check
+from tests.support.driving import Drive, driving, eventually
+
+Agents = Callable[..., AbstractAsyncContextManager[Drive]]
+
+
+class Factory(ScriptedFactory):
+    """The scripted agent with another dialect."""
+
+    def __init__(self, dialect: type[ScriptedDialect]) -> None:
+        self._dialect = dialect
+
+    def create(self, context: DriverContext) -> Driver:
+        argv = (sys.executable, "-I", "-S", "-X", "utf8", agent.__file__, context.agent_command)
+        return LineDriver(context, partial(self._dialect, argv))
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Agents:
+    def make(
+        command: str = "", dialect: type[ScriptedDialect] = ScriptedDialect, **changes: object
+    ) -> AbstractAsyncContextManager[Drive]:
+        return driving(Factory(dialect), tmp_path, agent_command=command, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+def said(drive: Drive, after: int = 0) -> list[str]:
+    return [
+        piece.text
+        for seen in drive.seen[after:]
+        if isinstance(seen, Message)
+        for piece in seen.content
+        if isinstance(piece, Text)
+    ]
+
+
+# --- Late words ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quiet", [0, 0.25])
+async def test_an_agent_that_goes_on_talking_has_to_be_silent_before_its_turn_is_over(
+    agents: Agents, quiet: float
+) -> None:
+    async with agents(f"quiet {quiet}") as run:
+        await run.start()
+        after = await run.begin("linger seconds=0.7 late; say begun; silent")
+        await run.until(lambda: "begun" in said(run, after))
+        await run.interrupt(after)
+        after = await run.begin("sleep 0.1; say next")
+        await run.over(after)
+        # Without it, this is what the next turn would look like.
+        assert (said(run, after) == ["next"]) is bool(quiet)
+        check(run.seen, ended=False)
+
+
+async def test_who_is_never_silent_holds_its_turn_for_two_seconds_at_the_most(
+    agents: Agents,
+) -> None:
+    async with agents("quiet 0.25") as run:
+        await run.start()
+        after = await run.begin("linger seconds=20 late; silent")
+        began = time.monotonic()
+        over = await run.interrupt(after)
+        assert 1.5 < time.monotonic() - began < 4
+        assert over.stop_reason is StopReason.INTERRUPTED
+        assert len(run.all(ProcessUp)) == 1
+
+
+# --- Turns that nobody asked for -----------------------------------------------------------------
+
+
+async def test_a_turn_of_its_own_waits_until_the_interrupted_one_has_left_nothing_behind(
+    agents: Agents,
+) -> None:
+    async with agents() as run:
+        await run.start()
+        after = await run.begin(
+            "fork ignore=INT 6901; say begun; silent;"
+            " late: turn; late: fork 6902; late: say own; late: sleep 0.1; late: end"
+        )
+        await run.until(lambda: "begun" in said(run, after))
+        await eventually(lambda: run.commands("sleep 6901"))
+        await run.interrupt(after)
+        assert run.commands("sleep 6901") == []
+        own = await run.wait(TurnBegan, after)
+        assert own.turn is None
+        await run.until(lambda: len(run.all(TurnOver)) == 2)
+        assert said(run, after) == ["begun", "own"]
+        [note] = run.notes(NoteKind.ESCALATED)
+        assert "left behind" in note.message
+        check(run.seen, ended=False)
+
+
+class Prompt(ScriptedDialect):
+    """One whose agent has no word for the begin of a turn that was asked for."""
+
+    def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order | Began]:
+        yield from super().begin(turn, content)
+        yield Began(turn)
+
+    def read(self, line: bytes) -> Iterable[Said]:
+        for one in super().read(line):
+            if not isinstance(one, Began):
+                yield one
+
+
+async def test_a_turn_may_begin_by_its_order_alone(agents: Agents) -> None:
+    async with agents(dialect=Prompt) as run:
+        await run.start()
+        for number in range(10):
+            over = await run.interrupt(await run.begin("silent"))
+            assert over.stop_reason is StopReason.INTERRUPTED
+            after = await run.begin(f"say word-{number}")
+            assert (await run.over(after)).stop_reason is StopReason.COMPLETED
+            assert said(run, after) == [f"word-{number}"]
+        check(run.seen, ended=False)
+
+
+# --- What was said so far ------------------------------------------------------------------------
+
+
+async def seeded(run: Drive) -> str:
+    """What the agent was given before its first input."""
+    after = await run.begin("recall said")
+    await run.over(after)
+    [text] = said(run, after)
+    return text
+
+
+async def a_state(agents: Agents) -> bytes:
+    async with agents() as run:
+        await run.start()
+        return run.kept
+
+
+@pytest.mark.parametrize(
+    ("command", "mode"),
+    [("seedable", ResumeMode.SEEDED), ("native off; seedable", ResumeMode.AUTO)],
+)
+async def test_an_agent_that_knows_nothing_is_first_given_what_was_said(
+    agents: Agents, command: str, mode: ResumeMode
+) -> None:
+    resume = ResumeFrom(mode, await a_state(agents), True, "A said B; C answered", ("a picture",))
+    async with agents(command) as run:
+        up = await run.start(resume)
+        assert (up.mode, up.lost) == (
+            ResumeMode.SEEDED,
+            ("what the agent remembered", "a picture"),
+        )
+        assert "A said B; C answered" in await seeded(run)
+        after = await run.begin("look")
+        await run.over(after)
+        assert said(run, after) == ["text, 4 bytes"]
+
+
+async def test_an_agent_that_takes_the_conversation_up_again_is_told_nothing_twice(
+    agents: Agents,
+) -> None:
+    resume = ResumeFrom(ResumeMode.AUTO, await a_state(agents), True, "A said B", ("a picture",))
+    async with agents("seedable") as run:
+        up = await run.start(resume)
+        assert (up.mode, up.lost) == (ResumeMode.NATIVE, ())
+        assert await seeded(run) == "said is not known"
+
+
+async def test_a_replacement_that_knows_nothing_is_given_what_was_said_in_the_run(
+    agents: Agents,
+) -> None:
+    def transcript() -> Transcript:
+        return Transcript(f"there were {len(run.all(TurnOver))} turns", ("something",))
+
+    async with agents("native off; seedable", transcript=transcript) as run:
+        await run.start()
+        after = await run.begin("look; ignore interrupt; silent")
+        await run.until(lambda: len(said(run, after)) == 1)
+        assert said(run, after) == ["text, 30 bytes"]
+        await run.interrupt(after, grace=0.1)
+        up = await run.wait(ProcessUp, after)
+        assert (up.mode, up.lost) == (
+            ResumeMode.SEEDED,
+            ("what the agent remembered", "something"),
+        )
+        assert "there were 1 turns" in await seeded(run)
+
+
+# --- A start that is refused ---------------------------------------------------------------------
+
+
+async def test_an_agent_that_refuses_and_stays_is_ended(agents: Agents) -> None:
+    refusal = 'raw {"type":"refused","message":"not\\u0020today"}'
+    async with agents(f"{refusal}; silent") as run:
+        await run.driver.start(None)
+        assert (await run.wait(StartFailed)).message == "not today"
+        await run.until(lambda: run.ended)
+        assert run.living() == {}
+
+
+# --- Long lines ----------------------------------------------------------------------------------
+
+
+class Long(ScriptedDialect):
+    line_limit = 8 * 1024 * 1024
+
+
+async def test_a_line_of_megabytes_is_one_message(agents: Agents) -> None:
+    async with agents(dialect=Long) as run:
+        await run.start()
+        after = await run.begin("flood as=say piece=3500000 7000000; say after")
+        await run.over(after)
+        assert [len(text) for text in said(run, after)] == [3500000, 3500000, 5]
+        assert run.notes(NoteKind.UNPARSED) == []
