@@ -39,12 +39,18 @@ async def test_an_interrupt_in_mid_text_ends_the_turn_and_the_next_goes_on_from_
         await talk.say("T1")
         await talk.send("T2", say(3), gate("go"), say(2))
         await world.model.sent("T2", 3)
+        if world.profile.live:
+            await talk.until(lambda: b"T2.1 T2.2 T2.3" in talk.live.values(), "the text so far")
         assert (await talk.interrupt()).outcome.reason == (
             receipt_pb2.OUTCOME_REASON_TURN_INTERRUPTED
         )
         assert (await talk.ends("T2")).stop_reason == INTERRUPTED
         await world.model.until(lambda: world.model.of("T2")[-1].over)
         world.model.open("go")
+        if world.profile.live:
+            # What it said before is kept, as what it is.
+            assert talk.messages("T2", partial=True) == ["T2.1 T2.2 T2.3"]
+            assert talk.messages("T2") == []
         await goes_on(talk, "T3", ["T1", "T2"])
         assert talk.replacements == 0
 
