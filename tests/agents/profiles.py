@@ -27,8 +27,9 @@ class AgentProfile:
     pins: what is installed for it (scripts/agents.py), each put on the host's PATH by its own name.
     command: the session's agent command. history: folders in the agent's home that hold its own
     conversations. live: it tells its text as it comes. thoughts, approvals, steer, native: it can.
-    partial: after an interrupt it tells the model what it had said. sub_agent: the name of the
-    tool that starts one.
+    told_why: its model learns with what words a person denied a tool. sub_agent: the name of the
+    tool that starts one; plan: of that which keeps a list of what is to be done. short: it belongs
+    to the short form of the suite.
     """
 
     name: str
@@ -42,6 +43,9 @@ class AgentProfile:
     approvals: bool = True
     steer: bool = False
     native: bool = True
+    told_why: bool = False
+    sub_agent: str = ""
+    plan: str = ""
     short: bool = False
 
     def forget(self, home: Path) -> None:
@@ -64,6 +68,8 @@ PROFILES: Mapping[str, AgentProfile] = {
             environment=environment.claude,
             history=CLAUDE_HISTORY,
             steer=True,
+            told_why=True,
+            sub_agent="Agent",
             short=True,
         ),
         AgentProfile(
@@ -82,6 +88,7 @@ PROFILES: Mapping[str, AgentProfile] = {
             pins=("opencode",),
             environment=environment.opencode,
             history=(".local/share/opencode",),
+            plan="todowrite",
             short=True,
         ),
         AgentProfile(

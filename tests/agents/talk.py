@@ -313,7 +313,7 @@ def judge(
     for item in items:
         turn = item.turn
         said = item.text if isinstance(item, watch_pb2.LiveText) else _spoken(item)
-        for tag in _WORD.findall(said):
+        for tag in tags & set(_WORD.findall(said)):
             assert at.setdefault(tag, turn) == turn, (
                 f"a word of {tag} in turn {turn}: {_line(item)}"
             )

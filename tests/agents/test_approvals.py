@@ -8,7 +8,7 @@ import pytest
 
 from bridle.v1 import event_pb2, principal_pb2, session_pb2
 from tests.agents.talk import ASK, COMPLETED, INTERRUPTED, Talk, World
-from tests.model_server import say, tool
+from tests.model_server import Role, say, tool
 from tests.pair import PATIENCE
 from tests.scenarios.support import log, reaches
 
@@ -75,7 +75,10 @@ async def test_a_tool_that_is_denied_does_not_run_and_the_agent_goes_on(world: W
         [ended] = [e.tool_call_ended for e in talk.of("tool_call_ended", talk.number("T1"))]
         assert ended.status == event_pb2.TOOL_CALL_STATUS_DENIED
         assert (await talk.say("T2")).stop_reason == COMPLETED
-        assert world.model.of("T2")[-1].request.dangling == []
+        seen = world.model.of("T2")[-1].request
+        assert seen.dangling == []
+        if world.profile.told_why:
+            assert "not on a Saturday" in seen.said(Role.RESULT)
 
 
 async def test_what_is_always_allowed_is_not_asked_for_again(world: World) -> None:

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from bridle.v1 import event_pb2, input_pb2
-from tests.agents.talk import COMPLETED, FAILED, World
-from tests.model_server import big, cut, error, gate, say, think, tool
+from tests.agents.talk import COMPLETED, FAILED, World, text_of
+from tests.model_server import big, call, cut, error, gate, say, think, tool, turn
 
 SUCCEEDED = event_pb2.TOOL_CALL_STATUS_SUCCEEDED
 
@@ -43,6 +43,37 @@ async def test_thoughts_are_told_apart_from_messages(world: World) -> None:
         thoughts = [e.agent_thought.text for e in talk.of("agent_thought")]
         assert "".join(thoughts).strip() == "T1.1 T1.2 T1.3"
         assert talk.messages("T1") == ["T1.4 T1.5"]
+
+
+@pytest.mark.needs("sub_agent")
+async def test_what_a_sub_agent_does_is_told_as_its_own(world: World) -> None:
+    async with world.talk() as talk:
+        task = {
+            "description": "say two words",
+            "prompt": turn("S1", say(2)),
+            "subagent_type": "general-purpose",
+        }
+        await talk.send("T1", call(world.profile.sub_agent, task), say(1))
+        assert (await talk.ends("T1")).stop_reason == COMPLETED
+        of_its_own = [e for e in talk.events if e.sub_agent]
+        assert "S1.1 S1.2" in "".join(map(text_of, of_its_own))
+        assert talk.messages("T1")[-1] == "T1.1"
+
+
+@pytest.mark.needs("plan")
+async def test_a_plan_is_told(world: World) -> None:
+    async with world.talk() as talk:
+        todos = [
+            {"id": "1", "content": "saddle", "status": "completed", "priority": "high"},
+            {"id": "2", "content": "ride", "status": "in_progress", "priority": "low"},
+        ]
+        await talk.send("T1", call(world.profile.plan, {"todos": todos}), say(1))
+        assert (await talk.ends("T1")).stop_reason == COMPLETED
+        [plan] = [e.plan_updated for e in talk.of("plan_updated")]
+        assert [(entry.text, entry.state) for entry in plan.entries] == [
+            ("saddle", event_pb2.PLAN_ENTRY_STATE_COMPLETED),
+            ("ride", event_pb2.PLAN_ENTRY_STATE_IN_PROGRESS),
+        ]
 
 
 async def test_what_a_turn_used_is_told(world: World) -> None:

@@ -6,7 +6,7 @@
     [[big 3000000]]      so many characters of text, as one piece
     [[think 2]]          the same as say, as thoughts
     [[tool COMMAND]]     a call of the agent's shell tool; what follows comes after its result
-    [[call NAME {…}]]    a call of any tool
+    [[call NAME BASE64]] a call of any tool; its arguments are JSON in base64
     [[pace 50]]          from now on so many milliseconds between pieces
     [[gate NAME]]        waits until the test opens the gate
     [[hang]]             not another byte
@@ -21,6 +21,7 @@ an agent makes for itself (a title, a suggestion) is told from one that is a tur
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -94,8 +95,8 @@ def tool(command: str) -> Step:
 
 
 def call(name: str, arguments: object) -> Step:
-    # Brackets of nested lists would end the step.
-    return Step("call", f"{name} {json.dumps(arguments).replace(']', '] ')}")
+    # Encoded, so that they may hold anything: the script of a sub-agent, too.
+    return Step("call", f"{name} {base64.b64encode(json.dumps(arguments).encode()).decode()}")
 
 
 def pace(milliseconds: int) -> Step:

@@ -7,6 +7,7 @@ connections broken, and come up on the same port.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import time
@@ -272,7 +273,8 @@ class _Player:
         if step.kind == "tool":
             name, arguments = request.shell, shell_arguments(request, step.value)
         else:
-            name, _, arguments = step.value.partition(" ")
+            name, _, encoded = step.value.partition(" ")
+            arguments = base64.b64decode(encoded).decode()
         call_id = planned.call_id(number)
         self._reply.calls.append(call_id)
         self.reason = "tool"
