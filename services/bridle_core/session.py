@@ -244,11 +244,16 @@ class Session(Recovery):
         self._wind_up()
         return self._flush()
 
-    def host_lost(self, now: float, message: str) -> list[Effect]:
-        """The host service died under the run (see `restore`); only its proven end is left."""
+    def host_lost(
+        self, now: float, message: str, reason: EndReason = EndReason.HOST_STOPPED
+    ) -> list[Effect]:
+        """The host service died under the run (see `restore`); only its proven end is left.
+
+        reason: AGENT_LOST where the agent was gone by itself when the host was back.
+        """
         self._now = now
         if self._end is None or self._end.phase is not Phase.KILLED:
-            self._end = End(Phase.FAILED, EndReason.HOST_STOPPED, message, SYSTEM)
+            self._end = End(Phase.FAILED, reason, message, SYSTEM)
         self._wind_up()
         return self._flush()
 

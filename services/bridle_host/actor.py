@@ -19,6 +19,7 @@ from bridle.v1 import session_pb2
 from bridle_core.commands import Command, RunSpec
 from bridle_core.effects import Answer, Met, OutcomeState
 from bridle_core.errors import BridleError, Reason
+from bridle_core.phases import EndReason
 from bridle_core.session import Session, answer_after_end
 from bridle_host.entries import Scribe
 from bridle_host.identity import write_token
@@ -75,6 +76,8 @@ class SessionActor:
         self._muted = False
         self._detached = False
         self._refusing = False
+        #: Of a run of an earlier process: whether its agent was still there.
+        self.held = False
         #: It was left to the next process of the host.
         self.goes_on = False
         self._over = asyncio.Event()
@@ -229,11 +232,19 @@ class SessionActor:
         )
         # One that never opened and was no Resume left no trace: control gives its start again.
         if left.opened and self._before is not None and not self._muted:
-            message = "the host service ended and took the run with it"
+            reason = EndReason.HOST_STOPPED
+            message = "the host service came back and could not take the run over"
             if elsewhere:
                 message = "the host's state is a copy, and the agent lives on under its original"
+            elif not self.held:
+                reason = EndReason.AGENT_LOST
+                message = "the agent was gone when the host service came back"
             scribe = Scribe(left.spec, self.session_id, self.run_number)
-            await end_lost_run(self._journal, scribe, self._before, message, swept, not elsewhere)
+            await end_lost_run(
+                *(self._journal, scribe, self._before, message, reason),
+                swept=swept,
+                verified=not elsewhere,
+            )
 
     async def _refuse(self, error: BridleError) -> None:
         answer = Answer(
@@ -281,6 +292,8 @@ async def end_lost_run(
     scribe: Scribe,
     machine: Session,
     message: str,
+    reason: EndReason = EndReason.HOST_STOPPED,
+    *,
     swept: int = 0,
     verified: bool = True,
 ) -> None:
@@ -288,6 +301,6 @@ async def end_lost_run(
     machine is a restored one."""
     if machine.closed:
         return
-    effects = machine.host_lost(0.0, message) + machine.gone(swept, 0.0, verified=verified)
+    effects = machine.host_lost(0.0, message, reason) + machine.gone(swept, 0.0, verified=verified)
     # Whatever room there is: control takes them only once it has heard of them.
     await journal.append(scribe.entries(effects), always=True)

@@ -372,7 +372,7 @@ class Sessions:
     async def _take_in(self, files: RunFiles, left: RunState) -> None:
         async def prepare() -> Prepared | None:
             command = await asyncio.to_thread(files.read_start)
-            held = await _held(files)
+            held = actor.held = await _held(files)
             if command is None or not (held or left.needs_no_agent):
                 return None
             if not held:

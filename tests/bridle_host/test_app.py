@@ -173,10 +173,10 @@ async def test_a_containment_that_is_none_is_wrong_usage(joined: Path, level: st
 # --- the end ---
 
 
-def start(command_id: str = "c-start") -> host_pb.Command:
+def start(command_id: str = "c-start", session_id: str = "s1") -> host_pb.Command:
     return host_pb.Command(
         command_id=command_id,
-        session_id="s1",
+        session_id=session_id,
         run=1,
         start=host_pb.StartRun(
             workspace="default",
@@ -184,7 +184,7 @@ def start(command_id: str = "c-start") -> host_pb.Command:
             agent="shell",
             policy=session_pb2.SessionPolicy(),
             queue_state=session_pb2.QUEUE_STATE_OPEN,
-            token=host_pb.SessionToken(session_id="s1", run=1, token="brs_x"),
+            token=host_pb.SessionToken(session_id=session_id, run=1, token="brs_x"),
         ),
     )
 
@@ -310,10 +310,10 @@ async def test_a_run_whose_shim_died_with_its_host_is_told_as_lost_by_the_next(
             told_before = end <= stream.hello.journal_sequence
             assert [live.session_id for live in stream.inventory] == ["s1"] * (not told_before)
             assert gone(pid)
-            # The start was answered, so its repeat is not run again.
+            # The start was answered, so its repeat is not run again, as one that follows it is.
             control.command(start())
-            control.command(start("c-again"))
-            await control.until(lambda: outcome(control, "c-again"))
+            control.command(start("c-other", "s2"))
+            await control.until(lambda: outcome(control, "c-other"))
             await process.end(signal.SIGTERM)
         ends = [
             event_pb2.Event.FromString(record.event.event).session_ended
@@ -321,6 +321,8 @@ async def test_a_run_whose_shim_died_with_its_host_is_told_as_lost_by_the_next(
             if record.event.kind == event_pb2.EVENT_KIND_SESSION_ENDED
         ]
         assert ends[0].phase == session_pb2.PHASE_FAILED
+        assert ends[0].reason == session_pb2.END_REASON_AGENT_LOST
+        assert ends[0].message == "the agent was gone when the host service came back"
         assert kinds(control).count(event_pb2.EVENT_KIND_SESSION_STARTED) == 2
 
 

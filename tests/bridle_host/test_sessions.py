@@ -720,7 +720,7 @@ async def test_the_next_host_process_ends_what_the_last_one_left(tmp_path: Path)
         checker = await host.in_order()
         checker.finish()
         assert ended.phase == session_pb2.PHASE_FAILED
-        assert ended.reason == session_pb2.END_REASON_HOST_STOPPED
+        assert ended.reason == session_pb2.END_REASON_AGENT_LOST
         assert ended.verified
         await until(lambda: host.sessions.inventory() == [] and host.journal.runs() == [])
         await until(lambda: not list((tmp_path / "runs").glob("*")))
@@ -758,7 +758,7 @@ async def test_a_journal_without_any_room_keeps_no_host_from_coming_back(tmp_pat
     sizes = {"cap_bytes": 1, "reserve_bytes": 1}
     async with asyncio.timeout(30), hosting(tmp_path, {FAKE: factory}, journal=sizes) as host:
         ended = await host.event("session_ended")
-        assert ended.reason == session_pb2.END_REASON_HOST_STOPPED
+        assert ended.reason == session_pb2.END_REASON_AGENT_LOST
 
 
 async def test_what_is_kept_of_a_run_and_cannot_be_read_is_dropped(tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ async def test_a_driver_that_hangs_while_it_takes_over_does_not_hold_the_end_of_
 
 
 @pytest.mark.usefixtures("held")
+@pytest.mark.usefixtures("held")
 async def test_a_run_of_an_agent_that_this_host_has_no_driver_for_any_more_is_ended(
     tmp_path: Path,
 ) -> None:
