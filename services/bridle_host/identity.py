@@ -15,8 +15,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Identities of a session that the host service itself may have been started in. An agent that
-#: inherits them takes itself for a part of that session.
-INHERITED = ("BRIDLE_", "CLAUDE_CODE_", "CLAUDECODE", "CODEX_")
+#: inherits them takes itself for a part of that session. By how their names begin.
+INHERITED = ("AI_AGENT", "BRIDLE_", "CLAUDECODE", "CLAUDE_CODE_", "CODEX_")
+#: The same, of whole names.
+INHERITED_NAMES = frozenset(
+    {"CLAUDE_EFFORT", "CLAUDE_ENV_FILE", "CLAUDE_PID", "CLAUDE_PROJECT_DIR"}
+)
+#: Names that begin like those and are settings of the user: who pays, by which way, and how much.
+SETTINGS = (
+    "CLAUDE_CODE_API_KEY_",
+    "CLAUDE_CODE_CLIENT_",
+    "CLAUDE_CODE_DISABLE_",
+    "CLAUDE_CODE_ENABLE_",
+    "CLAUDE_CODE_EXTRA_",
+    "CLAUDE_CODE_MAX_",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_SKIP_",
+    "CLAUDE_CODE_SUBAGENT_MODEL",
+    "CLAUDE_CODE_USE_",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +63,7 @@ def session_environment(
     `inherited` is the host service's own, `asked` what StartSession wished for; neither can set an
     identity. `command_directory` is where the `bridle` command is; it comes last in PATH.
     """
-    environment = {
-        name: value for name, value in inherited.items() if not name.startswith(INHERITED)
-    }
+    environment = {name: value for name, value in inherited.items() if not _is_identity(name)}
     environment.update(
         {name: value for name, value in asked.items() if not name.startswith("BRIDLE_")}
     )
@@ -66,6 +81,10 @@ def session_environment(
         path = path + os.pathsep + command_directory
     environment["PATH"] = path
     return environment
+
+
+def _is_identity(name: str) -> bool:
+    return name in INHERITED_NAMES or (name.startswith(INHERITED) and not name.startswith(SETTINGS))
 
 
 def command_directory() -> str | None:
