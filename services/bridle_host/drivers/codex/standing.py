@@ -143,14 +143,11 @@ class Standing:
         """At most 32 KiB."""
         standing = self
         while len(data := values.dump(standing).encode()) > STANDING:
-            if standing.calls:
-                standing = replace(standing, calls=standing.calls[1:])
-            elif standing.asks:
-                standing = replace(standing, asks=standing.asks[1:])
-            elif standing.leftover:
-                standing = replace(standing, leftover=standing.leftover[1:])
-            elif standing.subs:
-                standing = replace(standing, subs=standing.subs[1:])
+            # By halves: this is written down with whatever the agent says.
+            for name in ("calls", "asks", "leftover", "subs"):
+                if entries := getattr(standing, name):
+                    standing = replace(standing, **{name: entries[(len(entries) + 1) // 2 :]})
+                    break
             else:
                 return values.dump(replace(standing, early=(), told=())).encode()
         return data
