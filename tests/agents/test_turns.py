@@ -50,13 +50,19 @@ async def test_what_a_sub_agent_does_is_told_as_its_own(world: World) -> None:
     async with world.talk() as talk:
         task = {
             "description": "say two words",
-            "prompt": turn("S1", say(2)),
+            "prompt": turn("S1", tool("echo from-$((6 * 7))"), say(2)),
             "subagent_type": "general-purpose",
+            "run_in_background": False,
         }
         await talk.send("T1", call(world.profile.sub_agent, task), say(1))
         assert (await talk.ends("T1")).stop_reason == COMPLETED
-        of_its_own = [e for e in talk.events if e.sub_agent]
-        assert "S1.1 S1.2" in "".join(map(text_of, of_its_own))
+        calls = talk.of("tool_call_started")
+        assert [(e.tool_call_started.tool, e.sub_agent) for e in calls] == [
+            (world.profile.sub_agent, ""),
+            ("Bash", calls[0].tool_call_started.tool_call_id),
+        ]
+        assert "from-42" in talk.output("T1")
+        assert "S1.1 S1.2" in "".join(map(text_of, talk.events))
         assert talk.messages("T1")[-1] == "T1.1"
 
 
