@@ -56,16 +56,18 @@ def test_no_identity_is_inherited_and_none_can_be_wished_for() -> None:
 
 
 def test_what_an_agent_sets_for_its_commands_is_not_passed_on_and_settings_of_a_user_are() -> None:
-    # The first are those that Claude Code 2.1.328 sets.
+    # Those that Claude Code 2.1.328 sets, and those of Codex 0.169.0.
     told_to_commands = (
         "AI_AGENT CLAUDECODE CLAUDE_CODE_CHILD_NOTES_DIR CLAUDE_CODE_CHILD_SESSION"
         " CLAUDE_CODE_ENTRYPOINT CLAUDE_CODE_EXECPATH CLAUDE_CODE_MESSAGING_SOCKET"
         " CLAUDE_CODE_MESSAGING_TOKEN CLAUDE_CODE_SESSION_ATTENDED CLAUDE_CODE_SESSION_ID"
-        " CLAUDE_EFFORT CLAUDE_PID"
+        " CLAUDE_EFFORT CLAUDE_PID CODEX_APPLY_PATCH_PRESERVE_LINE_ENDINGS CODEX_CI"
+        " CODEX_SANDBOX CODEX_SESSION_ID CODEX_THREAD_ID CODEX_TOOL_CALL_ID CODEX_VERSION"
     )
     settings = (
         "ANTHROPIC_MODEL CLAUDE_CONFIG_DIR CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CODE_USE_BEDROCK"
         " CLAUDE_CODE_MAX_OUTPUT_TOKENS CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
+        " CODEX_ACCESS_TOKEN CODEX_API_KEY CODEX_HOME"
     )
     inherited = dict.fromkeys((*told_to_commands.split(), *settings.split()), "x")
     environment = session_environment(inherited, {}, IDENTITY, None)
