@@ -157,6 +157,7 @@ class Launcher:
             state_directory=files.driver,
             spawn=processes.spawn,
             adopt=processes.adopt,
+            locks=self._runs.parent / "conversations" / start.agent,
         )
         mode = resume_of(start)
         resume = None

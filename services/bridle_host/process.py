@@ -36,6 +36,7 @@ from bridle_host.process_types import (
     Chunk,
     DirectoryMissingError,
     ExitStatus,
+    HeldError,
     InputClosedError,
     Interrupted,
     Ladder,
@@ -59,6 +60,7 @@ __all__ = [
     "Chunk",
     "DirectoryMissingError",
     "ExitStatus",
+    "HeldError",
     "InputClosedError",
     "Interrupted",
     "Ladder",
@@ -147,8 +149,8 @@ class ShimProcess:
     async def spawn(cls, spec: ProcessSpec, containment: Containment) -> Self:
         """Start the agent. Returns when it has been executed.
 
-        Raises a SpawnError: DirectoryMissingError, NotExecutableError, SessionBusyError or
-        ShimFailedError. Then nothing is left.
+        Raises a SpawnError: DirectoryMissingError, NotExecutableError, SessionBusyError, HeldError
+        or ShimFailedError. Then nothing is left.
         """
         if not spec.argv or not spec.argv[0]:
             raise NotExecutableError("argv is empty")
@@ -166,6 +168,7 @@ class ShimProcess:
             "control_pipes": spec.control_pipes,
             "cap": OUTPUT_CAP,
             "held_cap": HELD_CAP,
+            "holds": [str(path) for path in spec.holds],
         }
         started = await process._shim.start(_shim_options(spec, containment), agent)
         process._is(started, str(started["level"]), int(started["offset"]))
@@ -430,6 +433,12 @@ class ShimProcess:
             remaining=int(reply["remaining"]),
             duration=float(reply["duration"]),
         )
+
+    async def hold(self, path: Path) -> bool:
+        """Lock a file until the shim has ended, which outlives the host; False where another
+        process has it. A lock that it has already it has.
+        """
+        return bool((await self._shim.ask("hold", path=str(path)))["held"])
 
     async def processes(self) -> list[ProcessInfo]:
         """What is alive in the session (at most 256)."""

@@ -20,6 +20,7 @@ class ProcessSpec:
     on_host_lost: what the shim does when the host service is gone. "kill" ends all, "keep" goes on
     until the next host process adopts it. With "kill" there is nobody who could ask for output a
     second time, so what was read counts as acknowledged.
+    holds: files, absolute; each is locked for as long as the shim lives, see `ShimProcess.hold`.
     within: the directory, without links, that `directory` must turn out to lie in once the agent's
     process is in it; "" for anywhere.
     """
@@ -33,6 +34,7 @@ class ProcessSpec:
     control_pipes: int = 0
     on_host_lost: Literal["keep", "kill"] = "kill"
     within: str = ""
+    holds: tuple[Path, ...] = ()
 
 
 class Stream(enum.IntEnum):
@@ -151,6 +153,10 @@ class NotExecutableError(SpawnError):
 
 class ShimFailedError(SpawnError):
     """The shim did not start, or did not do its part."""
+
+
+class HeldError(SpawnError):
+    """Another process holds one of the locks that were asked for."""
 
 
 class SessionBusyError(SpawnError):

@@ -64,6 +64,7 @@ class RunProcesses:
         directory: str,
         environment: Mapping[str, str],
         control_pipes: int = 0,
+        holds: Sequence[Path] = (),
     ) -> ShimProcess:
         """As `bridle_host.drivers.base.Spawn`. Once the run is being ended it raises ShimFailed."""
         if self._over.is_set() or self._detached:
@@ -83,6 +84,7 @@ class RunProcesses:
             run=self._run,
             state_directory=self._state_directory,
             control_pipes=control_pipes,
+            holds=tuple(holds),
             on_host_lost="keep",
         )
         return await self._take(await ShimProcess.spawn(spec, self._containment))

@@ -23,9 +23,11 @@ Socket: frames of ``>IB`` (length of the body, type), then the body. J = JSON ob
                        level, agent {pid, start_time, start_ticks} | null, acknowledged, spooled
                        (offsets of output), input_received, input_taken (offsets of input), swept
                        [what stops have found beside the agent], notes [text]
-  START         host   J argv, directory, environment, mark, control_pipes, cap, held_cap
+  START         host   J argv, directory, environment, mark, control_pipes, cap, held_cap, holds
+                       (paths of locks, as by the verb `hold`, taken before there is an agent)
   STARTED       shim   J pid, start_time (epoch s), level, notes [text], offset (of the first byte)
-  REFUSED       shim   J stage ("directory" | "execute" | "shim"), errno, text. The shim then ends.
+  REFUSED       shim   J stage ("directory" | "execute" | "held" | "shim"), errno, text. The shim
+                       then ends.
   OUTPUT        shim   >BQd stream, offset of the first byte, epoch s; then the bytes.
                        The offset counts the bytes of all streams together, in the order of sending.
                        It begins with the nanoseconds since boot, so that a later shim's offsets are
@@ -1188,6 +1190,7 @@ class Shim(Reaper):
         self.output: Output | None = None
         self.input: Input | None = None
         self.exit: dict[str, Any] | None = None
+        self.held: dict[str, int] = {}
         self.notes: list[str] = []
         self.swept: dict[
             tuple[int, float], dict[str, Any]
@@ -1423,6 +1426,15 @@ class Shim(Reaper):
         return self.options.level + ("+CGROUP" if self.tree.cgroup is not None else "")
 
     def start(self, start: dict[str, Any]) -> None:
+        for path in start.get("holds", ()):
+            try:
+                free = self.hold(path)
+            except OSError as error:
+                self.refuse("shim", error.errno or 0, f"lock: {error.strerror}")
+                return
+            if not free:
+                self.refuse("held", 0, "another process holds it")
+                return
         self.tree.mark = f"{MARK_VARIABLE}={start['mark']}".encode()
         start["environment"][MARK_VARIABLE] = start["mark"]
         notes = self.notes
@@ -1516,6 +1528,8 @@ class Shim(Reaper):
             duration. Background jobs of shells are deaf to SIGINT: they get a SIGTERM for it.
         processes {}: → processes
         stop {interrupt_grace, terminate_grace}: → rungs, remaining, duration
+        hold {path}: an exclusive lock on this file, until the shim has seen the end of all that it
+            contains. → held: false where another process has it
         """
         reply: dict[str, Any] = {"id": request["id"]}
         try:
@@ -1524,6 +1538,8 @@ class Shim(Reaper):
                 reply["delivered"] = self.signal_root(int(request["signal"]))
             elif verb == "mark":
                 reply["mark"] = [p.key for p in self.alive()]
+            elif verb == "hold":
+                reply["held"] = self.hold(str(request["path"]))
             elif verb == "processes":
                 reply["processes"] = self.tree.describe(self.alive())
             elif verb == "interrupt":
@@ -1684,6 +1700,37 @@ class Shim(Reaper):
         reply["remaining"] = 0 if empty == 2 else max(1, len(found))
         reply["duration"] = time.monotonic() - started
 
+    def hold(self, path: str) -> bool:
+        """Have the lock, once for all. The agent doesn't get it: what it forks may outlive it.
+
+        Raises OSError.
+        """
+        while path not in self.held:
+            flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(path, flags, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            except OSError:
+                os.close(descriptor)
+                raise
+            if is_at(descriptor, path):
+                self.held[path] = descriptor
+            else:
+                os.close(descriptor)  # its last holder has just taken it away
+        return True
+
+    def let_go(self) -> None:
+        """Of all locks: nobody is left who could use what they guard."""
+        for path, descriptor in self.held.items():
+            with suppress(OSError):
+                if is_at(descriptor, path):
+                    os.unlink(path)
+            os.close(descriptor)
+        self.held.clear()
+
     # The end.
 
     def perish(self) -> None:
@@ -1696,6 +1743,7 @@ class Shim(Reaper):
         if proof["remaining"]:
             complain(f"could not kill {proof['left']}")
             return  # the state file stays, for the next sweep
+        self.let_go()
         if self.tree.cgroup is not None and not self.tree.cgroup.remove():
             complain(f"could not remove {self.tree.cgroup.path}")
             return
@@ -1704,6 +1752,16 @@ class Shim(Reaper):
         for name in (SOCKET_FILE, INPUT_FILE, STATE_FILE) if self.recorded else ():
             with suppress(OSError):
                 os.unlink(name, dir_fd=self.directory)
+
+
+def is_at(descriptor: int, path: str) -> bool:
+    """Whether this file, and no other, is there."""
+    ours = os.fstat(descriptor)
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
 
 
 def claim(directory: int) -> None:

@@ -23,6 +23,7 @@ from bridle_host import shim
 from bridle_host.containment import shim_command, shim_environment
 from bridle_host.process_types import (
     DirectoryMissingError,
+    HeldError,
     NotExecutableError,
     ProcessError,
     SessionBusyError,
@@ -444,7 +445,11 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
 
 
 def _refusal(refused: dict[str, Any]) -> SpawnError:
-    kinds = {"directory": DirectoryMissingError, "execute": NotExecutableError}
+    kinds: dict[str, type[SpawnError]] = {
+        "directory": DirectoryMissingError,
+        "execute": NotExecutableError,
+        "held": HeldError,
+    }
     return kinds.get(refused["stage"], ShimFailedError)(refused["text"])
 
 

@@ -247,6 +247,7 @@ class Succession:
             state_directory=self._state,
             spawn=self._spawn,
             adopt=self._adopt,
+            locks=self._state / "locks",
         )
 
     async def _spawn(
@@ -256,6 +257,7 @@ class Succession:
         directory: str,
         environment: Mapping[str, str],
         control_pipes: int = 0,
+        holds: Sequence[Path] = (),
     ) -> ShimProcess:
         spec = ProcessSpec(
             argv=tuple(argv),
@@ -265,6 +267,7 @@ class Succession:
             run=1,
             state_directory=self._state / "process",
             control_pipes=control_pipes,
+            holds=tuple(holds),
             on_host_lost="keep",
         )
         self.process = await ShimProcess.spawn(spec, CONTAINMENT)

@@ -235,6 +235,7 @@ async def driving(
         directory: str,
         environment: Mapping[str, str],
         control_pipes: int = 0,
+        holds: Sequence[Path] = (),
     ) -> ShimProcess:
         spec = ProcessSpec(
             argv=tuple(argv),
@@ -244,6 +245,7 @@ async def driving(
             run=1,
             state_directory=state_directory,
             control_pipes=control_pipes,
+            holds=tuple(holds),
         )
         process = await ShimProcess.spawn(spec, containment)
         drive.spawned.append(process)
@@ -263,6 +265,7 @@ async def driving(
         state_directory=state_directory,
         spawn=spawn,
         adopt=adopt,
+        locks=directory / ".locks",
         transcript=transcript,
     )
     drive = Drive(factory.create(context), tag, directory)

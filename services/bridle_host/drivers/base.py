@@ -61,8 +61,11 @@ class Spawn(Protocol):
         directory: str,
         environment: Mapping[str, str],
         control_pipes: int = 0,
+        holds: Sequence[Path] = (),
     ) -> ShimProcess:
-        """The environment is added to the session's own. See `ShimProcess.spawn` for the errors."""
+        """The environment is added to the session's own; `holds` are files that are locked for as
+        long as the process's shim lives. See `ShimProcess.spawn` for the errors.
+        """
 
 
 class Adopt(Protocol):
@@ -78,7 +81,8 @@ class DriverContext:
 
     What a driver keeps there outlives the host process, though not the machine, and so does the
     agent. It need not be synced. `transcript` tells what was said in the session until now, for an
-    agent that takes another's place within the run.
+    agent that takes another's place within the run. `locks` is a directory of this kind of agent on
+    this host, for what no two processes may hold; it need not exist.
     """
 
     session_id: str
@@ -89,6 +93,7 @@ class DriverContext:
     state_directory: Path
     spawn: Spawn
     adopt: Adopt
+    locks: Path
     transcript: Callable[[], Transcript] = Transcript
 
 

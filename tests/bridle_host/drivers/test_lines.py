@@ -5,6 +5,7 @@ Shown with the scripted agent, whose script gives it the manners that are needed
 
 from __future__ import annotations
 
+import fcntl
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from bridle_core.commands import Stop
+from bridle_core.effects import SessionEnded, TurnEnded
 from bridle_core.observations import (
     Content,
     Message,
     NoteKind,
+    ProcessGone,
     ProcessUp,
     ResumeMode,
     StartFailed,
@@ -33,6 +37,7 @@ from bridle_host.drivers.lines.driver import LineDriver
 from bridle_host.drivers.scripted import ScriptedFactory, agent
 from bridle_host.drivers.scripted.dialect import ScriptedDialect
 from tests.conformance.observed import check
+from tests.conformance.succession import succession
 from tests.support.driving import Drive, driving, eventually
 
 Agents = Callable[..., AbstractAsyncContextManager[Drive]]
@@ -228,6 +233,94 @@ async def test_an_agent_that_refuses_and_stays_is_ended(agents: Agents) -> None:
         assert (await run.wait(StartFailed)).message == "not today"
         await run.until(lambda: run.ended)
         assert run.living() == {}
+
+
+# --- One process for each conversation ------------------------------------------------------------
+
+
+class Anonymous(ScriptedDialect):
+    """One whose agent tells only later what its conversation is called."""
+
+    known = False
+
+    @property
+    def conversation(self) -> str:
+        return "told later" if self.known else ""
+
+    @conversation.setter
+    def conversation(self, name: str) -> None: ...
+
+    def read(self, line: bytes) -> Iterable[Said]:
+        self.known |= b"turn_ended" in line
+        return super().read(line)
+
+
+def locked(directory: Path) -> int:
+    """How many of the files in there are locked."""
+    count = 0
+    for path in directory.iterdir() if directory.is_dir() else ():
+        with open(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                count += 1
+    return count
+
+
+async def test_no_two_processes_ever_hold_one_conversation(agents: Agents) -> None:
+    state = await a_state(agents)
+    async with agents(session="first") as first:
+        await first.start(ResumeFrom(ResumeMode.NATIVE, state))
+        async with agents(session="second") as second:
+            await second.driver.start(ResumeFrom(ResumeMode.NATIVE, state))
+            failed = await second.wait(StartFailed)
+            assert failed.message == "another process holds this conversation"
+        async with agents(session="third") as third:
+            up = await third.start(ResumeFrom(ResumeMode.AUTO, state))
+            assert up.mode is ResumeMode.SEEDED
+            await third.until(lambda: bool(third.notes(NoteKind.STATE_LOST)))
+            [note] = third.notes(NoteKind.STATE_LOST)
+            assert "another process holds this conversation" in note.message
+        assert locked(first.directory / ".locks") == 1
+    assert list((first.directory / ".locks").iterdir()) == []
+    async with agents(session="fourth") as fourth:
+        up = await fourth.start(ResumeFrom(ResumeMode.NATIVE, state))
+        assert up.mode is ResumeMode.NATIVE
+
+
+async def test_a_conversation_that_gets_its_name_later_is_held_from_then_on(
+    agents: Agents,
+) -> None:
+    async with agents(dialect=Anonymous, session="first") as first:
+        await first.start()
+        assert locked(first.directory / ".locks") == 0
+        await first.turn("say one")
+        await eventually(lambda: locked(first.directory / ".locks") == 1)
+        async with agents(dialect=Anonymous, session="second") as second:
+            await second.start()
+            await second.turn("say two")
+            gone = await second.wait(ProcessGone)
+            assert (gone.killed, gone.deliberate, gone.signal) == (False, False, 9)
+            assert "another process" in second.notes(NoteKind.STATE_LOST)[0].message
+        await first.turn("say three")
+
+
+async def test_a_conversation_is_held_while_no_host_is_there(tmp_path: Path) -> None:
+    locks = tmp_path / "state" / "locks"
+    async with succession(ScriptedFactory(), tmp_path) as run:
+        await run.begin()
+        await run.send("say one")
+        await run.event(TurnEnded)
+        await run.die()
+        [path] = locks.iterdir()
+        assert locked(locks) == 1
+        await run.succeed()
+        await run.send("say two")
+        await run.event(TurnEnded, 2)
+        assert (list(locks.iterdir()), locked(locks)) == ([path], 1)
+        run.do(Stop("last"))
+        await run.event(SessionEnded)
+        await eventually(lambda: not list(locks.iterdir()))
 
 
 # --- Long lines ----------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ async def test_a_script_that_cannot_be_played_fails_the_turn_in_clear_words(
 
 
 async def test_a_bad_agent_command_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    context = DriverContext("s", 1, "/", "bogus", {}, tmp_path, None, None)  # type: ignore[arg-type]
+    context = DriverContext("s", 1, "/", "bogus", {}, tmp_path, None, None, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no such step: bogus"):
         ScriptedFactory().create(context)
 

@@ -68,7 +68,7 @@ def test_an_old_bash_or_none_at_all_under_its_name_gets_a_hint(
 async def test_an_agent_command_that_names_no_bash_is_refused(command: str, tmp_path: Path) -> None:
     async def spawn(*_: object, **__: object) -> None: ...
 
-    context = DriverContext("s", 1, "/", command, {}, tmp_path, spawn, None)  # type: ignore[arg-type]
+    context = DriverContext("s", 1, "/", command, {}, tmp_path, spawn, None, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="agent command"):
         ShellFactory().create(context)
 

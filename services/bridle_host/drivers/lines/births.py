@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from bridle_core import values
 from bridle_core.observations import ResumeMode
+from bridle_core.transcript import Transcript
 from bridle_host.drivers.base import ResumeFrom
 from bridle_host.drivers.lines.course import Course
 from bridle_host.drivers.lines.dialect import Beginning, Dialect, Speaks
+from bridle_host.drivers.lines.locks import lock_of
 from bridle_host.drivers.lines.standing import (
     BIRTH,
     KEPT,
@@ -19,7 +21,8 @@ from bridle_host.drivers.lines.standing import (
     Stage,
     Standing,
 )
-from bridle_host.process import ProcessError, ShimProcess, SpawnError
+from bridle_host.drivers.output import SHOWN
+from bridle_host.process import HeldError, ProcessError, ShimProcess, SpawnError
 
 
 class NoConversationError(Exception):
@@ -86,8 +89,15 @@ class Births:
             course.notebook.write(PROVISION, values.dump(provision).encode())
             course.notebook.write(BIRTH, values.dump(birth).encode())
             process = await self._context.spawn(
-                launch.argv, directory=self._context.directory, environment=launch.environment
+                launch.argv,
+                directory=self._context.directory,
+                environment=launch.environment,
+                # Before there is an agent that could write to it.
+                holds=lock_of(self._context.locks, dialect.conversation),
             )
+        except HeldError:
+            course.refused = "another process holds this conversation"
+            return None
         except (SpawnError, OSError) as error:
             course.refused = f"the agent could not be started: {error}"
             return None
@@ -131,13 +141,13 @@ class Births:
 
     def _provide(self, birth: Birth) -> Provision:
         kept = self._course.notebook.read(KEPT)
+        told = Transcript()
         if birth.replacement:
             told = self._context.transcript()
-            return Provision(birth.serial, kept, told.text, told.left_out)
-        if self.resume is not None:
-            told_before, left_out = self.resume.transcript, self.resume.left_out
-            return Provision(birth.serial, kept, told_before, left_out)
-        return Provision(birth.serial, kept)
+        elif self.resume is not None:
+            told = Transcript(self.resume.transcript, self.resume.left_out)
+        declined = self._course.refused[:SHOWN]
+        return Provision(birth.serial, kept, told.text, told.left_out, declined)
 
     def _dialect(
         self, birth: Birth, provision: Provision, standing: bytes | None = None

@@ -26,10 +26,11 @@ from bridle_host.drivers.lines.dialect import (
     Said,
     UnreadableError,
 )
+from bridle_host.drivers.lines.locks import lock_of
 from bridle_host.drivers.lines.standing import FIRST, Birth, Provision, Stage
 from bridle_host.drivers.lines.turn import Turn
 from bridle_host.drivers.output import Overlong
-from bridle_host.process import Chunk, Mark, ProcessError, Stream
+from bridle_host.process import KILL_NOW, Chunk, Mark, ProcessError, Stream
 
 log = logging.getLogger("bridle.host.driver")
 
@@ -55,6 +56,8 @@ class Hearing:
         self._birth = birth
         self._provision = provision
         self._resumed = resumed
+        #: Which conversation was locked.
+        self._held = "" if recovered else dialect.conversation
         #: Whether the next turn of the agent's own may have been marked already.
         self._own_marked = recovered
         #: What was alive before the line that is being read, which may begin a turn by itself.
@@ -83,6 +86,22 @@ class Hearing:
             for line in course.lines.feed(part.data):
                 self.line(line)
             course.tell()
+            if self._dialect.conversation != self._held:
+                await self._hold(self._dialect.conversation)
+
+    async def _hold(self, conversation: str) -> None:
+        """Whoever holds the agent holds its conversation."""
+        course, process = self._course, self._course.process
+        self._held = conversation
+        if process is None:
+            return
+        with suppress(ProcessError, OSError):  # it is dying; or its shim is older than that
+            for path in lock_of(course.context.locks, conversation):
+                if not await process.hold(path):
+                    # Two that write to one conversation lose turns of it.
+                    text = "another process holds this agent's conversation; it is ended"
+                    course.tell(Note(NoteKind.STATE_LOST, text))
+                    await process.stop(KILL_NOW)
 
     def end(self) -> None:
         """What was begun and never ended; nothing more will come."""
@@ -184,6 +203,9 @@ class Hearing:
             if self._dialect.seedable:
                 lost += self._provision.left_out
                 course.seeded = FIRST if self._provision.transcript else ""
+            if why := self._provision.declined:
+                text = f"the conversation could not be taken up again: {why}"
+                course.group.append(Note(NoteKind.STATE_LOST, text))
         course.stuck = course.bye = False
         course.refused = ""
         course.stage = Stage.UP

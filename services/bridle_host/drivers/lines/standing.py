@@ -83,13 +83,14 @@ class Provision:
     """A page: what the process of this serial is given beside its birth.
 
     kept: for `Beginning`. transcript: comes before its first input if it knows nothing; left_out:
-    what that does not tell.
+    what that does not tell. declined: why it does not take the conversation up, where it was to.
     """
 
     serial: int
     kept: bytes = field(default=b"", repr=False)
     transcript: str = field(default="", repr=False)
     left_out: tuple[str, ...] = ()
+    declined: str = ""
 
 
 @dataclass(frozen=True, slots=True)
