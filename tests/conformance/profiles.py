@@ -5,6 +5,7 @@ A driver that is to be held to the contract gets a profile here, and nothing els
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from bridle_core.observations import Message, Observation, ResumeMode, Text, ToolOutput
 from bridle_host.drivers.base import DriverFactory
 from bridle_host.drivers.registry import factories
+from tests.fakes import exec_agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Profile:
     resumes: ResumeMode
     #: Half of a character on stdout, "begun" on stderr; the other half once the file is there.
     halves: Callable[[Path], str] | None = None
+    #: The session's agent command.
+    command: str = ""
 
     @property
     def name(self) -> str:
@@ -88,6 +92,23 @@ PROFILES = (
         quits="quit",
         remember="remember word remembered",
         recall="recall word",
+        resumes=ResumeMode.NATIVE,
+    ),
+    Profile(
+        factory=factories()["exec"],
+        command=f"{sys.executable} {exec_agent.__file__}"
+        " [!--begin={session}] [--go-on={session}]",
+        say=lambda word: f"echo {word}",
+        busy="echo begun; sleep 600; echo never",
+        # What is deaf here is the runner: it is made to stand still by what it interrupts.
+        ignoring="trap 'kill -STOP $PPID' INT; echo begun; while :; do sleep 0.01; done",
+        children=_shell_children,
+        flood="yes begun",
+        count=lambda last: f"for i in $(seq {last}); do echo $i; sleep 0.002; done",
+        dies="echo begun; kill -9 $PPID",
+        quits="kill -TERM $PPID",
+        remember="echo remembered > $MEMORY",
+        recall="cat $MEMORY",
         resumes=ResumeMode.NATIVE,
     ),
 )

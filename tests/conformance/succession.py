@@ -61,8 +61,9 @@ Trap = Callable[[Sequence[Observation]], bool]
 class Succession:
     """See the module."""
 
-    def __init__(self, factory: DriverFactory, directory: Path) -> None:
+    def __init__(self, factory: DriverFactory, directory: Path, command: str = "") -> None:
         self._factory = factory
+        self._command = command
         self._tag = uuid.uuid4().hex
         self._environment = {**os.environ, "TEST_TAG": self._tag}
         self._state = directory / "state"
@@ -242,7 +243,7 @@ class Succession:
             session_id="session",
             run=1,
             directory=str(self._directory),
-            agent_command="",
+            agent_command=self._command,
             environment=self._environment,
             state_directory=self._state,
             spawn=self._spawn,
@@ -419,9 +420,11 @@ class Succession:
 
 
 @asynccontextmanager
-async def succession(factory: DriverFactory, directory: Path) -> AsyncIterator[Succession]:
+async def succession(
+    factory: DriverFactory, directory: Path, command: str = ""
+) -> AsyncIterator[Succession]:
     """A run with its first host, which is up."""
-    run = Succession(factory, directory)
+    run = Succession(factory, directory, command)
     try:
         yield run
     finally:

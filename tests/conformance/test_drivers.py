@@ -45,7 +45,9 @@ def runs(profile: Profile, tmp_path: Path) -> Runs:
     @asynccontextmanager
     async def make(directory: Path | None = None) -> AsyncIterator[Drive]:
         state = tmp_path / "state"
-        async with driving(profile.factory, directory or tmp_path, state=state) as drive:
+        async with driving(
+            profile.factory, directory or tmp_path, state=state, agent_command=profile.command
+        ) as drive:
             yield drive
             check(drive.seen, ended=drive.ended)
         check(drive.seen, ended=True)
@@ -315,7 +317,7 @@ async def test_an_agent_that_ends_on_purpose_ends_its_turn_first(
 async def test_a_driver_whose_work_is_cancelled_leaves_nothing(
     runs: Runs, profile: Profile, tmp_path: Path
 ) -> None:
-    async with driving(profile.factory, tmp_path) as run:
+    async with driving(profile.factory, tmp_path, agent_command=profile.command) as run:
         await run.start()
         await begun(run, profile.children(6401, True))
         run.running.cancel()

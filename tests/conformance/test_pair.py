@@ -86,7 +86,7 @@ def text(event: event_pb2.Event) -> str:
 async def talk(profile: Profile, tmp_path: Path) -> AsyncIterator[Talk]:
     """A session that is idle; at the end its log has to be in order."""
     async with running_pair(tmp_path) as pair:
-        await pair.client.start_session("talk", agent=profile.name)
+        await pair.client.start_session("talk", agent=profile.name, agent_command=profile.command)
         await reaches(pair, "talk", IDLE)
         yield Talk(pair, "talk")
         checker = check_order(await log(pair, "talk"))

@@ -46,7 +46,7 @@ def profile(request: pytest.FixtureRequest) -> Profile:
 
 @pytest.fixture
 async def run(profile: Profile, tmp_path: Path) -> AsyncIterator[Succession]:
-    async with succession(profile.factory, tmp_path) as made:
+    async with succession(profile.factory, tmp_path, profile.command) as made:
         await made.begin()
         yield made
         if not made.machine.closed:

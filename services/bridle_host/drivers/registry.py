@@ -5,6 +5,7 @@ from __future__ import annotations
 from bridle_host.drivers.base import DriverFactory
 from bridle_host.drivers.claude.factory import ClaudeFactory
 from bridle_host.drivers.codex import CodexFactory
+from bridle_host.drivers.exec import ExecFactory
 from bridle_host.drivers.scripted import ScriptedFactory
 from bridle_host.drivers.shell import ShellFactory
 
@@ -16,5 +17,6 @@ def factories() -> dict[str, DriverFactory]:
         ScriptedFactory(),
         ClaudeFactory(),
         CodexFactory(),
+        ExecFactory(),
     )
     return {factory.name: factory for factory in made}
