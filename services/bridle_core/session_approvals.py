@@ -65,7 +65,8 @@ class Approvals(Inputs):
             by, message = Decider.RULE, f"by the rule {rule_text(ruling.rule)}"
         resolved = turn.resolve(approval_id, decision, message, by, ruling.rule)
         self._emit(resolved, turn.number, SYSTEM)
-        self._respond(approval_id, decision, message)
+        # With what is allowed, an agent takes a message for a person's, or for an answer.
+        self._respond(approval_id, decision, "" if decision is Decision.ALLOW else message)
 
     def _on_approval_withdrawn(self, observation: ApprovalWithdrawn) -> None:
         turn = self._turn

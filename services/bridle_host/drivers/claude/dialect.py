@@ -27,12 +27,12 @@ from bridle_core.observations import (
 )
 from bridle_host.drivers.claude import launch, messages, notes, tools, wire
 from bridle_host.drivers.claude.state import (
-    MUTED,
+    MUTED_BYTES,
     QUESTION_BYTES,
-    QUESTIONS,
     Kept,
     Question,
     State,
+    newest,
 )
 from bridle_host.drivers.claude.turns import Turns
 from bridle_host.drivers.claude.wire import Fields
@@ -48,6 +48,9 @@ from bridle_host.drivers.lines.dialect import (
 
 #: Tool results hold whole files and pictures.
 LINE = 16 * 1024 * 1024
+
+#: What names an approval, in characters: longer ones can't be answered.
+APPROVAL_ID = 128
 
 HELLO = "hello"
 #: The tool by which the agent asks its user; the answer is a part of the call's arguments.
@@ -132,7 +135,7 @@ class ClaudeDialect:
         now.interrupted = True
         ours = [task for task in state.tasks if task.turn == now.name]
         new = [task.tool for task in ours if task.tool and task.tool not in state.muted]
-        state.muted = (*state.muted, *new)[-MUTED:]
+        state.muted = newest((*state.muted, *new), MUTED_BYTES)
         ended = [task for task in state.tasks if include_background] or ours
         key = f"interrupt-{turn}"
         orders = [
@@ -285,7 +288,7 @@ class ClaudeDialect:
 
     def _asked(self, fields: Fields) -> Iterable[Said]:
         asked, name = fields.object("request"), fields.name("request_id")
-        if asked.name("subtype") != "can_use_tool":
+        if asked.name("subtype") != "can_use_tool" or len(name) > APPROVAL_ID:
             return (Order(f"refuse-{name}", wire.refusal(name, "Bridle does not serve this")),)
         state, agent = self._state, asked.name("agent_id", "")
         task = next((one for one in state.tasks if one.task_id == agent), None)
@@ -296,9 +299,8 @@ class ClaudeDialect:
             answer = {"behavior": "deny", "message": "the turn is over"}
             return (Order(f"late-{name}", wire.response(name, answer)),)
         tool, arguments = asked.name("tool_name"), asked.object("input").json()
-        small = len(arguments.encode()) <= QUESTION_BYTES
-        if tool == _ASK and small and len(state.questions) < QUESTIONS:
-            state.questions = (*state.questions, Question(name, arguments))
+        if tool == _ASK:
+            state.questions = newest((*state.questions, Question(name, arguments)), QUESTION_BYTES)
         call = asked.name("tool_use_id", "")
         said.append(ApprovalAsked(name, tool, arguments, _reason(asked), call))
         return said

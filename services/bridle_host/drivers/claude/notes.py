@@ -6,7 +6,7 @@ Pure. Used by the dialect only.
 from __future__ import annotations
 
 from bridle_core.observations import Note, NoteKind, Observation, StopReason, Usage
-from bridle_host.drivers.claude.state import TASKS, Ending, State, Task, Used
+from bridle_host.drivers.claude.state import TASK_BYTES, Ending, State, Task, Used, newest
 from bridle_host.drivers.claude.wire import Fields
 
 #: What a note or the end of a turn says, in characters.
@@ -91,7 +91,7 @@ def task_started(fields: Fields, state: State) -> None:
         fields.flag("is_backgrounded"),
     )
     others = tuple(one for one in state.tasks if one.task_id != task.task_id)
-    state.tasks = (*others, task)[-TASKS:]
+    state.tasks = newest((*others, task), TASK_BYTES)
 
 
 def task_over(fields: Fields, state: State) -> list[Observation]:

@@ -6,19 +6,42 @@ another version, so what is added has a default. Used by the driver `claude` onl
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
+from bridle_core import values
 from bridle_core.observations import StopReason
 
-#: All of it has to fit into 32 KiB; what comes beyond these bounds is forgotten.
+#: All of it has to fit into 32 KiB; what comes beyond these bounds is forgotten. Those in bytes are
+#: of what is written down, where a letter may take six.
 OPEN_BLOCKS = 64
-TASKS = 64
-MUTED = 64
-STEPS = 40
-STEP_TEXT = 120
-QUESTIONS = 3
-QUESTION_BYTES = 3 * 1024
+OPEN_CALLS = 16
+TASK_BYTES = 5 * 1024
+MUTED_BYTES = 2 * 1024
+PLAN_BYTES = 10 * 1024
+STEP_TEXT = 200
+QUESTION_BYTES = 4 * 1024
+
+Item = TypeVar("Item")
+
+
+def fitting(items: Iterable[Item], limit: int) -> tuple[Item, ...]:
+    """As many of the first dataclasses or texts as have room in so many bytes."""
+    kept = []
+    for item in items:
+        limit -= len(json.dumps(item) if isinstance(item, str) else values.dump(item)) + 1
+        if limit < 0:
+            break
+        kept.append(item)
+    return tuple(kept)
+
+
+def newest(items: Iterable[Item], limit: int) -> tuple[Item, ...]:
+    """The same of the last ones."""
+    return fitting(reversed(tuple(items)), limit)[::-1]
 
 
 @dataclass(slots=True)

@@ -22,7 +22,16 @@ from bridle_core.observations import (
     ToolStatus,
 )
 from bridle_core.utf8 import clean
-from bridle_host.drivers.claude.state import STEP_TEXT, STEPS, PlanCall, Planning, State, Step
+from bridle_host.drivers.claude.state import (
+    OPEN_CALLS,
+    PLAN_BYTES,
+    STEP_TEXT,
+    PlanCall,
+    Planning,
+    State,
+    Step,
+    fitting,
+)
 from bridle_host.drivers.claude.wire import Fields
 from bridle_host.drivers.output import Pieces
 
@@ -45,7 +54,7 @@ def started(line: Fields, block: Fields, state: State) -> list[Observation]:
         return told  # a sub-agent's list is its own affair
     if tool == "TodoWrite":
         told.append(_todos(arguments))
-    elif tool in set(Planning) and len(state.planning) < STEPS:
+    elif tool in set(Planning) and len(state.planning) < OPEN_CALLS:
         text = arguments.maybe_text("subject")[:STEP_TEXT]
         state.planning = (*state.planning, PlanCall(call, Planning(tool), text))
     return told
@@ -153,18 +162,19 @@ def _planned(line: Fields, call: str, status: ToolStatus, state: State) -> list[
     if known.tool is Planning.CREATE:
         made = result.maybe_object("task")
         text = made.maybe_text("subject")[:STEP_TEXT] or known.text
-        state.steps = (*state.steps, Step(made.maybe_text("id")[:STEP_TEXT], text))[:STEPS]
+        steps = [*state.steps, Step(made.maybe_text("id")[:STEP_TEXT], text)]
     elif known.tool is Planning.LIST:
-        state.steps = tuple(
+        steps = [
             Step(
                 one.maybe_text("id")[:STEP_TEXT],
                 one.maybe_text("subject")[:STEP_TEXT],
                 _STATES.get(one.maybe_text("status"), "PENDING"),
             )
             for one in result.objects("tasks")
-        )[:STEPS]
+        ]
     else:
-        state.steps = tuple(_moved(state, known, result))
+        steps = list(_moved(state, known, result))
+    state.steps = fitting(steps, PLAN_BYTES)
     if state.steps == before:
         return []
     return [Plan(tuple(PlanStep(step.text, step.state) for step in state.steps))]

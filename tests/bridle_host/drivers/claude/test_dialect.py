@@ -488,3 +488,24 @@ def test_a_block_of_an_unknown_kind_does_not_take_the_others_along() -> None:
     said = read(speaker, type="assistant", message={"id": "m", "content": blocks}, uuid="u")
     assert isinstance(said[0], Note)
     assert len(said) == 2
+
+
+def test_what_it_knows_is_bounded_whatever_it_is_told() -> None:
+    speaker, _ = begun()
+    for number in range(200):
+        task(speaker, f"task-{number}", "й" * 250)
+        list(speaker.interrupt("turn-1", include_background=False))
+        call = {"type": "tool_use", "id": f"c{number}", "name": "TaskCreate", "input": {}}
+        read(speaker, type="assistant", message={"id": "m", "content": [call]}, uuid="u")
+        made = {"task": {"id": str(number), "subject": "й" * 500}}
+        block = {"type": "tool_result", "tool_use_id": f"c{number}", "content": ""}
+        read(speaker, type="user", message={"content": [block]}, tool_use_result=made)
+        questions = {"questions": [{"question": "й" * 100}]}
+        asked = asks(tool_name="AskUserQuestion", input=questions)
+        read(speaker, **{**asked, "request_id": f"q{number}"})
+        event = {"type": "content_block_start", "index": number, "content_block": {"type": "text"}}
+        read(speaker, type="stream_event", event=event)
+        assert len(speaker.standing()) <= 32 * 1024
+    # What is newest is what it still knows.
+    [told] = wrote(speaker.respond("turn-1", "q199", Decision.ALLOW, "yes"))
+    assert told["response"]["response"]["updatedInput"]["answers"]
