@@ -91,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
         help="keep no more of all events than, say, 50GiB; the oldest go first; default: all",
     )
     serve.add_argument(
+        "--transcript-bytes",
+        type=int,
+        metavar="N",
+        help="the most that a fresh agent is told of the conversation; default 65536",
+    )
+    serve.add_argument(
         "--restored",
         action="store_true",
         help="this once: the store was set back to a copy, which is not always noticed",

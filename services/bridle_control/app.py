@@ -114,7 +114,14 @@ class Control:
         hub = Hub(store, limit=watches)
         self._links = Links(store, hub)
         self._commands = Commands(store, self._links)
-        self._sessions = SessionService(store, self._links, self._commands, hub, limit=watches)
+        self._sessions = SessionService(
+            store,
+            self._links,
+            self._commands,
+            hub,
+            limit=watches,
+            transcript_bytes=settings.transcript_bytes,
+        )
         self._housekeeping = Housekeeping(store)
         self._retention = Retention(store, settings.retain_per_session, settings.retain_total)
         self.server = make_server(self._gate)

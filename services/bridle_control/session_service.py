@@ -31,6 +31,7 @@ from bridle_control.store.api import PageKey, ReadTx, SessionPage, Store, Term
 from bridle_control.watch.hub import Hub
 from bridle_control.watch.limits import WatchLimit
 from bridle_control.watch.sessions_feed import SessionsFeed
+from bridle_core import transcript
 from bridle_core.errors import BridleError
 
 _SERVICE = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]
@@ -53,10 +54,12 @@ class SessionService(
         *,
         clock: Clock | None = None,
         limit: WatchLimit | None = None,
+        transcript_bytes: int = transcript.CAP,
     ) -> None:
-        """`limit`: that of the hub, where both kinds of watches are to count together."""
+        """`limit`: that of the hub, where both kinds of watches are to count together;
+        `transcript_bytes`: see `Parts`."""
         feed = SessionsFeed(store, self.render, clock=clock, limit=limit)
-        super().__init__(Parts(store, links, commands, hub, feed))
+        super().__init__(Parts(store, links, commands, hub, feed, transcript_bytes))
         # Hosts that came or went, whose sessions are still to be told of; at most all hosts.
         self._touched: dict[str, None] = {}
         self._wake = asyncio.Event()

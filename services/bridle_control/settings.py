@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bridle_control.retain import EVERYTHING, Limits
+from bridle_core.transcript import CAP
 
 #: Where control listens unless it is told.
 DEFAULT_LISTEN = "127.0.0.1:7420"
@@ -27,6 +28,10 @@ DEFAULT_LISTEN = "127.0.0.1:7420"
 
 # An origin as browsers send it: scheme, host, perhaps a port; no path (RFC 6454, section 6.2).
 _ORIGIN = re.compile(r"\*|https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
+
+
+#: The bounds of transcript-bytes. It goes with a start, which is one message.
+TRANSCRIPT_MIN, TRANSCRIPT_MAX = 4 * 1024, 1024 * 1024
 
 
 class SettingsError(Exception):
@@ -92,6 +97,8 @@ class Settings:
     #: What is kept of the logs; by default all.
     retain_per_session: Limits = EVERYTHING
     retain_total: Limits = EVERYTHING
+    #: The most bytes of the conversation that an agent is told which takes another's place.
+    transcript_bytes: int = CAP
     #: The store was set back to an older state.
     restored: bool = False
     ready_fd: int | None = None
@@ -122,6 +129,8 @@ class Settings:
                 raise SettingsError(
                     f"http-origin: {origin!r} is no origin, such as https://app.example, nor *"
                 )
+        if not TRANSCRIPT_MIN <= self.transcript_bytes <= TRANSCRIPT_MAX:
+            raise SettingsError(f"transcript-bytes is from {TRANSCRIPT_MIN} to {TRANSCRIPT_MAX}")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsError("log-level is one of DEBUG, INFO, WARNING, ERROR")
 
@@ -156,6 +165,7 @@ def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
         audit_reads=_truth("audit_reads", chosen.get("audit_reads", False)),
         retain_per_session=_limits("retain_per_session", chosen.get("retain_per_session")),
         retain_total=_limits("retain_total", chosen.get("retain_total")),
+        transcript_bytes=_number("transcript_bytes", chosen.get("transcript_bytes", CAP)),
         restored=_truth("restored", chosen.get("restored", False)),
         ready_fd=_number("ready_fd", chosen["ready_fd"]) if "ready_fd" in chosen else None,
         log_level=_text("log_level", chosen.get("log_level", "INFO")).upper(),

@@ -201,6 +201,7 @@ class SessionActor:
         inputs = None
         if prepared.left is not None:
             inputs = await asyncio.to_thread(self._files.read_inputs)
+            prepared.keeper.load(await asyncio.to_thread(self._files.read_said))
         live = self._live = LiveRun(
             prepared,
             self._inbox,

@@ -66,13 +66,7 @@ class Admission:
                 f"{start.agent} can't be run: {hint}",
                 metadata={"agent": start.agent},
             )
-        native = resume_of(start) is ResumeMode.NATIVE
-        if native and Capability.NATIVE_RESUME not in factory.capabilities:
-            raise BridleError(
-                Reason.START_FAILED,
-                f"{start.agent} has no native resume; use AUTO",
-                metadata={"agent": start.agent},
-            )
+        _check_native(start, factory)
         return factory, installation
 
     async def directory(self, start: host_pb.StartRun) -> Path:
@@ -101,6 +95,20 @@ class Admission:
             known = await asyncio.to_thread(factory.probe)
             self._installed[factory.name] = known
         return known
+
+
+def _check_native(start: host_pb.StartRun, factory: DriverFactory) -> None:
+    """Raises START_FAILED for a native resume that can't be: an agent keeps its conversations
+    where it ran."""
+    if resume_of(start) is not ResumeMode.NATIVE:
+        return
+    if Capability.NATIVE_RESUME not in factory.capabilities:
+        why = f"{start.agent} has no native resume; use AUTO"
+    elif not start.resume.same_host:
+        why = f"{start.agent} keeps its conversation on the session's other host; use SEEDED"
+    else:
+        return
+    raise BridleError(Reason.START_FAILED, why, metadata={"agent": start.agent})
 
 
 def _lies_in(path: Path, bound: Path) -> bool:

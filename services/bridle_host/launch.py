@@ -17,6 +17,7 @@ from pathlib import Path
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle_core.commands import RunSpec
 from bridle_core.errors import BridleError, Reason
+from bridle_core.transcript import Transcript
 from bridle_host import git_report
 from bridle_host.admission import Admission
 from bridle_host.containment import Containment
@@ -32,6 +33,7 @@ from bridle_host.identity import (
     session_environment,
     write_token,
 )
+from bridle_host.keeper import Keeper
 from bridle_host.run_files import RunFiles
 from bridle_host.run_processes import RunProcesses
 from bridle_host.run_state import RunState
@@ -48,6 +50,7 @@ class Prepared:
     driver: Driver
     processes: RunProcesses
     resume: ResumeFrom | None
+    keeper: Keeper
     #: Of a run that an earlier process of the host began.
     left: RunState | None = None
     #: That process never came to start the agent, or nothing is left of it: it starts now.
@@ -148,6 +151,8 @@ class Launcher:
             # Admission has looked; a link may be swapped before the agent's process is there.
             (str(directory), os.path.realpath(start.within)) if start.within else None,
         )
+        before = Transcript(start.resume.transcript, tuple(start.resume.left_out))
+        keeper = Keeper(before)
         context = DriverContext(
             session_id=command.session_id,
             run=command.run,
@@ -158,6 +163,7 @@ class Launcher:
             spawn=processes.spawn,
             adopt=processes.adopt,
             locks=self._runs.parent / "conversations" / start.agent,
+            transcript=keeper.transcript,
         )
         mode = resume_of(start)
         resume = None
@@ -167,8 +173,8 @@ class Launcher:
                 mode,
                 kept.driver_state,
                 kept.same_host,
-                kept.transcript,
-                tuple(kept.left_out),
+                before.text,
+                before.left_out,
             )
         spec = RunSpec(
             start_command=command.command_id,
@@ -184,7 +190,7 @@ class Launcher:
             resume=mode,
             principal=principal_of(command.principal),
         )
-        return Prepared(spec, factory.create(context), processes, resume)
+        return Prepared(spec, factory.create(context), processes, resume, keeper)
 
 
 def _make(files: RunFiles, command: host_pb.Command, directory: str) -> None:

@@ -145,6 +145,9 @@ class LiveRun:
         #: The checkpoint that the journal has, and the inputs that are in files.
         self._kept = self._checkpoint
         self._filed = frozenset(inputs or ())
+        #: What was said, and what the inputs say that no turn has taken.
+        self._keeper = prepared.keeper
+        self._contents = dict(inputs or {})
         self._told: tuple[object, ...] = ()
         self._parked = False
         self._calls = Calls(
@@ -354,6 +357,10 @@ class LiveRun:
     ) -> None:
         if not effects and not self._owes():
             return
+        self._contents.update(delivered or {})
+        for effect in effects:
+            if isinstance(effect, Emit):
+                self._keeper.note(effect, self._contents)
         entries = await self._entries(effects)
         calls = [effect for effect in effects if isinstance(effect, Call)]
         pieces = self._pieces(effects)
@@ -423,19 +430,28 @@ class LiveRun:
         over = self._filed - inputs
         told = (record.phase, record.turn, record.last_turn, record.pid, inputs, record.queue_state)
         state = self._dump(record) if told != self._told else None
+        # What a turn came to; not while one is on, or each line of its output would be waited for.
+        said = self._keeper.fresh() if state is not None and not record.turn else b""
         if new or state is not None:
-            await asyncio.to_thread(self._write_files, new, state)
+            await asyncio.to_thread(self._write_files, new, state, said)
         self._filed, self._told = inputs, told
+        if over or len(self._contents) > len(inputs):
+            self._contents = {i: c for i, c in self._contents.items() if i in inputs}
         return over
 
     def _write_files(
-        self, inputs: Sequence[tuple[str, tuple[Content, ...]]], state: bytes | None
+        self,
+        inputs: Sequence[tuple[str, tuple[Content, ...]]],
+        state: bytes | None,
+        said: bytes,
     ) -> None:
         try:
             for input_id, content in inputs:
                 self._files.write_input(input_id, content)
             if state is not None:
                 self._files.write_state(state)
+            if said:
+                self._files.append_said(said)
         except OSError:
             # The run goes on; only the next process of the host would miss them.
             log.exception("a run's files can't be written")

@@ -5,13 +5,14 @@
     SESSION/RUN/token        the session's token (0600)
     SESSION/RUN/start        the command that started it, without its token (0600)
     SESSION/RUN/state        a copy of what the journal keeps of it (0600), see `run_state`
+    SESSION/RUN/said         what was said in it so far (0600), see `keeper`
     SESSION/RUN/inputs/ID    what the inputs say that no turn has consumed (0600)
     SESSION/RUN/git          the commit that its directory was at when it started (0600)
     SESSION/RUN/scratch/     what is needed for a moment at its end, see `git_report`
     SESSION/RUN/artifacts/   what the agent leaves behind; the only thing that stays, if it has any
 
-`start`, `state` and `inputs` are for the host process that comes after this one, as long as the
-agent lives. They are not synced: what takes unwritten pages away takes the agent away, too.
+`start`, `state`, `said` and `inputs` are for the host process that comes after this one, as long as
+the agent lives. They are not synced: what takes unwritten pages away takes the agent away, too.
 
 Called by the session actors and their manager. Blocks for as long as the file system does.
 """
@@ -32,6 +33,9 @@ from google.protobuf.message import DecodeError
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle_core.observations import Content
 from bridle_host.translate import content_of, content_to
+
+#: The least that is kept of what was said, in bytes.
+SAID_KEPT = 512 * 1024
 
 _INPUT = "input-"
 
@@ -73,6 +77,10 @@ class RunFiles:
         return self.directory / "state"
 
     @property
+    def said(self) -> Path:
+        return self.directory / "said"
+
+    @property
     def inputs(self) -> Path:
         return self.directory / "inputs"
 
@@ -94,7 +102,7 @@ class RunFiles:
         """Removes everything but artifacts that are there. Raises nothing."""
         for directory in (self.process, self.driver, self.inputs, self.scratch):
             shutil.rmtree(directory, ignore_errors=True)
-        for file in (self.token, self.start, self.state, self.git):
+        for file in (self.token, self.start, self.state, self.said, self.git):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
         for path in (self.artifacts, self.directory, self.directory.parent):
@@ -142,6 +150,26 @@ class RunFiles:
             return self.git.read_text(encoding="ascii")
         except (OSError, ValueError):
             return ""
+
+    def append_said(self, lines: bytes) -> None:
+        """Keeps more of what was said; the oldest goes when it is a lot. Raises OSError."""
+        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
+        with open(os.open(self.said, flags, 0o600), "ab") as file:
+            file.write(lines)
+            size = file.tell()
+        if size > 2 * SAID_KEPT:
+            _write(self.said, self.read_said())
+
+    def read_said(self) -> bytes:
+        """The newest of what was said, whole lines; b"" for nothing."""
+        try:
+            with open(self.said, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - SAID_KEPT))
+                found = file.read()
+        except OSError:
+            return b""
+        return found if size <= SAID_KEPT else found.partition(b"\n")[2]
 
     def write_input(self, input_id: str, content: Sequence[Content]) -> None:
         """Keeps what an input says. Raises OSError."""

@@ -144,7 +144,9 @@ def resume_of(start: host_pb.StartRun) -> ResumeMode | None:
     """How a resumed run is to come along; None for a new one."""
     if not start.HasField("resume"):
         return None
-    return _RESUME.get(start.resume.mode, ResumeMode.AUTO)
+    mode = _RESUME.get(start.resume.mode, ResumeMode.AUTO)
+    # An agent keeps its conversations on the host where it ran.
+    return ResumeMode.SEEDED if mode is ResumeMode.AUTO and not start.resume.same_host else mode
 
 
 def command_of(command: host_pb.Command) -> Command | None:

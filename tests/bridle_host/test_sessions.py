@@ -14,11 +14,13 @@ from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2, input_pb2, session_pb2
 from bridle_core.observations import (
     ApprovalAsked,
+    Capability,
     KeepState,
     Message,
     MessageText,
     ProcessGone,
     ProcessUp,
+    ResumeMode,
     StopReason,
     Text,
     ToolEnded,
@@ -28,7 +30,8 @@ from bridle_core.observations import (
     TurnBegan,
     TurnOver,
 )
-from bridle_host.drivers.base import Installation
+from bridle_core.transcript import Transcript
+from bridle_host.drivers.base import Installation, ResumeFrom
 from tests.bridle_host.journal_support import opened, until
 from tests.bridle_host.sessions_support import SESSION, Host, hosting, seconds
 from tests.fakes.driver import FakeDriver, FakeFactory
@@ -216,6 +219,54 @@ async def test_a_resumed_run_opens_by_the_drivers_word(tmp_path: Path) -> None:
         driver = await factory.driver()
         given = driver.calls[0][1]
         assert (given.driver_state, given.same_host) == (b"kept", True)  # type: ignore[attr-defined]
+
+
+async def test_the_driver_is_told_what_was_said_in_the_runs_before_and_in_its_own(
+    tmp_path: Path,
+) -> None:
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        resume = host_pb.ResumeFrom(
+            mode=event_pb2.RESUME_MODE_AUTO, transcript="BEFORE", left_out=["much"], same_host=True
+        )
+        await host.start(run=2, resume=resume)
+        driver = await factory.driver()
+        await driver.called("start")
+        given = driver.calls[0][1]
+        assert isinstance(given, ResumeFrom)
+        assert (given.mode, given.transcript, given.left_out) == (
+            ResumeMode.AUTO,
+            "BEFORE",
+            ("much",),
+        )
+        assert driver.context.transcript() == Transcript("BEFORE", ("much",))
+        await host.outcome(await host.send("mend it", run=2))
+        driver.tell(Message("m", (Text("done"),)), TurnOver(StopReason.COMPLETED))
+        await host.event("turn_ended")
+        told = driver.context.transcript()
+        assert told.text.startswith("BEFORE\n")
+        assert told.text.endswith(
+            "[turn 1] somebody asked:\n| mend it\n[turn 1] you said:\n| done\n"
+        )
+
+
+async def test_on_another_host_a_run_begins_anew_and_one_that_must_be_native_is_refused(
+    tmp_path: Path,
+) -> None:
+    factory = FakeFactory(frozenset(Capability))
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        native = host_pb.ResumeFrom(mode=event_pb2.RESUME_MODE_NATIVE, driver_state=b"kept")
+        refused = await host.start(run=2, resume=native)
+        assert await host.outcome(refused) == ("NOT_RUN", "REFUSED")
+        [answer] = await host.answers(refused)
+        assert (answer.error_reason, "other host" in answer.message) == ("START_FAILED", True)
+        either = host_pb.ResumeFrom(mode=event_pb2.RESUME_MODE_AUTO, driver_state=b"kept")
+        await host.start("fresh", run=3, resume=either)
+        driver = await factory.driver()
+        await driver.called("start")
+        given = driver.calls[0][1]
+        assert isinstance(given, ResumeFrom)
+        assert given.mode is ResumeMode.SEEDED
 
 
 async def test_live_text_follows_its_turn_and_never_its_message(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import content_pb2, session_pb2
 from bridle_core.observations import (
     Checkpoint,
+    Message,
     MessageText,
     OutputStream,
     StopReason,
+    Text,
     ToolEnded,
     ToolOutput,
     ToolStarted,
@@ -149,6 +151,26 @@ async def test_an_input_of_which_only_the_name_was_kept_is_cancelled_and_never_r
         assert (await host.event("input_cancelled")).input_id == "i-y"
         driver.tell(TurnOver(StopReason.COMPLETED))
         assert await driver.called("send") == ("send", 2, "z")
+
+
+@pytest.mark.usefixtures("held")
+async def test_what_was_said_is_known_to_the_next_process(tmp_path: Path) -> None:
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        driver = await in_turn(host, factory)
+        said = Message("m", (Text("done"),))
+        driver.tell_group(said, TurnOver(StopReason.COMPLETED), Checkpoint(b"one", 1))
+        await host.event("turn_ended")
+        before = driver.context.transcript()
+        await host.sessions.detach_all()
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        driver = await factory.driver()
+        await driver.called("read_on")
+        assert before.text.endswith("[turn 1] somebody asked:\n| x\n[turn 1] you said:\n| done\n")
+        assert driver.context.transcript() == before
+        await host.outcome(await host.command(command_id="k", kill=host_pb.KillRun()))
+        await until(lambda: not RunFiles(tmp_path / "runs", SESSION, 1).said.exists())
 
 
 @pytest.mark.usefixtures("held")

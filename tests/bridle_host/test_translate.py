@@ -150,7 +150,10 @@ def test_a_new_run_resumes_nothing() -> None:
         (event_pb2.RESUME_MODE_NATIVE, ResumeMode.NATIVE),
         (event_pb2.RESUME_MODE_SEEDED, ResumeMode.SEEDED),
     ):
-        assert resume_of(host_pb.StartRun(resume=host_pb.ResumeFrom(mode=mode))) is name
+        here = host_pb.ResumeFrom(mode=mode, same_host=True)
+        assert resume_of(host_pb.StartRun(resume=here)) is name
+    elsewhere = host_pb.ResumeFrom(mode=event_pb2.RESUME_MODE_AUTO)
+    assert resume_of(host_pb.StartRun(resume=elsewhere)) is ResumeMode.SEEDED
 
 
 def test_a_queue_is_open_unless_it_is_held() -> None:

@@ -14,11 +14,11 @@ from google.protobuf.duration_pb2 import Duration
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import receipt_pb2, session_pb2
-from bridle_control import outcomes
-from bridle_control.caller import Caller
+from bridle_control import outcomes, transcripts
+from bridle_control.caller import Caller, session_of
 from bridle_control.commands import Commands, is_ending
 from bridle_control.deadlines import HasDeadline, wait_budget
-from bridle_control.decisions import ERRORS, Verdict, decide
+from bridle_control.decisions import ERRORS, LIVE, Verdict, decide
 from bridle_control.ids import uuid7
 from bridle_control.links.registry import Links
 from bridle_control.receipts import RequestKey, pending, to_receipt
@@ -26,7 +26,9 @@ from bridle_control.render import to_session
 from bridle_control.store.api import CommandRow, CommandState, ReadTx, SessionRow, Store, Tx
 from bridle_control.watch.hub import Hub
 from bridle_control.watch.sessions_feed import SessionsFeed
+from bridle_core import transcript
 from bridle_core.errors import BridleError, Reason
+from bridle_core.transcript import Transcript
 
 _DAY_NS = 24 * 3600 * 10**9
 #: Longer than that is for ever: the store's times are 64 bits of nanoseconds.
@@ -42,6 +44,8 @@ class Parts:
     commands: Commands
     hub: Hub
     feed: SessionsFeed
+    #: The most bytes of what an agent that takes another's place is told of the conversation.
+    transcript_bytes: int = transcript.CAP
 
 
 class Verbs:
@@ -53,6 +57,7 @@ class Verbs:
         self._commands = parts.commands
         self._hub = parts.hub
         self._feed = parts.feed
+        self._transcript_bytes = parts.transcript_bytes
 
     def render(self, row: SessionRow) -> session_pb2.Session:
         """A session as it is now."""
@@ -75,6 +80,23 @@ class Verbs:
     async def receipt(self, row: CommandRow, context: HasDeadline) -> receipt_pb2.Receipt:
         """The receipt, as `answered` gets it."""
         return to_receipt(await self.answered(row, context))
+
+    async def transcript(
+        self, caller: Caller, session: session_pb2.SessionRef, *, ended: bool = False
+    ) -> Transcript:
+        """What was said in a session, for its next run; of one that the caller may not see,
+        nothing, and with `ended` of one that lives. Read beside the writer: it takes some time."""
+
+        def read(tx: ReadTx) -> Transcript:
+            try:
+                row = session_of(tx, caller, session)
+            except BridleError:
+                return Transcript()  # (The verb finds out for itself, and may know its request.)
+            if ended and row.phase in LIVE:
+                return Transcript()
+            return transcripts.of_session(tx, row, self._transcript_bytes)
+
+        return await self._store.read(read)
 
     async def session_now(self, session_id: str) -> session_pb2.Session | None:
         """The session as it is now; None when it is gone."""

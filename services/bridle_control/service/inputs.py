@@ -41,6 +41,7 @@ from bridle_control.service.queueing import (
 )
 from bridle_control.store.api import CommandRow, InputRow, ReadTx, SessionRow, Tx
 from bridle_core.errors import BridleError, Reason
+from bridle_core.transcript import Transcript
 
 _FIELDS: Fields = {
     "state": Choice.of(input_pb2.InputState.items(), "INPUT_STATE_"),
@@ -61,9 +62,12 @@ class InputVerbs(Verbs):
         scope = request.session.workspace or caller.own_workspace
         key = request_key("Send", request, scope=scope, caller=caller)
         reach = Reach(self._links.live_hosts())
+        said = Transcript()
+        if request.resume_if_ended:
+            said = await self.transcript(caller, request.session, ended=True)
 
         def accept(tx: Tx) -> CommandRow:
-            return find_known(tx, key) or _send(tx, key, caller, request, reach)
+            return find_known(tx, key) or _send(tx, key, caller, request, reach, said)
 
         row = await self._store.write(accept)
         return session_service_pb2.SendResponse(receipt=await self.receipt(row, context))
@@ -125,6 +129,7 @@ def _send(
     caller: Caller,
     request: session_service_pb2.SendRequest,
     reach: Reach,
+    said: Transcript,
 ) -> CommandRow:
     projection = Projection(tx)
     row = session_of(tx, caller, request.session)
@@ -137,7 +142,7 @@ def _send(
     )
     if row.phase in ENDED and request.resume_if_ended:
         check_input(tx, row, new)
-        opened, row = resume(projection, key, caller, row, Wish(), reach, inner=True)
+        opened, row = resume(projection, key, caller, row, Wish(transcript=said), reach, inner=True)
         parent = opened.command_id
     else:
         check(tx, receipt_pb2.VERB_SEND, row)

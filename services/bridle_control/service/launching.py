@@ -8,7 +8,7 @@ what is true at its time.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2, session_service_pb2
@@ -34,6 +34,7 @@ from bridle_control.store.api import CommandRow, HostRow, SessionBlob, SessionRo
 from bridle_control.tokens import keep_session_rights
 from bridle_core.errors import BridleError, Reason
 from bridle_core.rights import CredentialKind
+from bridle_core.transcript import Transcript
 
 #: The largest command line with its environment, in bytes: more than Linux would start, and with a
 #: driver's state still one message.
@@ -159,6 +160,8 @@ class Wish:
     mode: event_pb2.ResumeMode.ValueType = event_pb2.RESUME_MODE_AUTO
     host: str = ""
     force: bool = False
+    #: For an agent that can't take its own conversation up again.
+    transcript: Transcript = field(default_factory=Transcript)
 
 
 def resume(
@@ -237,6 +240,8 @@ def _next_run(tx: Tx, row: SessionRow, host: HostRow, wish: Wish) -> wire.StartR
             mode=wish.mode or event_pb2.RESUME_MODE_AUTO,
             driver_state=tx.blob(row.session_id, SessionBlob.DRIVER_STATE),
             same_host=host.host_id == row.host_id,
+            transcript=wish.transcript.text,
+            left_out=wish.transcript.left_out,
         )
     )
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridle.v1 import session_service_pb2
+from bridle.v1 import event_pb2, session_service_pb2
 from bridle_control import caller as callers
 from bridle_control.caller import session_of
 from bridle_control.decisions import LIVE
@@ -13,6 +13,7 @@ from bridle_control.service.base import Verbs
 from bridle_control.service.launching import Reach, Wish, resume, start
 from bridle_control.service.queueing import check_input, prompt, queue_prompt
 from bridle_control.store.api import CommandRow, Tx
+from bridle_core.transcript import Transcript
 
 
 class StartVerbs(Verbs):
@@ -43,7 +44,9 @@ class StartVerbs(Verbs):
         scope = request.session.workspace or caller.own_workspace
         key = request_key("Resume", request, scope=scope, caller=caller)
         reach = Reach(self._links.live_hosts())
-        wish = Wish(request.mode, request.host, request.force)
+        native = request.mode == event_pb2.RESUME_MODE_NATIVE
+        said = Transcript() if native else await self.transcript(caller, request.session)
+        wish = Wish(request.mode, request.host, request.force, said)
         abandoned: list[str] = []
 
         def accept(tx: Tx) -> CommandRow:
