@@ -57,20 +57,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.agents)
+    for item in [item for item in items if here in item.path.parents]:
+        item.add_marker(pytest.mark.agents)
+        # Where no chosen agent can, there is nothing to test; pytest would call it a skip.
+        if not isinstance(_profile(item), AgentProfile):
+            items.remove(item)
+
+
+def _profile(item: pytest.Item) -> object:
+    return item.callspec.params.get("profile") if isinstance(item, pytest.Function) else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What is missing is installed before the first test: no test's time is meant for that."""
     if session.config.getoption("collectonly"):
         return
-    profiles = [
-        vars(item)["callspec"].params.get("profile")
-        for item in session.items
-        if "callspec" in vars(item)
-    ]
+    profiles = map(_profile, session.items)
     for name in dict.fromkeys(n for p in profiles if isinstance(p, AgentProfile) for n in p.pins):
         with suppress(Missing):
             install(name)

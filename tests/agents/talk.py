@@ -68,15 +68,15 @@ class World:
         policy = session_pb2.SessionPolicy(approval=approval)
         if grace is not None:
             policy.interrupt_grace.FromMilliseconds(int(grace * 1000))
-        await self.pair.client.start_session(
-            slug,
-            agent=self.profile.agent,
-            agent_command=self.profile.command,
-            environment=self.profile.environment(self.home, self.model.url),
-            policy=policy,
-        )
         talk = Talk(self, slug)
         try:
+            await self.pair.client.start_session(
+                slug,
+                agent=self.profile.agent,
+                agent_command=self.profile.command,
+                environment=self.profile.environment(self.home, self.model.url),
+                policy=policy,
+            )
             async with talk.watched():
                 await talk.idle()
                 yield talk
