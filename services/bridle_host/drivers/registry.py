@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridle_host.drivers.acp import AcpFactory
 from bridle_host.drivers.base import DriverFactory
 from bridle_host.drivers.claude.factory import ClaudeFactory
 from bridle_host.drivers.codex import CodexFactory
@@ -18,5 +19,6 @@ def factories() -> dict[str, DriverFactory]:
         ClaudeFactory(),
         CodexFactory(),
         ExecFactory(),
+        AcpFactory(),
     )
     return {factory.name: factory for factory in made}

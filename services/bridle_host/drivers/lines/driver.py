@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -68,9 +68,15 @@ class Outcome(Enum):
 
 
 class LineDriver(Driver):
-    """See `Driver`. speaks: makes the dialect of each process."""
+    """See `Driver`. speaks: makes the dialect of each process.
 
-    def __init__(self, context: DriverContext, speaks: Speaks) -> None:
+    prepare: what has to be done before the first is made, and takes long; off the loop.
+    """
+
+    def __init__(
+        self, context: DriverContext, speaks: Speaks, prepare: Callable[[], object] | None = None
+    ) -> None:
+        self._prepare = prepare
         self._course = Course(context)
         self._births = Births(self._course, speaks)
         self._orders = Orders()
@@ -151,6 +157,8 @@ class LineDriver(Driver):
 
     async def _live_on(self) -> None:
         await self._start.wait()
+        if self._prepare is not None:
+            await asyncio.to_thread(self._prepare)
         course, births = self._course, self._births
         birth = births.recorded() if self._recovering else None
         born: Born | None = None
@@ -302,12 +310,13 @@ class LineDriver(Driver):
         born, name = self._born, f"turn-{number}"
         if born is None or (course.turn is not None and course.turn.name == name):
             return
-        said = tuple(born.dialect.begin(number, self._seeded(name, content, born)))
-        orders = [one for one in said if isinstance(one, Order)]
-        given = any(born.process.written(order.key) for order in orders)
         with suppress(ProcessError):  # it is dying: its end is about to be read
-            mark = course.marked(name) if given else None
-            course.asked = Turn(number, mark or await course.mark(name, born.process), name)
+            mark = course.marked(name) or await course.mark(name, born.process)
+            # Together, with nothing read in between: to the dialect and to us it is asked for at
+            # the same moment.
+            course.asked = Turn(number, mark, name)
+            said = tuple(born.dialect.begin(number, self._seeded(name, content, born)))
+            orders = [one for one in said if isinstance(one, Order)]
             course.order(orders)
             if len(orders) < len(said) and course.begin_asked(number):
                 course.tell()
