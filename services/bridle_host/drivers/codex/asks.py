@@ -7,12 +7,12 @@ request that is none of these is refused in the protocol's own words. Used by th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridle_core.observations import ApprovalAsked, Decision
 from bridle_host.drivers.codex import rpc
-from bridle_host.drivers.codex.items import PATCH, SHELL, script
+from bridle_host.drivers.codex.items import MCP, PATCH, SHELL, script
 from bridle_host.drivers.codex.rpc import Fields
 from bridle_host.drivers.codex.standing import Ask, Call
 
@@ -38,17 +38,18 @@ class Asked:
     ask: Ask
 
 
-def asked(name: str, request: rpc.Request, call: Call | None) -> Asked | str:
-    """name: the approval's, in the session; call: the open tool call that it is about.
+def asked(name: str, request: rpc.Request, calls: Sequence[Call]) -> Asked | str:
+    """name: the approval's, in the session; calls: the open tool calls.
 
     A text, for people, where it can't be put to anybody. Raises UnreadableError.
     """
     params = request.params
-    wanted, tool = "", ""
+    wanted, reason, about = "", params.text("reason"), params.name("itemId")
     arguments: dict[str, object]
     if request.method == COMMAND:
         tool, arguments = _command(params)
     elif request.method == FILES:
+        call = next((call for call in calls if call.id == about), None)
         tool, arguments = PATCH, _files(params, call)
     elif request.method == PERMISSIONS:
         wanted = json.dumps(_permissions(params.inner("permissions")))
@@ -56,9 +57,13 @@ def asked(name: str, request: rpc.Request, call: Call | None) -> Asked | str:
             return "the agent wants more permissions than can be shown"
         tool = "request_permissions"
         arguments = {"permissions": json.loads(wanted), "cwd": params.text("cwd")}
+    elif (named := _mcp_tool(params)) is not None:
+        tool, arguments = named
+        reason = params.text("message")
+        about = next((call.id for call in reversed(calls) if call.kind == MCP), "")
+    elif _has_questions(params):
+        return f"the MCP server {params.name('serverName')} asks what only a form can answer"
     else:
-        if _has_questions(params):
-            return f"the MCP server {params.name('serverName')} asks what only a form can answer"
         tool, arguments = f"mcp__{params.name('serverName')}", _elicitation(params)
     ask = Ask(
         name,
@@ -66,12 +71,10 @@ def asked(name: str, request: rpc.Request, call: Call | None) -> Asked | str:
         request.method,
         params.name("threadId"),
         params.name("turnId"),
+        about,
         wanted,
     )
-    approval = ApprovalAsked(
-        name, tool, json.dumps(arguments), params.text("reason"), params.name("itemId")
-    )
-    return Asked(approval, ask)
+    return Asked(ApprovalAsked(name, tool, json.dumps(arguments), reason, about), ask)
 
 
 def answered(ask: Ask, decision: Decision) -> bytes:
@@ -126,6 +129,18 @@ def _files(params: Fields, call: Call | None) -> dict[str, object]:
     if root := params.text("grantRoot"):
         arguments["grant_root"] = root
     return arguments
+
+
+def _mcp_tool(params: Fields) -> tuple[str, dict[str, object]] | None:
+    """The tool that an MCP server is to be let run: Codex asks for that in the words in which such
+    a server itself asks something.
+    """
+    meta = params.maybe("_meta")
+    if meta is None or meta.raw("codex_approval_kind") != "mcp_tool_call":
+        return None
+    given = meta.raw("tool_params")
+    arguments = given if isinstance(given, dict) else {"arguments": given}
+    return f"mcp__{params.name('serverName')}__{meta.name('tool_name')}", arguments
 
 
 def _has_questions(params: Fields) -> bool:

@@ -136,9 +136,13 @@ class CodexDialect:
         ask = self._ask(approval_id)
         if ask is None:
             return ()
+        now, denied = self._course.now, decision not in (Decision.ALLOW, Decision.ALLOW_ALWAYS)
         answered = replace(ask, answered=True)
         self._course.set(
-            asks=tuple(answered if one is ask else one for one in self._course.now.asks)
+            asks=tuple(answered if one is ask else one for one in now.asks),
+            calls=tuple(
+                replace(call, denied=denied) if call.id == ask.call else call for call in now.calls
+            ),
         )
         orders = [Order(f"respond-{ask.id}", asks.answered(ask, decision))]
         if decision is Decision.DENY and message and ask.turn:
@@ -254,8 +258,7 @@ class CodexDialect:
             yield Note(NoteKind.AGENT_LOG, f"codex asked for {request.method}: {asks.NOT_OURS}")
             return
         course, params = self._course, request.params
-        call = course.call(params.name("itemId"))
-        asked = asks.asked(self._approval_name(request.id), request, call)
+        asked = asks.asked(self._approval_name(request.id), request, course.now.calls)
         of_nobody = not params.name("turnId")
         fits = bool(course.now.turn) and (of_nobody or course.whose(params) is not None)
         fits = fits and not course.now.interrupting and len(course.now.asks) < OPEN

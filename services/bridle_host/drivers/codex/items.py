@@ -34,7 +34,7 @@ TAIL = 64
 CHANGES = 2048
 TITLE = 200
 
-COMMAND, FILES = "commandExecution", "fileChange"
+COMMAND, FILES, MCP = "commandExecution", "fileChange", "mcpToolCall"
 
 #: The names that rules and people know the tools by.
 SHELL, PATCH = "shell", "apply_patch"
@@ -98,7 +98,7 @@ def ended(item: Fields, call: Call, *, interrupted: bool) -> Iterator[Observatio
     if kind == COMMAND:
         missing, late = _missing(item.text("aggregatedOutput"), call)
         yield from output(call.id, missing)
-    elif kind == "mcpToolCall":
+    elif kind == MCP:
         yield from output(call.id, _mcp_output(item))
     elif kind == "dynamicToolCall":
         texts = (entry.text("text") for entry in item.each("contentItems"))
@@ -111,8 +111,9 @@ def ended(item: Fields, call: Call, *, interrupted: bool) -> Iterator[Observatio
     if (error := item.maybe("error")) is not None:
         message = error.text("message")
     status = _status(item)
-    if interrupted and status is ToolStatus.FAILED:
-        status = ToolStatus.CANCELLED  # the agent does not tell these apart
+    if status is ToolStatus.FAILED:  # the agent does not tell these apart
+        status = ToolStatus.CANCELLED if interrupted else status
+        status = ToolStatus.DENIED if call.denied else status
     yield ToolEnded(call.id, status, item.exit_code("exitCode"), message)
 
 
@@ -260,7 +261,7 @@ def _sleep(item: Fields) -> Tool:
 _TOOLS: Mapping[str, Callable[[Fields], Tool]] = {
     COMMAND: _command,
     FILES: _files,
-    "mcpToolCall": _mcp,
+    MCP: _mcp,
     "dynamicToolCall": _dynamic,
     "collabAgentToolCall": _collab,
     "webSearch": _search,

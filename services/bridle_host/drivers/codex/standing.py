@@ -69,6 +69,8 @@ class Call:
     tail: str = ""
     #: What a file change is about, as JSON: it is asked for by its id only.
     changes: str = ""
+    #: Leave for it was refused. Of some kinds Codex says no more than that they failed.
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Ask:
     kind: str
     thread: str
     turn: str
+    #: The tool call that it is about; "" where that isn't known.
+    call: str = ""
     #: The permissions that were asked for, as JSON.
     wanted: str = ""
     #: Our answer was ordered, and the agent has not confirmed it.

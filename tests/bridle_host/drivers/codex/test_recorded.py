@@ -124,6 +124,18 @@ def test_a_change_of_files_is_asked_for_with_its_paths() -> None:
     assert ToolEnded(started.tool_call_id, ToolStatus.SUCCEEDED) in said
 
 
+def test_a_tool_of_an_mcp_server_is_asked_for_by_its_name_and_arguments() -> None:
+    said = heard("mcp")
+    asked = [one for one in said if isinstance(one, ApprovalAsked)]
+    assert {(one.tool, one.arguments_json) for one in asked} == {
+        ("mcp__lab__add", '{"a": 1, "b": 2}')
+    }
+    first, second = [one.tool_call_id for one in asked]
+    assert ToolOutput(first, b"{'a': 1, 'b': 2}") in said
+    assert ToolEnded(first, ToolStatus.SUCCEEDED) in said
+    assert ToolEnded(second, ToolStatus.DENIED, message="user rejected MCP tool call") in said
+
+
 def test_an_error_ends_the_turn_as_failed_and_says_why() -> None:
     said = player("errors").play()
     first, second = [one for one in said if isinstance(one, Ended)]
