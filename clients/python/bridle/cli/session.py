@@ -109,7 +109,9 @@ _LIMITS = {
 @click.option("--agent", metavar="NAME", help="The agent's driver, such as shell.")
 @click.option("--dir", "directory", metavar="D", help="The working directory on the host.")
 @click.option("--host", metavar="H", help="The host, by name or id.")
-@click.option("--command", "agent_command", default="", help="The agent's command line.")
+@click.option(
+    "--agent-command", "--command", "agent_command", default="", help="The agent's command line."
+)
 @click.option("--title", default="", help="A line for people.")
 @click.option("-l", "--label", "labels", type=PAIR, multiple=True, help="KEY=VALUE; repeatable.")
 @click.option("--env", type=PAIR, multiple=True, help="KEY=VALUE for the agent; repeatable.")
