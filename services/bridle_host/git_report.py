@@ -75,12 +75,13 @@ def find(directory: str) -> WorkTree | None:
 
 
 def _owned(top: Path, git: Path) -> WorkTree | None:
-    """The work tree, unless its parts belong to somebody else. Raises OSError."""
+    """The work tree, unless its parts belong to somebody else. Raises OSError where it is none."""
     shared = _read(git / "commondir")
     common = git / shared.strip() if shared is not None else git
     owner = os.stat(top).st_uid
     if any(os.stat(part).st_uid != owner for part in (git, common)):
         return None
+    os.stat(common / "objects")
     return WorkTree(top, git.resolve(), common.resolve())
 
 

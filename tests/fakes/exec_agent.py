@@ -11,10 +11,13 @@ Like agents do, it takes no id for a new conversation twice, and goes on with no
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
 def main(way: str, _: str = "", script: str | None = None) -> None:
+    # Python would note a SIGINT, and forget it with all else when another program takes its place.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     name, _, conversation = way.partition("=")
     memory = f".memory-{conversation}"
     if name == "--begin":
