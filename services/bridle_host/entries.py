@@ -12,9 +12,10 @@ from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2
 from bridle_core.commands import RunSpec
 from bridle_core.effects import Answer, Emit, Keep, Live
+from bridle_core.utf8 import clean
 from bridle_host.events import EventCoder
 from bridle_host.journal import Entry
-from bridle_host.output_events import OutputCoder
+from bridle_host.output_events import OutputCoder, name_of
 from bridle_host.translate import answer_to
 
 
@@ -65,7 +66,7 @@ class Scribe:
             session_id=self._session_id,
             run=self._run,
             turn=live.turn,
-            message_id=live.message_id,
+            message_id=name_of(live.message_id),
             offset=live.offset,
-            text=live.text,
+            text=clean(live.text),
         )

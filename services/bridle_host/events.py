@@ -19,7 +19,7 @@ from bridle_core import observations as seen
 from bridle_core.commands import RunSpec
 from bridle_core.effects import Emit
 from bridle_core.utf8 import clean, cut
-from bridle_host.output_events import OutputCoder
+from bridle_host.output_events import OutputCoder, name_of
 from bridle_host.translate import principal_to, rule_to, timestamp
 
 #: Bytes of one message of an agent, all its pieces together.
@@ -156,14 +156,14 @@ class EventCoder:
         match payload:
             case seen.Message():
                 message = event_pb2.AgentMessage(
-                    message_id=payload.message_id, partial=payload.partial
+                    message_id=name_of(payload.message_id), partial=payload.partial
                 )
                 message.content.extend(self._content(payload.content))
                 return event_pb2.Event(agent_message=message)
             case seen.Thought():
                 return event_pb2.Event(
                     agent_thought=event_pb2.AgentThought(
-                        message_id=payload.message_id,
+                        message_id=name_of(payload.message_id),
                         text=self._text(payload.text, MESSAGE),
                         partial=payload.partial,
                     )
@@ -171,7 +171,7 @@ class EventCoder:
             case seen.ToolStarted():
                 return event_pb2.Event(
                     tool_call_started=event_pb2.ToolCallStarted(
-                        tool_call_id=payload.tool_call_id,
+                        tool_call_id=name_of(payload.tool_call_id),
                         tool=self._text(payload.tool, LINE),
                         title=self._text(payload.title, LINE),
                         arguments_json=self._admitted(payload.arguments_json),
@@ -180,7 +180,7 @@ class EventCoder:
             case seen.ToolEnded():
                 return event_pb2.Event(
                     tool_call_ended=event_pb2.ToolCallEnded(
-                        tool_call_id=payload.tool_call_id,
+                        tool_call_id=name_of(payload.tool_call_id),
                         status=_TOOL_STATUS[payload.status],
                         exit_code=payload.exit_code,
                         message=self._text(payload.message, LINE),
@@ -200,7 +200,7 @@ class EventCoder:
                 rule = rule_to(payload.rule) if payload.rule is not None else None
                 return event_pb2.Event(
                     approval_resolved=event_pb2.ApprovalResolved(
-                        approval_id=payload.approval_id,
+                        approval_id=name_of(payload.approval_id),
                         decision=_DECISION[payload.decision],
                         message=self._text(payload.message, PARAGRAPH),
                         by=event_pb2.ApprovalDecider.Value(f"APPROVAL_DECIDER_{payload.by}"),
@@ -374,8 +374,8 @@ class EventCoder:
 
     def _approval(self, asked: core.ApprovalRequested) -> event_pb2.ApprovalRequested:
         request = event_pb2.ApprovalRequested(
-            approval_id=asked.approval_id,
-            tool_call_id=asked.tool_call_id,
+            approval_id=name_of(asked.approval_id),
+            tool_call_id=name_of(asked.tool_call_id),
             tool=self._text(asked.tool, LINE),
             arguments_json=self._arguments(asked.arguments_json),
             reason=self._text(asked.reason, PARAGRAPH),

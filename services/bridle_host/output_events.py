@@ -15,14 +15,21 @@ from typing import Any
 
 from bridle.v1 import event_pb2
 from bridle_core.observations import OutputStream, ToolOutput
-from bridle_core.utf8 import incomplete_tail
+from bridle_core.utf8 import clean, cut, incomplete_tail
 
+#: Bytes of an agent's name for a message, a call, an approval.
+NAME = 1024
 #: Bytes of output in one event.
 OUTPUT_EVENT = 64 * 1024
 
 _STREAM = {
     stream: event_pb2.OutputStream.Value(f"OUTPUT_STREAM_{stream}") for stream in OutputStream
 }
+
+
+def name_of(name: str) -> str:
+    """What an agent calls something of its own, as it can be stored: cut without a word."""
+    return cut(clean(name), NAME)[0]
 
 
 class OutputCoder:
@@ -86,7 +93,7 @@ class OutputCoder:
                 end -= incomplete_tail(data[start:end])
             piece, start = data[start:end], end
             event = event_pb2.Event()
-            event.tool_call_output.tool_call_id = key[0]
+            event.tool_call_output.tool_call_id = name_of(key[0])
             event.tool_call_output.stream = _STREAM[key[1]]
             try:
                 event.tool_call_output.text = piece.decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -356,3 +358,20 @@ def test_arguments_that_are_too_long_stay_json() -> None:
 def test_half_of_a_surrogate_pair_does_no_harm() -> None:
     message = one(seen.Message("m", (seen.Text("a\ud800"),))).agent_message
     assert message.content[0].text == "a\ufffd"
+
+
+@pytest.mark.parametrize(
+    "name_is",
+    [
+        lambda name: one(seen.Message(name, (seen.Text("a"),))).agent_message.message_id,
+        lambda name: one(seen.Thought(name, "a")).agent_thought.message_id,
+        lambda name: one(seen.ToolStarted(name, "bash")).tool_call_started.tool_call_id,
+        lambda name: encoded(output(b"a", name))[0].tool_call_output.tool_call_id,
+        lambda name: one(ended(name)).tool_call_ended.tool_call_id,
+        lambda name: one(core.ApprovalRequested(name, "bash")).approval_requested.approval_id,
+    ],
+    ids=["message", "thought", "call", "output", "end", "approval"],
+)
+def test_whatever_an_agent_calls_its_things_is_told_alike(name_is: Callable[[str], str]) -> None:
+    assert name_is("a\ud800") == "a\ufffd"
+    assert name_is("x" * 100_000) == "x" * 1024

@@ -265,7 +265,7 @@ async def driving(
         state_directory=state_directory,
         spawn=spawn,
         adopt=adopt,
-        locks=directory / ".locks",
+        locks=state_directory.parent / "locks",
         transcript=transcript,
     )
     drive = Drive(factory.create(context), tag, directory)

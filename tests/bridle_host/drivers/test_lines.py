@@ -281,8 +281,8 @@ async def test_no_two_processes_ever_hold_one_conversation(agents: Agents) -> No
             await third.until(lambda: bool(third.notes(NoteKind.STATE_LOST)))
             [note] = third.notes(NoteKind.STATE_LOST)
             assert "another process holds this conversation" in note.message
-        assert locked(first.directory / ".locks") == 1
-    assert list((first.directory / ".locks").iterdir()) == []
+        assert locked(first.directory / ".state" / "locks") == 1
+    assert list((first.directory / ".state" / "locks").iterdir()) == []
     async with agents(session="fourth") as fourth:
         up = await fourth.start(ResumeFrom(ResumeMode.NATIVE, state))
         assert up.mode is ResumeMode.NATIVE
@@ -293,9 +293,9 @@ async def test_a_conversation_that_gets_its_name_later_is_held_from_then_on(
 ) -> None:
     async with agents(dialect=Anonymous, session="first") as first:
         await first.start()
-        assert locked(first.directory / ".locks") == 0
+        assert locked(first.directory / ".state" / "locks") == 0
         await first.turn("say one")
-        await eventually(lambda: locked(first.directory / ".locks") == 1)
+        await eventually(lambda: locked(first.directory / ".state" / "locks") == 1)
         async with agents(dialect=Anonymous, session="second") as second:
             await second.start()
             await second.turn("say two")

@@ -163,6 +163,7 @@ async def test_the_agent_command_is_played_before_the_agent_is_up(agents: Agents
         ("die code=3", "the agent ended with 3 before it was ready"),
         ("die signal=KILL", "the agent died of signal 9 before it was ready"),
         ("sleep soon", "sleep: soon is no number"),
+        ("stderr no key; die", "the agent ended with 1 before it was ready: no key"),
     ],
 )
 async def test_an_agent_that_does_not_come_up_is_a_start_that_failed(
@@ -497,11 +498,20 @@ async def test_a_stop_ends_an_idle_agent_by_itself(agent: Drive) -> None:
     assert agent.living() == {}
 
 
-@pytest.mark.parametrize("script", ["ignore stop signals", "ignore stop; end; hang"])
-async def test_a_stop_that_is_ignored_becomes_a_kill(agent: Drive, script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "signum"),
+    [
+        ("ignore stop signals", signal.SIGKILL),
+        ("ignore stop", signal.SIGTERM),
+        ("ignore stop signals; end; hang", signal.SIGKILL),
+    ],
+)
+async def test_a_stop_that_is_ignored_becomes_a_sigterm_and_then_a_kill(
+    agent: Drive, script: str, signum: signal.Signals
+) -> None:
     await play(agent, script)
-    gone = await agent.stop(grace=0.2)
-    assert (gone.signal, gone.killed) == (signal.SIGKILL, True)
+    gone = await agent.stop(grace=0.3)
+    assert (gone.signal, gone.killed) == (signum, True)
 
 
 async def test_a_kill_ends_all_of_it_now(agent: Drive) -> None:

@@ -37,6 +37,7 @@ from bridle_host.drivers.claude.state import (
 from bridle_host.drivers.claude.turns import Turns
 from bridle_host.drivers.claude.wire import Fields
 from bridle_host.drivers.lines.dialect import (
+    LONGEST_LINE,
     Beginning,
     Launch,
     Order,
@@ -47,7 +48,7 @@ from bridle_host.drivers.lines.dialect import (
 )
 
 #: Tool results hold whole files and pictures.
-LINE = 16 * 1024 * 1024
+LINE = LONGEST_LINE
 
 #: What names an approval, in characters: longer ones can't be answered.
 APPROVAL_ID = 128

@@ -23,7 +23,7 @@ from bridle_core.observations import (
     TurnOver,
 )
 from bridle_host.drivers.base import DriverContext
-from bridle_host.drivers.lines.dialect import Dialect, Order
+from bridle_host.drivers.lines.dialect import LONGEST_LINE, Dialect, Order
 from bridle_host.drivers.lines.standing import KEPT, Marked, Stage, Standing, digest, page_of
 from bridle_host.drivers.lines.turn import Turn
 from bridle_host.drivers.notebook import Notebook
@@ -138,7 +138,8 @@ class Course:
     def speak(self, dialect: Dialect) -> None:
         """From here on this is what the process speaks."""
         self.dialect = dialect
-        self.lines = Lines(dialect.line_limit, self.lines.overlong)
+        limit = min(dialect.line_limit, LONGEST_LINE)
+        self.lines = Lines(limit, self.lines.overlong)
 
     def forget_output(self) -> None:
         """Another process begins: its output is not the last one's."""

@@ -25,9 +25,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridle_core.observations import Content, Decision, Observation, StopReason
+from bridle_host.process import HELD_CAP
 
 #: The longest line that an agent may say, in bytes, unless its dialect knows better.
 LINE = 1024 * 1024
+#: A dialect can't know better than this: half of what a shim holds of an agent's output that is not
+#: durable. A line is that until its end, and behind all of it the agent would be read no more.
+LONGEST_LINE = HELD_CAP // 2
 
 
 class UnreadableError(ValueError):
@@ -128,7 +132,7 @@ class Beginning:
 class Dialect(Protocol):
     """See the module. `read` is called for each line, the others as `Driver`'s methods are."""
 
-    #: The longest line of the agent, in bytes.
+    #: The longest line of the agent, in bytes; at most LONGEST_LINE.
     line_limit: int
     #: After an interrupt has ended a turn, the agent has to be silent for so many seconds before
     #: the turn counts as over; 0 where what comes late can be told apart. Until then, what it says

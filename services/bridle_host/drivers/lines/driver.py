@@ -50,6 +50,10 @@ from bridle_host.process import KILL_NOW, Ladder, ProcessError, ShimProcess
 #: What an agent that ended leaves behind has this long after a SIGTERM, in seconds.
 LEFT_GRACE = 1.0
 
+#: How much of the grace of a stop an agent has to end by itself. In the rest it has had a SIGTERM:
+#: some don't take the end of their input for an end, and put their things in order at that.
+ASKED = 0.7
+
 #: Around what was said so far, before the first input of an agent that was not there.
 SEED = (
     "This conversation was begun by an agent that is no longer there; you go on with it in its"
@@ -286,7 +290,8 @@ class LineDriver(Driver):
         if not ready:
             if not course.refused:
                 how = f"ended with {code}" if code is not None else f"died of signal {signum}"
-                course.refused = f"the agent {how} before it was ready"
+                why = f": {hearing.last_words}" if hearing.last_words else ""
+                course.refused = f"the agent {how} before it was ready{why}"
             return Outcome.REFUSED
         deliberate = (course.bye or course.stopping) and code is not None and not again
         course.stage = Stage.BETWEEN if again else Stage.UP
@@ -363,11 +368,11 @@ class LineDriver(Driver):
         with suppress(ProcessError):
             await process.close_stdin()
             try:
-                async with asyncio.timeout(grace):
+                async with asyncio.timeout(grace * ASKED):
                     await process.wait()
             except TimeoutError:
                 course.stuck = True
-                await process.stop(KILL_NOW)
+                await process.stop(Ladder(0, grace * (1 - ASKED)))
 
     async def _kill(self) -> None:
         if self._course.process is not None:

@@ -34,6 +34,9 @@ from bridle_host.process import KILL_NOW, Chunk, Mark, ProcessError, Stream
 
 log = logging.getLogger("bridle.host.driver")
 
+#: How much of its stderr is remembered, in bytes: why it did not come up often stands there only.
+LAST_WORDS = 500
+
 _NOTHING = Mark(())
 
 
@@ -56,6 +59,7 @@ class Hearing:
         self._birth = birth
         self._provision = provision
         self._resumed = resumed
+        self._last_words = b""
         #: Which conversation was locked.
         self._held = "" if recovered else dialect.conversation
         #: Whether the next turn of the agent's own may have been marked already.
@@ -69,6 +73,7 @@ class Hearing:
         if chunk.stream is not Stream.STDOUT:
             await course.outbox.room()
             course.places.took(chunk)
+            self._last_words = (self._last_words + chunk.data)[-LAST_WORDS:]
             if text := course.log.feed(chunk.data):
                 course.group.append(Note(NoteKind.AGENT_LOG, text))
             course.tell()
@@ -107,6 +112,12 @@ class Hearing:
         """What was begun and never ended; nothing more will come."""
         for rest in self._course.lines.end():
             self.line(rest)
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it wrote to its stderr; "" for none."""
+        lines = self._last_words.decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def _parts(self, chunk: Chunk) -> Iterator[tuple[Chunk, bool]]:
         """The chunk, cut where a line begins that perhaps begins a turn by itself."""
