@@ -87,7 +87,8 @@ def _hint(hosts: Collection[HostRow], agent: str) -> str:
         told = agent_of(host, agent)
         if told is not None and told.hint:
             return told.hint
-    return ""
+    known = sorted({each.agent for host in hosts for each in agents_of(host) if each.installed})
+    return f"`bridle agents` lists them: {', '.join(known)}" if known else ""
 
 
 def _load(host: HostRow) -> float:
@@ -99,7 +100,7 @@ def _not_installed(agent: str, hint: str) -> BridleError:
     return BridleError(
         Reason.AGENT_NOT_INSTALLED,
         f"{text}: {hint}" if hint else text,
-        metadata={"agent": agent},
+        metadata={"agent": agent, "hint": hint},
     )
 
 

@@ -64,7 +64,7 @@ class Admission:
             raise BridleError(
                 Reason.AGENT_NOT_INSTALLED,
                 f"{start.agent} can't be run: {hint}",
-                metadata={"agent": start.agent},
+                metadata={"agent": start.agent, "hint": hint},
             )
         _check_native(start, factory)
         return factory, installation

@@ -37,11 +37,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
-from bridle.v1 import host_pb2, session_pb2
+from bridle.v1 import session_pb2
 from bridle_core.version import VERSION
+from bridle_host.agents import Agents
 from bridle_host.clock import SystemClock
 from bridle_host.containment import Containment, ContainmentUnavailableError, detect
-from bridle_host.drivers.base import DriverFactory, Installation
+from bridle_host.drivers.base import DriverFactory
 from bridle_host.drivers.registry import factories
 from bridle_host.enrolment import EnrolmentError, enroll, read_join_token
 from bridle_host.journal import Journal
@@ -71,11 +72,10 @@ async def serve(settings: HostSettings, ready: Callable[[str], None]) -> None:
     with _signals() as signals, _state(settings.state) as state:
         containment = await asyncio.to_thread(_contain, settings.containment)
         drivers = factories()
-        hello = await asyncio.to_thread(_hello, settings, containment, drivers)
         credential = await _identity(settings, state)
         journal = _journal(state)
         try:
-            host = _Host(settings, state, credential, journal, containment, drivers, hello)
+            host = _Host(settings, state, credential, journal, containment, drivers)
             await host.run(signals, ready)
         finally:
             await journal.close()
@@ -103,7 +103,6 @@ class _Host:
         journal: Journal,
         containment: Containment,
         drivers: Mapping[str, DriverFactory],
-        hello: host_pb.Hello,
     ) -> None:
         self._name = credential.name
         self._state = state.path
@@ -126,24 +125,27 @@ class _Host:
         self._link = Link(
             control=settings.control,
             credential=credential.secret,
-            hello=hello,
+            hello=_hello(settings, containment),
             journal=journal,
             sessions=self._sessions,
             runs=state.runs,
             clock=SystemClock(),
             chance=random.random,
         )
+        self._agents = Agents(drivers, SystemClock(), self._link.introduce)
         self._refusal: str | None = None
 
     def _live_text(self, piece: host_pb.LiveTextPiece) -> None:
         self._link.live_text(piece)
 
     async def run(self, signals: _Signals, ready: Callable[[str], None]) -> None:
+        self._link.introduce(await asyncio.to_thread(self._agents.look))
         await self._sessions.recover()
         async with asyncio.TaskGroup() as root:
             sessions = root.create_task(self._sessions.run())
             link = root.create_task(self._keep_link(signals.end))
             announce = root.create_task(self._announce(ready))
+            agents = root.create_task(self._agents.run())
             await signals.end.wait()
             log.info("ending", extra=kv(host=self._name))
             if self._on_end is OnEnd.STOP or self._refusal is not None:
@@ -153,6 +155,7 @@ class _Host:
             await self._link.end("the host service ends")
             await link
             announce.cancel()
+            agents.cancel()
             sessions.cancel()
         if self._refusal is not None:
             raise HostFailure(self._refusal)
@@ -258,25 +261,12 @@ def _die(line: str) -> None:
     os._exit(1)
 
 
-def _hello(
-    settings: HostSettings, containment: Containment, drivers: Mapping[str, DriverFactory]
-) -> host_pb.Hello:
-    """What the host says of itself in each Hello. Probes the agents: not for the event loop."""
+def _hello(settings: HostSettings, containment: Containment) -> host_pb.Hello:
+    """What the host says of itself in each Hello, but for its agents."""
     return host_pb.Hello(
         incarnation=str(uuid.uuid4()),
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
-        agents=[_agent(factory, factory.probe()) for factory in drivers.values()],
         containment=[containment.name],
         session_limit=settings.session_limit,
         version=VERSION,
-    )
-
-
-def _agent(factory: DriverFactory, installation: Installation) -> host_pb2.Agent:
-    return host_pb2.Agent(
-        agent=factory.name,
-        installed=installation.installed,
-        version=installation.version,
-        capabilities=sorted(factory.capabilities),
-        hint=installation.hint,
     )

@@ -29,6 +29,7 @@ import grpc
 from grpc import aio
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle.v1 import host_pb2
 from bridle_core.errors import Reason
 from bridle_core.link import (
     PROTOCOL_MAX,
@@ -171,6 +172,14 @@ class Link:
     def streaming(self) -> bool:
         """Whether a stream is up, or on its way up."""
         return self._stream is not None
+
+    def introduce(self, agents: Sequence[host_pb2.Agent]) -> None:
+        """The agents that Hello tells of from now on. They change seldom: a stream that is up is
+        ended for it and dialled anew, which is what happens all the time anyway."""
+        del self._profile.agents[:]
+        self._profile.agents.extend(agents)
+        if self._stream is not None:
+            self._stream.say_goodbye("its agents have changed")
 
     def live_text(self, piece: host_pb.LiveTextPiece) -> None:
         """Sends text of a message that is being written; it may be lost."""

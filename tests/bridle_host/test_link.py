@@ -11,7 +11,7 @@ import pytest
 from grpc import aio
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
-from bridle.v1 import session_pb2
+from bridle.v1 import host_pb2, session_pb2
 from bridle_core.errors import Reason
 from bridle_core.link import HEARTBEAT_EVERY, TWIN_PAUSE
 from bridle_host.link import INCOMING
@@ -45,6 +45,18 @@ async def test_the_handshake_tells_who_the_host_is_and_what_it_has(tmp_path: Pat
         assert (hello.journal_sequence, hello.journal_floor) == (0, 0)
         kinds = [message.WhichOneof("message") for message in stream.messages]
         assert kinds == ["hello", "inventory"]
+
+
+async def test_agents_that_have_changed_are_told_in_a_new_hello(tmp_path: Path) -> None:
+    async with FakeControl() as control, linked(tmp_path, control.address) as bench:
+        await bench.connected()
+        found = [host_pb2.Agent(agent="codex", installed=True, version="1.0")]
+        bench.link.introduce(found)
+        await control.until(lambda: len(control.streams) == 2)
+        await bench.connected()
+        kinds = [message.WhichOneof("message") for message in control.streams[0].messages]
+        assert kinds[-1] == "goodbye"
+        assert list(control.streams[1].hello.agents) == found
 
 
 async def test_a_large_inventory_comes_in_parts_and_the_last_says_so(tmp_path: Path) -> None:
