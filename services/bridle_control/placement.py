@@ -18,7 +18,14 @@ from bridle_core.errors import BridleError, Reason
 _RETRY = 2.0
 
 
-def choose(tx: ReadTx, workspace: str, name: str, agent: str, live: Collection[str]) -> HostRow:
+def choose(
+    tx: ReadTx,
+    workspace: str,
+    name: str,
+    agent: str,
+    live: Collection[str],
+    agent_command: str = "",
+) -> HostRow:
     """The host for a new run: the one that is named (by id or name), else the least loaded.
 
     `live`: the ids of the hosts that can be reached. Raises HOST_NOT_FOUND, HOST_UNREACHABLE,
@@ -26,12 +33,14 @@ def choose(tx: ReadTx, workspace: str, name: str, agent: str, live: Collection[s
     """
     if name:
         host = host_of(tx, workspace, name)
-        _check_named(host, agent, live)
+        _check_named(host, agent, agent_command, live)
         return host
     there = [host for host in tx.hosts(workspace) if host.host_id in live and not host.draining]
     if not there:
         raise _no_host(f'no live host in the workspace "{workspace}" takes sessions now')
-    able = [host for host in there if _installed(host, agent)]
+    able = [host for host in there if _installed(host, agent)] or [
+        host for host in there if _could(host, agent, agent_command)
+    ]
     if not able:
         raise _not_installed(agent, _hint(there, agent))
     free = [host for host in able if has_room(host)]
@@ -62,12 +71,12 @@ def unreachable(host: HostRow) -> BridleError:
     )
 
 
-def _check_named(host: HostRow, agent: str, live: Collection[str]) -> None:
+def _check_named(host: HostRow, agent: str, agent_command: str, live: Collection[str]) -> None:
     if host.host_id not in live:
         raise unreachable(host)
     if host.draining:
         raise _no_host(f'the host "{host.name}" is drained and takes no sessions')
-    if not _installed(host, agent):
+    if not (_installed(host, agent) or _could(host, agent, agent_command)):
         raise _not_installed(agent, _hint([host], agent))
     if not has_room(host):
         raise BridleError(
@@ -80,6 +89,14 @@ def _check_named(host: HostRow, agent: str, live: Collection[str]) -> None:
 def _installed(host: HostRow, agent: str) -> bool:
     told = agent_of(host, agent)
     return told is not None and told.installed
+
+
+def _could(host: HostRow, agent: str, agent_command: str) -> bool:
+    """Whether the host knows how to drive the agent, and the command names a program of its own,
+    not flags alone: that one the host has not looked for, and does when it starts it.
+    """
+    program = agent_command.strip()
+    return agent_of(host, agent) is not None and program != "" and not program.startswith("-")
 
 
 def _hint(hosts: Collection[HostRow], agent: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,7 +61,7 @@ class Admission:
                 metadata={"agent": start.agent},
             )
         installation = await self._probe(factory)
-        if not installation.installed:
+        if not installation.installed and not await asyncio.to_thread(_names_program, start):
             hint = installation.hint or "it is not on this host"
             raise BridleError(
                 Reason.AGENT_NOT_INSTALLED,
@@ -109,6 +111,16 @@ def _check_native(start: host_pb.StartRun, factory: DriverFactory) -> None:
     else:
         return
     raise BridleError(Reason.START_FAILED, why, metadata={"agent": start.agent})
+
+
+def _names_program(start: host_pb.StartRun) -> bool:
+    """Whether the agent's command names a program that is there, wherever `probe` has looked."""
+    try:
+        words = shlex.split(start.agent_command)
+    except ValueError:
+        return False  # the driver says what is wrong with it
+    path = start.environment.get("PATH") or os.environ.get("PATH")
+    return bool(words) and shutil.which(words[0], path=path) is not None
 
 
 def _lies_in(path: Path, bound: Path) -> bool:

@@ -132,6 +132,24 @@ async def test_a_start_without_an_answer_is_pending_and_goes_on_by_itself(stack:
     assert phase(await stack.session(answer.session.session_id)) == "IDLE"
 
 
+@pytest.mark.parametrize("named", ["", "box"])
+async def test_an_agents_own_program_is_looked_for_by_the_host_that_is_to_run_it(
+    stack: Stack, named: str
+) -> None:
+    host = await stack.host("box")
+    fields = {"agent": "absent", "agent_command": "/opt/absent --flag", "host": named}
+    request = stack.start_request(**fields)
+    call = asyncio.ensure_future(stack.sessions.StartSession(request, metadata=stack.admin))
+    start = await host.command("start")
+    assert start.start.agent_command == "/opt/absent --flag"
+    host.started(start)
+    assert (await call).session.agent == "absent"
+    for command in ("--flag", " "):
+        request = stack.start_request(slug="other", **{**fields, "agent_command": command})
+        failure = await fails(stack.sessions.StartSession(request, metadata=stack.admin))
+        assert failure.reason == "AGENT_NOT_INSTALLED"
+
+
 @pytest.mark.parametrize(
     ("fields", "reason", "code"),
     [

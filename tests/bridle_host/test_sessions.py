@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +309,17 @@ async def refused(host: Host, session_id: str = SESSION, run: int = 1, **fields:
     return (await host.answers(start))[-1].error_reason
 
 
+async def test_an_agent_whose_command_names_a_program_need_not_be_found_elsewhere(
+    tmp_path: Path,
+) -> None:
+    absent = FakeFactory()
+    absent.name, absent.installation = "absent", Installation(False)
+    async with hosting(tmp_path, {"absent": absent}) as host:
+        await host.start(agent="absent", agent_command=f"{sys.executable} --flag")
+        driver = await absent.driver()
+        await driver.called("start")
+
+
 async def test_a_start_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
     absent = FakeFactory()
     absent.name, absent.installation = "absent", Installation(False, hint="apt install absent")
@@ -322,6 +334,9 @@ async def test_a_start_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
         assert await refused(host, resume=native) == "START_FAILED"
         await until(lambda: host.sessions.inventory() == [])
         assert not list((tmp_path / "runs").glob("*"))
+        for command in ("--flag", "/nowhere/absent --flag", "a 'b"):
+            refusal = await refused(host, agent="absent", agent_command=command)
+            assert refusal == "AGENT_NOT_INSTALLED"
         absent.installation = Installation(True)
         start = await host.start(agent="absent")
         assert await host.outcome(start) == ("RAN", "DONE")

@@ -76,7 +76,9 @@ def start(
         directory = tree.directory_for_child(parent, request.directory)
         tree.check_agent_for_child(parent, parents_host, request)
         policy = tree.policy_for_child(parent, policy)
-    host = placement.choose(tx, workspace, host_name, request.agent, reach.live)
+    host = placement.choose(
+        tx, workspace, host_name, request.agent, reach.live, request.agent_command
+    )
     row = SessionRow(
         session_id=uuid7(tx.now),
         workspace=workspace,
@@ -184,7 +186,8 @@ def resume(
     if row.phase in LIVE:
         row = _abandon(projection, key, row, wish, reach)
     # What a session ran on before it ran out of it: its host, unless another one is named.
-    host = placement.choose(tx, row.workspace, wish.host or row.host_id, row.agent, reach.live)
+    named = wish.host or row.host_id
+    host = placement.choose(tx, row.workspace, named, row.agent, reach.live, row.agent_command)
     action = wire.Command(start=_next_run(tx, row, host, wish))
     row = projection.put(_opened(tx, row, host))
     start_verb = receipt_pb2.VERB_RESUME
