@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from scripts.agents import PINS, Missing, install
 from tests.agents.environment import room
-from tests.agents.profiles import PROFILES, AgentProfile, chosen, put_on_path
+from tests.agents.profiles import PROFILES, AgentProfile, by_command, chosen, put_on_path
 from tests.agents.talk import World
 from tests.model_server import model_server
 from tests.pair import running_pair
@@ -35,13 +35,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, ()):
             named = re.search(r"tests/agents/.*\[(.+)\]$", report.nodeid)
-            found = [p for p in chosen() if named and f"{named[1]}-".startswith(f"{p.name}-")]
+            found = [
+                p
+                for p in (*chosen(), *by_command())
+                if named and f"{named[1]}-".startswith(f"{p.name}-")
+            ]
             if found:
                 # The longest: a name may be the beginning of another.
                 name = max((profile.name for profile in found), key=len)
                 shown.setdefault(name, Counter())[outcome] += 1
+    known = {**PROFILES, **{profile.name: profile for profile in by_command()}}
     for name, outcomes in shown.items():
-        versions = ", ".join(f"{pin} {PINS[pin].version}" for pin in PROFILES[name].pins)
+        versions = ", ".join(f"{pin} {PINS[pin].version}" for pin in known[name].pins)
         counted = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
         terminalreporter.write_line(f"agent {name} ({versions}): {counted}")
 
@@ -51,7 +56,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "profile" not in metafunc.fixturenames:
         return
     needed = [name for mark in metafunc.definition.iter_markers("needs") for name in mark.args]
-    able = [p for p in chosen() if all(getattr(p, name) for name in needed)]
+    profiles = by_command() if hasattr(metafunc.module, "BY_COMMAND") else chosen()
+    able = [p for p in profiles if all(getattr(p, name) for name in needed)]
     metafunc.parametrize("profile", able, ids=lambda profile: profile.name)
 
 

@@ -103,6 +103,42 @@ PROFILES: Mapping[str, AgentProfile] = {
 }
 
 
+#: Agents by their command line alone, a process for each turn: their tools are not told of.
+BY_COMMAND = (
+    AgentProfile(
+        name="exec-claude",
+        agent="exec",
+        command="claude -p --output-format text --allowedTools=Bash"
+        " [!--session-id={session}] [--resume={session}] -- {prompt}",
+        pins=("claude",),
+        environment=environment.claude,
+        history=CLAUDE_HISTORY,
+        live=False,
+        thoughts=False,
+        approvals=False,
+    ),
+    AgentProfile(
+        name="exec-codex",
+        agent="exec",
+        command="@session=json:thread_id @text=json:item.text?item.type=agent_message"
+        " codex exec --skip-git-repo-check --sandbox danger-full-access"
+        " [resume {session}] --json -- {prompt}",
+        pins=("codex",),
+        environment=environment.codex,
+        history=(".codex/sessions", ".codex/archived_sessions"),
+        live=False,
+        thoughts=False,
+        approvals=False,
+    ),
+)
+
+
+def by_command() -> list[AgentProfile]:
+    """Those of BY_COMMAND whose agent is one that is chosen."""
+    pins = {pin for profile in chosen() for pin in profile.pins}
+    return [profile for profile in BY_COMMAND if pins.issuperset(profile.pins)]
+
+
 def chosen() -> list[AgentProfile]:
     """Those that TEST_AGENTS names, "short" for the short form's; all of them where it is unset."""
     wanted = os.environ.get("TEST_AGENTS", "").replace(",", " ").split()
