@@ -265,6 +265,16 @@ def test_an_interrupt_spares_a_sub_agent_of_an_earlier_turn_unless_asked() -> No
     assert f"clean-turn-2-{OTHER}" in orders
 
 
+def test_one_sub_agent_that_is_done_does_not_silence_another() -> None:
+    agent = Agent()
+    agent.turn(1, "t1")
+    agent.starts("s1", OTHER, root="t1")
+    agent.starts("s2", "thread-3", root="t1")
+    assert agent.ends("s1", thread=OTHER) == []
+    said = agent.completes({"type": "agentMessage", "id": "m", "text": "hi"}, "s2", "thread-3")
+    assert said == [Message("m", (Text("hi"),), sub_agent="thread-3")]
+
+
 # --- approvals ---
 
 
@@ -538,6 +548,16 @@ def test_a_line_that_is_no_part_of_the_language_is_unreadable(line: bytes) -> No
     before = agent.speaker.standing()
     with pytest.raises(UnreadableError):
         agent.speaker.read(line)
+    assert agent.speaker.standing() == before
+
+
+def test_of_an_unreadable_line_nothing_counts() -> None:
+    agent = Agent()
+    agent.turn(1, "t1")
+    agent.begins({"type": "agentMessage", "id": "m"}, "t1")
+    before = agent.speaker.standing()
+    with pytest.raises(UnreadableError):
+        agent.completes({"type": "agentMessage", "id": "m", "text": 3}, "t1")
     assert agent.speaker.standing() == before
 
 
