@@ -19,7 +19,24 @@ from pathlib import Path
 INHERITED = ("AI_AGENT", "BRIDLE_", "CLAUDECODE", "CLAUDE_CODE_", "CODEX_")
 #: The same, of whole names.
 INHERITED_NAMES = frozenset(
-    {"CLAUDE_EFFORT", "CLAUDE_ENV_FILE", "CLAUDE_PID", "CLAUDE_PROJECT_DIR"}
+    {
+        "AGENT",
+        "CLAUDE_EFFORT",
+        "CLAUDE_ENV_FILE",
+        "CLAUDE_PID",
+        "CLAUDE_PROJECT_DIR",
+        "CURSOR_AGENT",
+        "CURSOR_TRACE_ID",
+        "GEMINI_CLI",
+        "GOOSE_TERMINAL",
+        "OPENCODE",
+        "OPENCODE_CLIENT",
+        "OPENCODE_PID",
+        "OPENCODE_PROCESS_ROLE",
+        "OPENCODE_RUN_ID",
+        "OPENCODE_TERMINAL",
+        "QWEN_CODE",
+    }
 )
 #: Names that begin like those and are settings of the user: who pays, by which way, and how much.
 SETTINGS = (
