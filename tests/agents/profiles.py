@@ -28,8 +28,7 @@ class AgentProfile:
     command: the session's agent command. history: folders in the agent's home that hold its own
     conversations. live: it tells its text as it comes. thoughts, approvals, steer, native: it can.
     told_why: its model learns with what words a person denied a tool. sub_agent: the name of the
-    tool that starts one; plan: of that which keeps a list of what is to be done. short: it belongs
-    to the short form of the suite.
+    tool that starts one. short: it belongs to the short form of the suite.
     """
 
     name: str
@@ -45,7 +44,6 @@ class AgentProfile:
     native: bool = True
     told_why: bool = False
     sub_agent: str = ""
-    plan: str = ""
     short: bool = False
 
     def forget(self, home: Path) -> None:
@@ -88,7 +86,6 @@ PROFILES: Mapping[str, AgentProfile] = {
             pins=("opencode",),
             environment=environment.opencode,
             history=(".local/share/opencode",),
-            plan="todowrite",
             short=True,
         ),
         AgentProfile(

@@ -66,22 +66,6 @@ async def test_what_a_sub_agent_does_is_told_as_its_own(world: World) -> None:
         assert talk.messages("T1")[-1] == "T1.1"
 
 
-@pytest.mark.needs("plan")
-async def test_a_plan_is_told(world: World) -> None:
-    async with world.talk() as talk:
-        todos = [
-            {"id": "1", "content": "saddle", "status": "completed", "priority": "high"},
-            {"id": "2", "content": "ride", "status": "in_progress", "priority": "low"},
-        ]
-        await talk.send("T1", call(world.profile.plan, {"todos": todos}), say(1))
-        assert (await talk.ends("T1")).stop_reason == COMPLETED
-        [plan] = [e.plan_updated for e in talk.of("plan_updated")]
-        assert [(entry.text, entry.state) for entry in plan.entries] == [
-            ("saddle", event_pb2.PLAN_ENTRY_STATE_COMPLETED),
-            ("ride", event_pb2.PLAN_ENTRY_STATE_IN_PROGRESS),
-        ]
-
-
 async def test_what_a_turn_used_is_told(world: World) -> None:
     async with world.talk() as talk:
         await talk.say("T1", 5)

@@ -15,7 +15,7 @@
     [[stop length]]      ends with this reason: length or refusal
 
 The script of the newest turn counts, and in it the step after the last tool result: by the result's
-id, which names turn and step. So the same request always gets the same answer, and a request that
+id, which names turn and step. What broke off is said again. So the same request always gets the same answer, and a request that
 an agent makes for itself (a title, a suggestion) is told from one that is a turn's.
 """
 
@@ -134,17 +134,25 @@ def plan(request: Request) -> Plan | None:
     if asked:
         tag, steps = parse(asked[-1])
         return Plan(tag, steps, 0, 0)
+    if not fresh and (tags := request.tags):
+        # An answer that broke off, and an agent that wants it to go on: it is given once more.
+        return Plan(tags[-1], _script(request, tags[-1]), 0, 0)
     results = [e.call_id for e in fresh if e.role is Role.RESULT]
     known = [match for match in map(_CALL_ID.search, results) if match]
     if not known:
         return None
     tag, done = known[-1][1], int(known[-1][2])
-    for entry in reversed(entries):
-        if entry.role is Role.USER and tag in TURN.findall(entry.text):
-            _, steps = parse(entry.text, tag)
-            words = sum(int(s.value) for s in steps[:done] if s.kind in ("say", "think"))
-            return Plan(tag, steps, done + 1, words)
-    return None
+    if tag not in request.tags:
+        return None
+    steps = _script(request, tag)
+    words = sum(int(s.value) for s in steps[:done] if s.kind in ("say", "think"))
+    return Plan(tag, steps, done + 1, words)
+
+
+def _script(request: Request, tag: str) -> Sequence[Step]:
+    """The script of a turn that the model has seen, as it stood last."""
+    prompts = [e.text for e in request.entries if e.role is Role.USER]
+    return parse([prompt for prompt in prompts if tag in TURN.findall(prompt)][-1], tag)[1]
 
 
 def parse(prompt: str, tag: str = "") -> tuple[str, list[Step]]:

@@ -147,6 +147,13 @@ async def test_only_the_newest_prompt_counts_however_much_is_told_again(api: str
         assert model.requests[0].tags == ["T1", "T2"]
 
 
+async def test_an_answer_that_broke_off_is_given_once_more() -> None:
+    script = turn("T1", say(2), cut())
+    async with model_server() as model:
+        await post(model, PATHS["chat"], body("chat", ("user", script), ("assistant", "T1.1")))
+        assert model.of("T1")[0].text == "T1.1 T1.2"
+
+
 async def test_what_an_agent_asks_for_itself_is_no_turns() -> None:
     script = turn("T1", say(1))
     async with model_server() as model:
