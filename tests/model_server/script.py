@@ -15,8 +15,9 @@
     [[stop length]]      ends with this reason: length or refusal
 
 The script of the newest turn counts, and in it the step after the last tool result: by the result's
-id, which names turn and step. What broke off is said again. So the same request always gets the same answer, and a request that
-an agent makes for itself (a title, a suggestion) is told from one that is a turn's.
+id, which names turn and step. What broke off is said once more. So the same request always gets the
+same answer, and a request that an agent makes for itself (a title, a suggestion) is told from one
+that is a turn's.
 """
 
 from __future__ import annotations
