@@ -150,7 +150,7 @@ def plan(request: Request) -> Plan | None:
     return Plan(tag, steps, done + 1, words)
 
 
-def _script(request: Request, tag: str) -> Sequence[Step]:
+def _script(request: Request, tag: str) -> list[Step]:
     """The script of a turn that the model has seen, as it stood last."""
     prompts = [e.text for e in request.entries if e.role is Role.USER]
     return parse([prompt for prompt in prompts if tag in TURN.findall(prompt)][-1], tag)[1]
