@@ -444,6 +444,7 @@ def test_a_list_that_comes_whole_is_a_plan() -> None:
 
 def used(speaker: ClaudeDialect, read_tokens: int) -> list[Observation]:
     model = {"inputTokens": read_tokens, "outputTokens": 2, "costUSD": 0.5}
+    model |= {"cacheReadInputTokens": 3, "cacheCreationInputTokens": 4}
     fields = {"model_usage_since_last_result": {"opus": model}}
     said = read(speaker, type="result", subtype="success", is_error=False, **fields)
     return [one for one in said if isinstance(one, Usage | KeepState)]
@@ -453,15 +454,12 @@ def test_usage_is_added_up_over_the_processes_of_a_run_and_no_further() -> None:
     speaker, _ = begun()
     used(speaker, 10)
     usage, keep = used(speaker, 5)
-    assert usage == Usage(15, 4, 0, 1_000_000, "opus")
+    assert usage == Usage(29, 4, 6, 1_000_000, "opus")
     assert isinstance(keep, KeepState)
-    for run, total in ((1, 16), (2, 1)):
-        other = up(run=run, serial=2, kept=keep.state, native=True)
-        assert used(other, 1)[0] == Usage(total, 6 if run == 1 else 2, 0, *_cost(run), "opus")
-
-
-def _cost(run: int) -> tuple[int]:
-    return (1_500_000,) if run == 1 else (500_000,)
+    again = up(run=1, serial=2, kept=keep.state, native=True)
+    assert used(again, 1)[0] == Usage(37, 6, 9, 1_500_000, "opus")
+    later = up(run=2, serial=1, kept=keep.state, native=True)
+    assert used(later, 1)[0] == Usage(8, 2, 3, 500_000, "opus")
 
 
 @pytest.mark.parametrize(
