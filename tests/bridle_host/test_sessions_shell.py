@@ -17,8 +17,6 @@ from bridle_host.drivers.registry import factories
 from tests.bridle_host.journal_support import until
 from tests.bridle_host.sessions_support import SESSION, Host, hosting, seconds, strongest
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def containment() -> Containment:

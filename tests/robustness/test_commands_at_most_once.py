@@ -123,7 +123,7 @@ class Breaking:
             done.set()
 
 
-@pytest.mark.timeout(120 + SENDS)
+@pytest.mark.timeout(300 + SENDS)
 async def test_every_send_takes_effect_once_in_order_and_all_answers_to_one_id_agree(
     tmp_path: Path,
 ) -> None:

@@ -306,7 +306,7 @@ CASES: dict[str, Callable[[Pair], Awaitable[None]]] = {
 }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_session_has_one_owner_whoever_comes_back_is_replaced_has_a_twin_or_is_removed(
     tmp_path: Path,
 ) -> None:

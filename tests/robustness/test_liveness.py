@@ -173,7 +173,7 @@ async def run_case(directory: Path, name: str) -> dict[str, float]:
         return made.took
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 async def test_a_peer_that_stands_still_or_is_cut_off_is_noticed_in_15_s_and_healed_in_10_s(
     tmp_path: Path,
 ) -> None:

@@ -26,7 +26,7 @@ def small(seed: int, **changes: object) -> Shape:
     return Shape(**{**shape.__dict__, **changes})
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1])
 async def test_nothing_is_lost_nothing_runs_twice_and_nothing_is_left_whatever_breaks(
     seed: int, tmp_path: Path

@@ -139,7 +139,7 @@ class Agent:
         return count
 
 
-@pytest.mark.timeout(120 + 20 * ROUNDS)
+@pytest.mark.timeout(240 + 30 * ROUNDS)
 async def test_a_host_that_is_killed_again_and_again_loses_no_agent_no_word_and_no_order(
     tmp_path: Path,
 ) -> None:

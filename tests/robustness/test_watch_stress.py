@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FULL = os.environ.get("WATCH_STRESS") == "full"
 #: Of the short forms each takes a few seconds.
-pytestmark = pytest.mark.timeout(900 if FULL else 60)
+pytestmark = pytest.mark.timeout(900 if FULL else 300)
 MIB = 1024 * 1024
 WATCH = "/bridle.v1.SessionService/Watch"
 NEVER = watch_pb2.WATCH_UNTIL_NEVER

@@ -125,6 +125,8 @@ class ProcessTable:
         self._guard = guard
         #: Where the tests of this run have their files; empty until it is known.
         self.room = ""
+        #: Where the workers of this run have theirs, each in a folder of it; empty without workers.
+        self.rooms = ""
         self._foreign: set[int] = set()
         own = Process.read(os.getpid())
         assert own is not None
@@ -158,7 +160,18 @@ class ProcessTable:
         # descendant or somebody else's; an orphan born after us can only be told by its age.
         if MARK not in environment or process.started < self._born:
             return False
-        return process.parent == 1 or command_name(process.parent) == "systemd"
+        orphan = process.parent == 1 or command_name(process.parent) == "systemd"
+        return orphan and not self._is_a_neighbours(process)
+
+    def _is_a_neighbours(self, process: Process) -> bool:
+        """Whether it works where another worker of this run has its files."""
+        if not self.rooms:
+            return False
+        try:
+            place = os.readlink(f"/proc/{process.pid}/cwd")
+        except OSError:
+            return False
+        return place.startswith(self.rooms) and not place.startswith(self.room)
 
     @staticmethod
     def _descends(process: Process, fresh: dict[int, Process]) -> bool:
@@ -269,6 +282,8 @@ class LeakPlugin:
         warm_up_grpc()
         factory: Any = vars(session.config).get("_tmp_path_factory")
         self._processes.room = f"{factory.getbasetemp()}/" if factory is not None else ""
+        if factory is not None and hasattr(session.config, "workerinput"):
+            self._processes.rooms = f"{factory.getbasetemp().parent}/"
         gc.collect()
         self._baseline = self._lasting()
         self._asyncio.install()

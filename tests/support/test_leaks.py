@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.support.leaks import ProcessTable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -156,6 +159,27 @@ def test_every_kind_of_leak_turns_its_own_test_red(
     for name, kind in RED.items():
         assert f"  {kind}" in found[name], found[name]
     result.assert_outcomes(passed=13, errors=len(RED))
+
+
+@pytest.mark.parametrize(("place", "ours"), [("gw0", True), ("gw1", False)])
+def test_an_orphan_is_that_workers_in_whose_room_it_is(
+    tmp_path: Path, place: str, ours: bool
+) -> None:
+    table = ProcessTable("nobody's guard")
+    table.rooms, table.room = f"{tmp_path}/", f"{tmp_path}/gw0/"
+    (tmp_path / place / "work").mkdir(parents=True)
+    born = subprocess.run(
+        ["setsid", "sh", "-c", "sleep 600 >&- & echo $!"],
+        cwd=tmp_path / place / "work",
+        env={"PATH": os.environ["PATH"], "BRIDLE_SESSION_MARK": "abc"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    pid = int(born.stdout)
+    try:
+        assert (pid in {thing.identity[0] for thing in table.ours()}) is ours
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_skipped_test_fails_the_run_where_skips_are_refused(
