@@ -337,7 +337,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "leak_grace",
         "seconds for what is on its way out after a test: a child being reaped, a socket closing",
-        default="2.0",
+        default="10.0",
     )
 
 
