@@ -25,6 +25,7 @@ from pathlib import Path
 
 from bridle import Client, by_id
 from bridle.credentials import store
+from bridle.errors import BridleError, Code
 from tests.support.shims import end_shims
 
 #: Seconds that a service, or a command that answers, may take on a busy machine.
@@ -96,6 +97,24 @@ class Pair:
         arguments = ["--store", str(self.home / "control"), "--listen", self.address]
         self.control, ready = await self._start("control", *arguments, *self.control_arguments)
         self.address = ready.removeprefix("ready grpc=")
+        await self._found_again(self.control)
+
+    async def _found_again(self, control: Process) -> None:
+        """Until the client reaches it, or it is gone.
+
+        Where control was away for long, gRPC lets a second and more pass before it dials anew; the
+        attempts that a call has may all be over by then.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while self._client is not None and control.returncode is None:
+                try:
+                    await self._client.who_am_i()
+                except BridleError as error:
+                    if error.code is not Code.UNAVAILABLE:
+                        return  # this is an answer, too
+                    await asyncio.sleep(0.02)
+                else:
+                    return
 
     async def start_host(self) -> None:
         arguments = ["--control", self.address, "--state", str(self.home / "host")]
