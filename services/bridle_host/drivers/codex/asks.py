@@ -20,8 +20,9 @@ COMMAND = "item/commandExecution/requestApproval"
 FILES = "item/fileChange/requestApproval"
 PERMISSIONS = "item/permissions/requestApproval"
 ELICITATION = "mcpServer/elicitation/request"
+QUESTIONS = "item/tool/requestUserInput"
 
-KINDS = frozenset({COMMAND, FILES, PERMISSIONS, ELICITATION})
+KINDS = frozenset({COMMAND, FILES, PERMISSIONS, ELICITATION, QUESTIONS})
 
 #: What of the permissions that were asked for is kept, as JSON, in characters.
 WANTED = 4096
@@ -57,6 +58,12 @@ def asked(name: str, request: rpc.Request, calls: Sequence[Call]) -> Asked | str
             return "the agent wants more permissions than can be shown"
         tool = "request_permissions"
         arguments = {"permissions": json.loads(wanted), "cwd": params.text("cwd")}
+    elif request.method == QUESTIONS:
+        questions = [_question(question) for question in params.each("questions")]
+        wanted = json.dumps([question.pop("id") for question in questions])
+        if len(wanted) > WANTED:
+            return "the agent asks more than can be shown"
+        tool, arguments = "request_user_input", {"questions": questions}
     elif (named := _mcp_tool(params)) is not None:
         tool, arguments = named
         reason = params.text("message")
@@ -77,14 +84,23 @@ def asked(name: str, request: rpc.Request, calls: Sequence[Call]) -> Asked | str
     return Asked(ApprovalAsked(name, tool, json.dumps(arguments), reason, about), ask)
 
 
-def answered(ask: Ask, decision: Decision) -> bytes:
+def answered(ask: Ask, decision: Decision, message: str = "") -> bytes:
     """The line that tells the agent. What is allowed always is a rule of ours, never the agent's:
-    so that it can be seen and taken back, each request is allowed for itself."""
+    so that it can be seen and taken back, each request is allowed for itself.
+
+    message: with leave, the answer to a question; a line for each where there are several.
+    """
     allowed = decision in (Decision.ALLOW, Decision.ALLOW_ALWAYS)
     result: Mapping[str, object]
     if ask.kind == PERMISSIONS:
         granted = json.loads(ask.wanted) if allowed and ask.wanted else {}
         result = {"permissions": granted, "scope": "turn"}
+    elif ask.kind == QUESTIONS:
+        names = json.loads(ask.wanted) if allowed and message and ask.wanted else []
+        texts = [message] if len(names) == 1 else message.split("\n")
+        result = {
+            "answers": {name: {"answers": [text]} for name, text in zip(names, texts, strict=False)}
+        }
     elif ask.kind == ELICITATION:
         content: dict[str, object] | None = {} if allowed else None
         result = {"action": "accept" if allowed else "decline", "content": content, "_meta": None}
@@ -129,6 +145,15 @@ def _files(params: Fields, call: Call | None) -> dict[str, object]:
     if root := params.text("grantRoot"):
         arguments["grant_root"] = root
     return arguments
+
+
+def _question(question: Fields) -> dict[str, object]:
+    told: dict[str, object] = {name: question.text(name) for name in ("id", "header", "question")}
+    options = [
+        {"label": option.text("label"), "description": option.text("description")}
+        for option in question.each("options")
+    ]
+    return told | ({"options": options} if options else {})
 
 
 def _mcp_tool(params: Fields) -> tuple[str, dict[str, object]] | None:

@@ -144,7 +144,7 @@ class CodexDialect:
                 replace(call, denied=denied) if call.id == ask.call else call for call in now.calls
             ),
         )
-        orders = [Order(f"respond-{ask.id}", asks.answered(ask, decision))]
+        orders = [Order(f"respond-{ask.id}", asks.answered(ask, decision, message))]
         if decision is Decision.DENY and message and ask.turn:
             # Codex's answer has no room for a reason; so the agent is told of it as of a word in
             # between. Where the turn ends before, it is not wanted any more.

@@ -24,6 +24,8 @@ POLICIES = ("untrusted", "on-request", "never")
 _SANDBOX = ("-s", "--sandbox")
 _POLICY = ("-a", "--ask-for-approval")
 _MODEL = ("-m", "--model")
+#: How the app server is spoken to is ours to say.
+_OURS = ("--listen", "--stdio")
 _BYPASS = ("--yolo", "--dangerously-bypass-approvals-and-sandbox")
 
 
@@ -64,6 +66,8 @@ def parse(command: str) -> Command:
                     raise ValueError(f"codex: the agent command: {flag} needs a value")
                 value = rest.pop(0)
             chosen[name] = value
+        elif flag in _OURS:
+            raise ValueError(f"codex: the agent command: {flag} is Bridle's own")
         else:
             flags.append(word)
     made = Command(program, tuple(flags), **chosen)

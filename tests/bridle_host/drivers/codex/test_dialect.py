@@ -367,6 +367,33 @@ def test_a_question_of_an_mcp_server_that_yes_answers_is_asked_and_others_are_de
     assert isinstance(note, Note)
 
 
+@pytest.mark.parametrize(
+    ("names", "decision", "message", "answers"),
+    [
+        (["a"], Decision.ALLOW, "left\nor right", {"a": {"answers": ["left\nor right"]}}),
+        (
+            ["a", "b"],
+            Decision.ALLOW,
+            "one\ntwo",
+            {"a": {"answers": ["one"]}, "b": {"answers": ["two"]}},
+        ),
+        (["a"], Decision.ALLOW, "", {}),
+        (["a"], Decision.DENY, "no", {}),
+    ],
+)
+def test_a_question_of_the_agent_is_answered_by_the_message_of_an_allow(
+    names: list[str], decision: Decision, message: str, answers: object
+) -> None:
+    agent = Agent()
+    agent.turn(1, "t1")
+    questions = [{"id": name, "question": "where?", "options": []} for name in names]
+    (asked,) = agent.asks(0, "item/tool/requestUserInput", "t1", questions=questions, itemId="q")
+    assert isinstance(asked, ApprovalAsked)
+    assert asked.tool == "request_user_input"
+    assert "where?" in asked.arguments_json
+    assert decided(agent, decision, message)[0]["result"] == {"answers": answers}
+
+
 def test_leave_to_get_around_the_sandbox_stands_where_rules_for_the_command_see_it() -> None:
     agent = Agent()
     agent.turn(1, "t1")
@@ -594,6 +621,7 @@ METHODS = st.sampled_from(
         "item/fileChange/requestApproval",
         "item/permissions/requestApproval",
         "mcpServer/elicitation/request",
+        "item/tool/requestUserInput",
         "hook/completed",
     ]
 )

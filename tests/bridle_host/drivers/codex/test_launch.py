@@ -84,6 +84,7 @@ def test_the_flags_of_codex_for_sandbox_approvals_and_model_are_told_to_the_thre
         ("codex -s", "needs a value"),
         ("codex -s everything", "is none of read-only, workspace-write"),
         ("codex -a sometimes", "is none of untrusted"),
+        ("codex app-server --listen=off", "--listen is Bridle's own"),
     ],
 )
 def test_a_command_that_can_t_be_is_refused_with_a_line_for_people(command: str, why: str) -> None:
