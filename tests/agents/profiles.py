@@ -27,6 +27,7 @@ class AgentProfile:
     pins: what is installed for it (scripts/agents.py), each put on the host's PATH by its own name.
     command: the session's agent command. history: folders in the agent's home that hold its own
     conversations. live: it tells its text as it comes. thoughts, approvals, steer, native: it can.
+    jobs: its shell tool can put jobs into the background; when one ends, it begins a turn itself.
     told_why: its model learns with what words a person denied a tool. sub_agent: the name of the
     tool that starts one. short: it belongs to the short form of the suite.
     """
@@ -42,6 +43,7 @@ class AgentProfile:
     approvals: bool = True
     steer: bool = False
     native: bool = True
+    jobs: bool = False
     told_why: bool = False
     sub_agent: str = ""
     short: bool = False
@@ -66,6 +68,7 @@ PROFILES: Mapping[str, AgentProfile] = {
             environment=environment.claude,
             history=CLAUDE_HISTORY,
             steer=True,
+            jobs=True,
             told_why=True,
             sub_agent="Agent",
             short=True,
