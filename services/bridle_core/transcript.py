@@ -107,7 +107,7 @@ def render(entries: Iterable[Entry], cap: int = CAP, *, before: str = "") -> Tra
     for entry in reversed(found):
         rendered = entry.rendered
         room -= len(rendered.encode())
-        if missing or room < 0:
+        if room < 0:  # (From here on it stays so: none before the one that is too much is kept.)
             missing += 1
             continue
         kept.appendleft(rendered)
