@@ -51,6 +51,7 @@ class Calls:
     """See the module."""
 
     def __init__(self, standing: Standing) -> None:
+        self._at = standing
         self._calls = {call.id: call for call in standing.calls}
         self._over = list(standing.over)
 
@@ -134,10 +135,14 @@ class Calls:
                 yield from self._show(call, _output(update, final=False))
             return
         yield from self._show(call, _output(update, final=True))
-        end = ToolStatus.SUCCEEDED if status == "completed" else ToolStatus.FAILED
-        if call.denied and end is ToolStatus.FAILED:
-            end = ToolStatus.DENIED
-        yield ToolEnded(name, end, _exit_code(update))
+        code = _exit_code(update)
+        end = ToolStatus.SUCCEEDED
+        if status == "failed" or code:
+            # Some call a command completed that failed, and a call failed that was denied.
+            end = ToolStatus.DENIED if call.denied else ToolStatus.FAILED
+            if self._at.interrupted and not call.denied:
+                end = ToolStatus.CANCELLED
+        yield ToolEnded(name, end, code)
         self._end(name)
 
     def _show(self, call: Call, text: str) -> Iterator[Observation]:
