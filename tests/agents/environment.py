@@ -44,6 +44,9 @@ def claude(home: Path, model: str) -> dict[str, str]:
         "DISABLE_TELEMETRY": "1",
         "DISABLE_AUTOUPDATER": "1",
         "DISABLE_ERROR_REPORTING": "1",
+        # The machine's own, if there is one: the adapter takes it for leave to skip permissions,
+        # and the agent that it starts as root refuses just that.
+        "IS_SANDBOX": "",
     }
 
 
