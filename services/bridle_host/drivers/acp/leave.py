@@ -17,8 +17,8 @@ from bridle_host.drivers.acp import wire
 from bridle_host.drivers.acp.standing import APPROVALS, Leave, Standing
 from bridle_host.drivers.lines.dialect import Order
 
-#: The longest id of an option that is remembered.
-OPTION = 128
+#: The longest id of an option that is remembered, as JSON; one that is longer can't be chosen.
+OPTION = 64
 
 #: The kinds that say what was decided, the best first. "Always" is a rule of the session, which
 #: decides what the agent asks next, so the agent is asked to go on asking.
@@ -52,7 +52,7 @@ class Leaves:
             del self._leaves[answered.id]
         offered: dict[str, str] = {}
         for option in options:
-            if len(option.option_id) <= OPTION:
+            if len(json.dumps(option.option_id)) <= OPTION:
                 offered.setdefault(option.kind, option.option_id)
         self._leaves[name] = Leave(name, json.dumps(request), call, tuple(offered.items()))
         return True

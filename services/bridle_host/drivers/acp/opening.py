@@ -72,7 +72,7 @@ class Opening:
         steering = (can.field_meta or {}).get("steering")
         at.steers = isinstance(steering, Mapping) and steering.get("supported") is True
         ways = [" — ".join(filter(None, (m.name, m.description))) for m in can.auth_methods or []]
-        at.login = "; ".join(ways)[: 4 * SHOWN]
+        at.login = "; ".join(ways)[: 2 * SHOWN]
 
     def _session(self) -> bytes:
         where: dict[str, Any] = {"cwd": self._directory, "mcp_servers": []}

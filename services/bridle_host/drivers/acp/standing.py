@@ -16,7 +16,7 @@ from bridle_core import values
 #: Calls that are open, or told of and held back; approvals that are open. More than any agent works
 #: on at a time; of calls the oldest is forgotten (and closed with its turn), of approvals the
 #: newest is cancelled.
-CALLS = 32
+CALLS = 24
 APPROVALS = 12
 #: Calls that are over, which are remembered for what comes late.
 OVER = 16
@@ -28,7 +28,7 @@ THOUGHTS = 6 * 1024
 ARGUMENTS = 1024
 KEPT_VERSION = 1
 #: An id or a name that is longer, or is no plain text, is told by its digest.
-NAME = 96
+NAME = 64
 
 
 class Stage(StrEnum):

@@ -34,6 +34,8 @@ from bridle_host.drivers.acp.standing import LANES, THOUGHTS, Lane, Standing, na
 
 #: How much live text is told at once, in characters.
 LIVE = 16 * 1024
+#: How much of a thought is added at once: as JSON a character has up to six bytes.
+THOUGHT = THOUGHTS // 8
 #: Where a message is cut in two, in characters of all that are being written: below what the
 #: session machine keeps of them.
 LONGEST = 96 * 1024
@@ -81,8 +83,9 @@ class Words:
         lane = self._lanes.get(sub)
         if lane is not None and (lane.thought != thought or lane.agent_id != name):
             yield from self.end(sub)
-        for start in range(0, len(text), LIVE):
-            part = text[start : start + LIVE]
+        size = THOUGHT if thought else LIVE
+        for start in range(0, len(text), size):
+            part = text[start : start + size]
             yield from self._room(sub, part, thought=thought)
             lane = self._lanes.get(sub) or Lane(sub, thought, name, self._id())
             if thought:
