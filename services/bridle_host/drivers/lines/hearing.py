@@ -37,6 +37,9 @@ log = logging.getLogger("bridle.host.driver")
 #: How much of its stderr is remembered, in bytes: why it did not come up often stands there only.
 LAST_WORDS = 500
 
+#: All that is not said within a turn. Most of what is said is: it is looked for by one question.
+_ABOUT_THE_COURSE = frozenset({Order, Ready, Refused, Began, Ended, Bye, KeepState, Note})
+
 _NOTHING = Mark(())
 
 
@@ -173,6 +176,11 @@ class Hearing:
 
     def _said(self, said: Said, line: bytes) -> None:
         course, turn = self._course, self._course.turn
+        if type(said) not in _ABOUT_THE_COURSE:
+            # What belongs to no turn, or to one that is over, is left out.
+            if turn is not None and not turn.ended.is_set():
+                course.group.append(said)  # type: ignore[arg-type]
+            return
         match said:
             case Order():
                 course.order((said,))
@@ -196,10 +204,6 @@ class Hearing:
                 course.unreadable += 1
                 if course.unreadable <= UNREADABLE:
                     course.group.append(said)
-            case observation:
-                # What belongs to no turn, or to one that is over, is left out.
-                if turn is not None and not turn.ended.is_set():
-                    course.group.append(observation)
 
     def _ready(self, said: Ready) -> None:
         course, birth = self._course, self._birth

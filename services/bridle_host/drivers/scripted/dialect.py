@@ -68,24 +68,17 @@ class ScriptedDialect:
 
     def read(self, line: bytes) -> Iterable[Said]:
         said = wire.read(line)
-        match said:
-            case wire.Up():
-                self.quiet, self.seedable = said.quiet, said.seedable
-                yield Ready(said.version, said.resumed, () if said.resumed else (_MEMORY_LOST,))
-                if not self._kept:
-                    self._kept = True
-                    yield self._keep(self._memory if said.resumed else {}, self._always)
-            case wire.Memory(memory, always):
-                if len(json.dumps([memory, always])) > MEMORY:
-                    text = "the agent wants more kept than is possible"
-                    yield Note(NoteKind.STATE_LOST, text)
-                    return
-                self._kept = True
-                yield self._keep(memory, always)
-            case tuple():
-                yield from said
-            case _:
-                yield said
+        if isinstance(said, tuple):
+            return said
+        if isinstance(said, wire.Up):
+            self.quiet, self.seedable = said.quiet, said.seedable
+            lost = () if said.resumed else (_MEMORY_LOST,)
+            memory = self._memory if said.resumed else {}
+            kept = () if self._kept else (self._keep(memory, self._always),)
+            return (Ready(said.version, said.resumed, lost), *kept)
+        if isinstance(said, wire.Memory):
+            return (self._remember(said.memory, said.always),)
+        return (said,)
 
     def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order | Began]:
         yield _order("turn", f"turn-{turn}", turn=turn, content=wire.content_of(content))
@@ -109,7 +102,13 @@ class ScriptedDialect:
     def standing(self) -> bytes:
         return values.dump(_Standing(self._kept, self.quiet, self.seedable)).encode()
 
+    def _remember(self, memory: Mapping[str, str], always: tuple[str, ...]) -> Said:
+        if len(json.dumps([memory, always])) > MEMORY:
+            return Note(NoteKind.STATE_LOST, "the agent wants more kept than is possible")
+        return self._keep(memory, always)
+
     def _keep(self, memory: Mapping[str, str], always: tuple[str, ...]) -> KeepState:
+        self._kept = True
         kept = {
             "version": VERSION,
             "conversation": self.conversation,
