@@ -161,9 +161,13 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class TurnBegan:
-    """The agent confirmed that a turn began: the one asked for, or (None) one of its own."""
+    """The agent confirmed that a turn began: the one asked for, or (None) one of its own.
+
+    confirmed: False where it did not, and an interrupt could not wait for it any longer.
+    """
 
     turn: int | None = None
+    confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

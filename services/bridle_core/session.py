@@ -11,7 +11,8 @@ THE LAWS (what the table of phases can't hold)
    TurnEnded{INTERRUPTED}, and nothing of that turn follows: what comes while no turn is on is left
    out. What was being written is kept, as partial.
 2. An interrupt is held until the agent has confirmed that the turn began, because agents lose early
-   ones. Before the agent is up there is nothing to end, and an interrupt cancels the head input.
+   ones; but not beyond its grace: then the driver is told to end what never began. Before the agent
+   is up there is nothing to end, and an interrupt cancels the head input.
 3. A turn stands in the log, and its inputs count as consumed, once the agent has confirmed it. What
    was handed to an agent that died before it confirmed is UNKNOWN, counts as consumed and never
    runs again. Two exceptions: an agent that ended on purpose never read its input, which goes back
@@ -336,7 +337,8 @@ class Session(Recovery):
         elif timer is Timer.TURN:
             self._interrupt_turn(StopReason.TIMED_OUT)
         elif timer is Timer.INTERRUPT:
-            self._fail(EndReason.AGENT_LOST, "the agent did not end its turn")
+            if not self._hold_no_longer():
+                self._fail(EndReason.AGENT_LOST, "the agent did not end its turn")
         elif timer is Timer.STOP:
             self._interrupt_turn(StopReason.INTERRUPTED)
         elif timer is Timer.END:

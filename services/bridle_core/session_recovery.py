@@ -152,7 +152,8 @@ class Recovery(Ends):
             content = tuple(piece for item in handed.items for piece in item.content)
             self._out.append(SendTurn(handed.label, content))
         interrupt = self._interrupt
-        if turn is not None and interrupt is not None and interrupt.deadline is not None:
+        on = turn is not None or handed is not None
+        if on and interrupt is not None and interrupt.deadline is not None:
             left = max(0.0, interrupt.deadline - self._now)
             self._set_timer(Timer.INTERRUPT, left + INTERRUPT_WATCH)
             self._out.append(InterruptTurn(left, interrupt.include_background))

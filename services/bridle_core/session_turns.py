@@ -62,7 +62,7 @@ class Turns(Approvals):
             return
         handed = self._handed
         if handed is not None and observation.turn == handed.label:
-            self._begin_handed(handed, confirmed=True)
+            self._begin_handed(handed, confirmed=observation.confirmed)
         elif self._taking and not self._dying:
             self._timers.pop(Timer.IDLE, None)
             self._set_timer(Timer.TURN, self._policy.turn_timeout)
@@ -151,7 +151,7 @@ class Turns(Approvals):
         if interrupt is not None and interrupt.early and self._handed is not None:
             # The agent had begun a turn of its own before the one that is meant.
             interrupt.deadline = None
-            self._set_timer(Timer.INTERRUPT, interrupt.grace + INTERRUPT_WATCH)
+            self._set_timer(Timer.INTERRUPT, interrupt.grace)
             return
         self._interrupt = None
         self._timers.pop(Timer.INTERRUPT, None)
@@ -218,8 +218,21 @@ class Turns(Approvals):
             if self._turn is not None:
                 self._give_interrupt(interrupt)
             else:
-                # Held until the agent confirms that the turn began: agents lose early ones.
-                self._set_timer(Timer.INTERRUPT, interrupt.grace + INTERRUPT_WATCH)
+                # Held until the agent confirms that the turn began: agents lose early ones. But
+                # not for ever: one that is stuck confirms nothing.
+                watch = INTERRUPT_WATCH if interrupt.deadline is not None else 0.0
+                self._set_timer(Timer.INTERRUPT, interrupt.grace + watch)
+
+    def _hold_no_longer(self) -> bool:
+        """An interrupt that was held has had its grace. False where none was held."""
+        interrupt = self._interrupt
+        if interrupt is None or interrupt.deadline is not None:
+            return False
+        if self._turn is not None or self._handed is None:
+            return False
+        interrupt.grace = 0.0
+        self._give_interrupt(interrupt)
+        return True
 
     def _join(self, interrupt: Interrupting, seconds: float, include_background: bool) -> bool:
         """Let one interrupt stand for two. Whether the driver has to hear of the second."""

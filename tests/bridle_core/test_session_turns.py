@@ -404,7 +404,8 @@ def test_an_agent_that_never_confirms_a_turn_cannot_hold_an_interrupt_for_ever()
     run = run_of()
     run.send("x")
     run.interrupt("v", grace=2.0)
-    assert calls(run.wait(12.0)) == [KillAgent()]
+    assert calls(run.wait(2.0)) == [InterruptTurn(0.0, False)]
+    assert calls(run.wait(10.0)) == [KillAgent()]
     run.see(ProcessGone(7, signal=9, killed=True))
     run.gone()
     assert run.answers("v")[-1] == (RAN, Met.TURN_ALREADY_ENDED)
@@ -716,3 +717,18 @@ def test_a_replacement_that_comes_up_takes_what_waits() -> None:
     run.see(TurnOver(StopReason.INTERRUPTED), ProcessGone(7, signal=9, killed=True))
     effects = run.see(ProcessUp(8, replacement=True))
     assert isinstance(effects[-1], SendTurn)
+
+
+def test_what_a_driver_ends_unconfirmed_is_a_turn_whose_input_nobody_knows_of() -> None:
+    run = run_of()
+    run.send("x")
+    run.interrupt("v", grace=2.0)
+    assert calls(run.wait(2.0)) == [InterruptTurn(0.0, False)]
+    run.see(TurnBegan(run.label, confirmed=False))
+    gone = ProcessGone(7, signal=9, killed=True)
+    run.see(TurnOver(StopReason.INTERRUPTED), gone)
+    assert run.events(TurnEnded) == [TurnEnded(StopReason.INTERRUPTED)]
+    assert run.answers("v")[-1] == (RAN, Met.TURN_INTERRUPTED)
+    assert run.answers("cx")[-1][0] is UNKNOWN
+    run.see(ProcessUp(8, replacement=True))
+    assert run.machine.phase is Phase.IDLE

@@ -146,6 +146,9 @@ class Driver(Protocol):
     async def interrupt(self, *, grace: float, include_background: bool) -> None:
         """End the open turn (called after its TurnBegan): TurnOver(INTERRUPTED) follows.
 
+        Where the agent was sent a turn and did not confirm it in its time, this is called without:
+        TurnBegan(confirmed=False) and its TurnOver follow, or nothing where a driver can't do that.
+
         The agent gets `grace` seconds. After that the driver kills the turn's tools, then, if need
         be, the agent itself and brings up another, and says so by a Note(ESCALATED). What was born
         in the turn beneath its tool calls is gone by the time of TurnOver, setsid children too;

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bridle_core.commands import Stop
-from bridle_core.effects import SessionEnded, TurnEnded
+from bridle_core.commands import Interrupt, Stop
+from bridle_core.effects import ProcessStarted, SessionEnded, TurnEnded
 from bridle_core.observations import (
     Content,
     Message,
@@ -30,6 +30,7 @@ from bridle_core.observations import (
     TurnBegan,
     TurnOver,
 )
+from bridle_core.phases import Phase
 from bridle_core.transcript import Transcript
 from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
 from bridle_host.drivers.lines.dialect import Began, Order, Said
@@ -37,6 +38,7 @@ from bridle_host.drivers.lines.driver import LineDriver
 from bridle_host.drivers.scripted import ScriptedFactory, agent
 from bridle_host.drivers.scripted.dialect import ScriptedDialect
 from tests.conformance.observed import check
+from tests.conformance.profiles import words
 from tests.conformance.succession import succession
 from tests.support.driving import Drive, driving, eventually
 
@@ -136,6 +138,7 @@ class Prompt(ScriptedDialect):
 
     def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order | Began]:
         yield from super().begin(turn, content)
+        self._open = True
         yield Began(turn)
 
     def read(self, line: bytes) -> Iterable[Said]:
@@ -337,3 +340,42 @@ async def test_a_line_of_megabytes_is_one_message(agents: Agents) -> None:
         await run.over(after)
         assert [len(text) for text in said(run, after)] == [3500000, 3500000, 5]
         assert run.notes(NoteKind.UNPARSED) == []
+
+
+# --- An agent that confirms nothing --------------------------------------------------------------
+
+
+async def test_an_agent_that_never_confirms_a_turn_does_not_hold_its_interrupt(
+    tmp_path: Path,
+) -> None:
+    async with succession(ScriptedFactory(), tmp_path) as run:
+        await run.begin()
+        await run.send("remember colour blue")
+        await run.event(TurnEnded)
+        await run.send("hang; begin; say never")
+        await eventually(lambda: run.machine.phase is Phase.IDLE)
+        run.do(Interrupt("stop it", grace=0.3))
+        ended = (await run.event(TurnEnded, 2)).event
+        assert isinstance(ended, TurnEnded)
+        assert ended.stop_reason is StopReason.INTERRUPTED
+        await run.send("recall colour")
+        await run.event(TurnEnded, 3)
+        assert "colour is blue" in words(run.told())
+        assert "never" not in words(run.told())
+        replacements = [emit.event.replacement for emit in run.all(ProcessStarted)]  # type: ignore[union-attr]
+        assert replacements == [False, True]
+        run.do(Stop("last"))
+        await run.event(SessionEnded)
+
+
+async def test_an_agent_that_confirms_a_turn_late_is_interrupted_then(agents: Agents) -> None:
+    async with agents() as run:
+        await run.start()
+        await run.driver.send(1, [Text("hang 0.5; begin; silent")])
+        await run.driver.interrupt(grace=20, include_background=False)
+        over = await run.wait(TurnOver)
+        assert over.stop_reason is StopReason.INTERRUPTED
+        assert run.all(TurnBegan) == [TurnBegan(1, confirmed=False)]
+        await run.driver.send(2, [Text("say next")])
+        await run.until(lambda: said(run) == ["next"])
+        assert len(run.all(ProcessUp)) == 1

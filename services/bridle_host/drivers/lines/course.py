@@ -183,22 +183,22 @@ class Course:
 
     # --- What goes into the group ---
 
-    def open(self, turn: Turn) -> None:
+    def open(self, turn: Turn, *, confirmed: bool = True) -> None:
         self.turn = turn
         self.unreadable = 0
         if dropped := self.log.end():
             text = "the agent wrote more to its stderr than is kept"
             self.group.append(Note(NoteKind.TRUNCATED, text, dropped))
-        self.group.append(TurnBegan(turn.number))
+        self.group.append(TurnBegan(turn.number, confirmed))
 
-    def begin_asked(self, number: int) -> bool:
+    def begin_asked(self, number: int, *, confirmed: bool = True) -> bool:
         """The turn that was asked for begins. False where it isn't this, or can't begin now."""
         asked = self.asked
         up = self.process is not None and self.stage is Stage.UP and not self.ending
         if asked is None or asked.number != number or self.turn is not None or not up:
             return False
         self.asked = None
-        self.open(asked)
+        self.open(asked, confirmed=confirmed)
         return True
 
     def over(

@@ -188,7 +188,9 @@ class Dialect(Protocol):
         """Ask the agent to end the open turn; Ended follows from a line.
 
         `turn`: its name in this run, "turn-3" or "own-1". Called after its Began, again when a
-        second interrupt asks for the background jobs too.
+        second interrupt asks for the background jobs too. Also where Began did not come in time:
+        then, if the agent would lose it, nothing is ordered; Began, if it comes, has this called
+        again.
         """
 
     def respond(

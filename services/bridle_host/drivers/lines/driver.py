@@ -92,6 +92,8 @@ class LineDriver(Driver):
         #: What was ordered again before the agent was taken over.
         self._again: list[Work] = []
         self._born: Born | None = None
+        #: Whoever has it gives a turn to the agent.
+        self._giving = asyncio.Lock()
 
     # --- The driver's interface ---
 
@@ -130,7 +132,8 @@ class LineDriver(Driver):
     async def interrupt(self, *, grace: float, include_background: bool) -> None:
         turn = self._course.turn
         if turn is None:
-            return  # it is over
+            self._give(self._interrupt_unbegun(grace, include_background))
+            return
         first = not turn.interrupted
         more = include_background and not turn.background
         turn.interrupt(self._course.now() + grace, include_background)
@@ -310,21 +313,27 @@ class LineDriver(Driver):
     # --- Orders ---
 
     async def _begin(self, number: int, content: Sequence[Content]) -> None:
+        async with self._giving:
+            await self._course.up.wait()
+            name = f"turn-{number}"
+            born, turn = self._born, self._course.turn
+            if born is not None and (turn is None or turn.name != name):
+                with suppress(ProcessError):  # it is dying: its end is about to be read
+                    await self._begin_in(born, number, name, content)
+
+    async def _begin_in(
+        self, born: Born, number: int, name: str, content: Sequence[Content]
+    ) -> None:
+        """Raises ProcessError."""
         course = self._course
-        await course.up.wait()
-        born, name = self._born, f"turn-{number}"
-        if born is None or (course.turn is not None and course.turn.name == name):
-            return
-        with suppress(ProcessError):  # it is dying: its end is about to be read
-            mark = course.marked(name) or await course.mark(name, born.process)
-            # Together, with nothing read in between: to the dialect and to us it is asked for at
-            # the same moment.
-            course.asked = Turn(number, mark, name)
-            said = tuple(born.dialect.begin(number, self._seeded(name, content, born)))
-            orders = [one for one in said if isinstance(one, Order)]
-            course.order(orders)
-            if len(orders) < len(said) and course.begin_asked(number):
-                course.tell()
+        said = tuple(born.dialect.begin(number, self._seeded(name, content, born)))
+        orders = [one for one in said if isinstance(one, Order)]
+        given = any(born.process.written(order.key) for order in orders)
+        mark = course.marked(name) if given else None
+        course.asked = Turn(number, mark or await course.mark(name, born.process), name)
+        course.order(orders)
+        if len(orders) < len(said) and course.begin_asked(number):
+            course.tell()
 
     def _seeded(self, name: str, content: Sequence[Content], born: Born) -> Sequence[Content]:
         """The first input of an agent that knows nothing comes behind what was said so far."""
@@ -357,6 +366,18 @@ class LineDriver(Driver):
         self._course.order(dialect.interrupt(turn.name, include_background=background))
         if first:
             self._orders.give(interrupts.carry_out(self._course, turn, grace))
+
+    async def _interrupt_unbegun(self, grace: float, background: bool) -> None:
+        """The agent has not confirmed the turn that it was sent; if there is none, it is over."""
+        course = self._course
+        async with self._giving:
+            asked = course.asked
+        if asked is None or asked.number is None:
+            return
+        if course.begin_asked(asked.number, confirmed=False):
+            asked.interrupt(course.now() + grace, background)
+            course.tell()
+            await self._interrupt(asked, grace, background, True)
 
     async def _stop(self, grace: float) -> None:
         course = self._course

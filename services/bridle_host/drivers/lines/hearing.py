@@ -233,7 +233,12 @@ class Hearing:
     def _began(self, number: int | None, line: bytes) -> None:
         course = self._course
         mark, self._mark = self._mark, _NOTHING
-        if course.turn is not None or course.process is None or course.stage is not Stage.UP:
+        turn = course.turn
+        if turn is not None and turn.interrupted and turn.number == number is not None:
+            # It was not waited for any longer, and here it is: now it can be interrupted.
+            background = turn.background
+            course.order(self._dialect.interrupt(turn.name, include_background=background))
+        elif turn is not None or course.process is None or course.stage is not Stage.UP:
             course.unparsed("no turn can begin now", line, len(line))
         elif number is None:
             course.own += 1

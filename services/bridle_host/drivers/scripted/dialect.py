@@ -13,7 +13,16 @@ from dataclasses import dataclass
 
 from bridle_core import values
 from bridle_core.observations import Content, Decision, KeepState, Note, NoteKind
-from bridle_host.drivers.lines.dialect import LINE, Began, Beginning, Launch, Order, Ready, Said
+from bridle_host.drivers.lines.dialect import (
+    LINE,
+    Began,
+    Beginning,
+    Ended,
+    Launch,
+    Order,
+    Ready,
+    Said,
+)
 from bridle_host.drivers.scripted import wire
 
 #: What the agent may want to have kept, in bytes of JSON.
@@ -29,6 +38,7 @@ class _Standing:
     kept: bool = False
     quiet: float = 0.0
     seedable: bool = False
+    open: bool = False
 
 
 class ScriptedDialect:
@@ -51,6 +61,7 @@ class ScriptedDialect:
         #: What its script is to try out; see `Dialect`.
         self.quiet = known.quiet
         self.seedable = known.seedable
+        self._open = known.open
         process = f"{beginning.session_id}\0{beginning.run}\0{beginning.serial}"
         self.conversation = hashlib.sha256(process.encode()).hexdigest()[:32]
         if beginning.kept:
@@ -78,6 +89,8 @@ class ScriptedDialect:
             return (Ready(said.version, said.resumed, lost), *kept)
         if isinstance(said, wire.Memory):
             return (self._remember(said.memory, said.always),)
+        if isinstance(said, Began | Ended):
+            self._open = isinstance(said, Began)
         return (said,)
 
     def begin(self, turn: int, content: Sequence[Content]) -> Iterable[Order | Began]:
@@ -88,7 +101,8 @@ class ScriptedDialect:
         yield _order("steer", f"steer-{input_id}", **fields)
 
     def interrupt(self, turn: str, *, include_background: bool) -> Iterable[Order]:
-        yield _order("interrupt", f"interrupt-{turn}")
+        if self._open:  # else it is lost
+            yield _order("interrupt", f"interrupt-{turn}")
 
     def respond(
         self, turn: str, approval_id: str, decision: Decision, message: str
@@ -100,7 +114,7 @@ class ScriptedDialect:
         yield _order("stop", "stop")
 
     def standing(self) -> bytes:
-        return values.dump(_Standing(self._kept, self.quiet, self.seedable)).encode()
+        return values.dump(_Standing(self._kept, self.quiet, self.seedable, self._open)).encode()
 
     def _remember(self, memory: Mapping[str, str], always: tuple[str, ...]) -> Said:
         if len(json.dumps([memory, always])) > MEMORY:
