@@ -54,6 +54,7 @@ _REASONS: Mapping[str, StopReason] = {
     "cancelled": StopReason.INTERRUPTED,
 }
 _UNHEARD = "the message of a denial is no part of the agent's protocol: it may not have seen it"
+_UNASKED = "the agent works outside of any turn, and would not tell its end: it is not shown"
 _BY_ITSELF = "the agent cancelled its turn by itself"
 
 #: Updates that are told to those who draw a window, and to nobody else.
@@ -114,9 +115,13 @@ class Course:
             if at.late:
                 # Once: its key says what it is about.
                 yield self.cancel(f"cancel-again-{at.late}")
-        else:
+        elif at.meters:
             at.turn, at.interrupted = OWN, False
             yield Began(None)
+        else:
+            # Its end would be told by nothing, and what is sent would wait for it for ever.
+            at.deaf = True
+            yield Note(NoteKind.AGENT_LOG, _UNASKED)
 
     def end(self, reason: StopReason, message: str = "") -> Iterator[Said]:
         """The open turn is over, and with it all that is open in it."""
@@ -247,6 +252,7 @@ class Course:
         cost = update.cost
         if cost is None:
             return
+        at.meters = True
         if cost.currency == "USD" and 0 <= cost.amount < MOST / 1_000_000:
             at.used = replace(at.used, cost=round(cost.amount * 1_000_000))
         if at.turn == OWN:

@@ -7,8 +7,8 @@ What the protocol leaves open, and what is done about it here:
 - Updates name no turn. Behind the answer to a prompt there is nothing of it any more by the
   protocol; after an interrupt, what comes still is left out until the next prompt, and the agent is
   told once more to cancel: some answer first, and go on.
-- Turns of the agent's own have no begin and no end: the first word outside of a prompt begins one.
-  It ends with what it cost, where an agent tells that, by an interrupt, or by the next prompt.
+- Turns of the agent's own have no begin and no end. Of an agent that tells the cost of each turn at
+  its end, the first word outside of a prompt begins one; else a note says that there was something.
 - A denial has no room for a reason: the message goes beside it, for agents that look for one.
 
 Made for each process of an agent by the factory; used by `LineDriver`.

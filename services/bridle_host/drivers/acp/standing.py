@@ -122,6 +122,8 @@ class Standing:
     loads: bool = False
     images: bool = False
     steers: bool = False
+    #: It tells what each of its turns has cost, at its end, whoever asked for it.
+    meters: bool = False
     #: While a conversation is loaded: something of it came.
     replayed: bool = False
     kept: bool = False

@@ -297,10 +297,32 @@ def test_an_order_that_is_given_again_is_the_same() -> None:
 # --- Turns of the agent's own --------------------------------------------------------------------
 
 
-def test_a_word_outside_of_a_turn_begins_one_and_its_cost_ends_it() -> None:
+COST = {"amount": 0.25, "currency": "USD"}
+
+
+def metered() -> Agent:
+    """An agent that tells what its turns cost, behind its first one."""
+    agent = Agent.up()
+    agent.begins()
+    agent.updates("usage_update", used=1, size=2, cost=COST)
+    agent.ends()
+    return agent
+
+
+def test_what_an_agent_does_unasked_is_noted_where_it_would_not_tell_the_end() -> None:
     agent = Agent.up()
     agent.begins()
     agent.ends()
+    [note] = agent.says("by the way")
+    assert isinstance(note, Note)
+    assert agent.says("and") == []
+    assert agent.asks(9) == []
+    assert agent.orders[-1]["result"]["outcome"] == {"outcome": "cancelled"}
+    assert agent.begins(2) == [Began(2)]
+
+
+def test_a_word_outside_of_a_turn_begins_one_and_its_cost_ends_it() -> None:
+    agent = metered()
     assert agent.dialect.unasked == b'"session/'
     assert agent.says("by the way") == [Began(None), MessageText("m-1-1-1", "by the way")]
     assert agent.dialect.unasked == b""
@@ -314,17 +336,13 @@ def test_a_word_outside_of_a_turn_begins_one_and_its_cost_ends_it() -> None:
 
 
 def test_a_turn_of_the_agents_own_ends_with_the_next_prompt() -> None:
-    agent = Agent.up()
-    agent.begins()
-    agent.ends()
+    agent = metered()
     agent.says("by the way")
     assert agent.begins(2) == [Message("m-1-1-1", ()), Ended(StopReason.COMPLETED), Began(2)]
 
 
 def test_a_turn_of_the_agents_own_is_interrupted_when_the_agent_has_read_of_it() -> None:
-    agent = Agent.up()
-    agent.begins()
-    agent.ends()
+    agent = metered()
     agent.says("by the way")
     cancel, question = agent.interrupts("own-1")
     assert cancel["method"] == "session/cancel"
