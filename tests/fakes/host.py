@@ -110,6 +110,10 @@ class FakeHost:
         self.tokens: dict[str, wire.SessionToken] = {}
         self.heartbeats: list[wire.Heartbeat] = []
         self.goodbyes: list[str] = []
+        self.wanted: list[wire.ReadArtifact] = []
+        self.forgotten: list[str] = []
+        #: Sessions of which it says that it keeps files.
+        self.kept: list[str] = []
         self._taken = 0
         self._changed = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
@@ -184,8 +188,14 @@ class FakeHost:
 
     def list(self) -> None:
         """Says the inventory."""
-        inventory = wire.Inventory(sessions=self.inventory.values(), complete=True)
+        inventory = wire.Inventory(sessions=self.inventory.values(), kept=self.kept, complete=True)
         self.say(inventory=inventory)
+
+    def send_artifact(self) -> Any:
+        """A call of SendArtifact, on which nothing was said."""
+        assert self._channel is not None
+        stub: Any = wire_grpc.HostLinkServiceStub(self._channel)
+        return stub.SendArtifact(metadata=(("authorization", f"Bearer {self.credential}"),))
 
     async def drop(self) -> None:
         """Cuts the stream, without Goodbye."""
@@ -254,6 +264,10 @@ class FakeHost:
             self.heartbeats.append(message.heartbeat)
             if self.answers_heartbeats and message.heartbeat.count:
                 self.say(heartbeat=wire.Heartbeat(received=message.heartbeat.count))
+        elif kind == "read_artifact":
+            self.wanted.append(message.read_artifact)
+        elif kind == "forget":
+            self.forgotten += message.forget.session_ids
         elif kind == "goodbye":
             self.goodbyes.append(message.goodbye.reason)
 
@@ -359,6 +373,7 @@ class FakeHost:
         )
         told: dict[str, Any] = {
             "agent": start.start.agent,
+            "host_id": self.host_id,
             "directory": start.start.directory or "/srv",
             "containment": "SUBREAPER",
             "capabilities": capabilities,
