@@ -205,3 +205,26 @@ async def test_the_command_line_starts_a_session_with_rules(tmp_path: Path) -> N
         wrong = await pair.cli("session", "start", "y", "--agent", "scripted", "--allow", "Bash(")
         assert (wrong.code, "is no rule" in wrong.err) == (2, True)
         await pair.kill_all()
+
+
+async def test_rules_of_a_live_session_are_added_and_taken_back(tmp_path: Path) -> None:
+    async with running_pair(tmp_path) as pair:
+        await start(pair, "say up")
+        await turn_ends(pair, "x", 1)
+        added = await pair.cli("session", "approvals", "x", "--allow", "Bash(git*)", "--wait")
+        assert (added.code, added.out) == (0, "RAN DONE\n"), added
+        await pair.client.send("x", asks("git log"))
+        await turn_ends(pair, "x", 2)
+        shown = await pair.cli("session", "approvals", "x")
+        assert "ALLOW Bash(git*)" in shown.out
+        wrong = await pair.cli("session", "approvals", "x", "--forget", "Bash(gi*)")
+        assert (wrong.code, "there is no rule Bash(gi*)" in wrong.err) == (2, True)
+        changed = ("--forget", "Bash(git*)", "--approvals", "deny", "--wait")
+        assert (await pair.cli("session", "approvals", "x", *changed)).code == 0
+        await pair.client.send("x", asks("git log"))
+        await turn_ends(pair, "x", 3)
+        events = await log(pair, "x")
+        assert [said(events, turn) for turn in (2, 3)] == [["yes"], ["no"]]
+        by = [event.approval_resolved.by for event in resolved(events)]
+        assert by == [event_pb2.APPROVAL_DECIDER_RULE, event_pb2.APPROVAL_DECIDER_POLICY]
+        await pair.kill_all()

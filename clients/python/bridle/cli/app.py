@@ -78,6 +78,7 @@ SESSION: Table = {
     "turns": Entry("reading", "turns", "List the session's turns."),
     "transcript": Entry("reading", "transcript", "Show the conversation."),
     "artifacts": Entry("artifacts", "artifacts", "List what a stopped session left, or read it."),
+    "approvals": Entry("approvals", "approvals", "Who answers approvals: show or change it."),
     "delete": Entry("session", "delete", "Delete an ended session with its log."),
 }
 QUEUE: Table = {

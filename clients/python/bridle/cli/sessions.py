@@ -144,19 +144,27 @@ def approves_text(policy: session_pb2.SessionPolicy) -> str:
     return enum_name(policy, "approval") if policy.approval else ""
 
 
-def _approvals(
-    policy: session_pb2.SessionPolicy, approvals: Iterable[session_service_pb2.OpenApproval]
-) -> list[tuple[str, str]]:
-    """The rules of approvals, and what the open ones ask for."""
+def rule_rows(policy: session_pb2.SessionPolicy) -> list[tuple[str, str]]:
+    """The rules of approvals, and who granted those that an "always" made."""
     from bridle.approvals import rule_text
-    from bridle.render import call_text, enum_name, principal_name
-    from bridle.terminal import clean_line
+    from bridle.render import enum_name, principal_name
 
     rows = []
     for rule in policy.approval_rules:
         who = principal_name(rule.granted_by)
         by = f" (always, by {who})" if rule.approval_id and who else ""
         rows.append(("rule", f"{enum_name(rule, 'decision')} {rule_text(rule)}{by}"))
+    return rows
+
+
+def _approvals(
+    policy: session_pb2.SessionPolicy, approvals: Iterable[session_service_pb2.OpenApproval]
+) -> list[tuple[str, str]]:
+    """The rules of approvals, and what the open ones ask for."""
+    from bridle.render import call_text
+    from bridle.terminal import clean_line
+
+    rows = rule_rows(policy)
     for each in approvals:
         asked = each.request
         why = f", {clean_line(asked.reason)}" if asked.reason else ""
