@@ -6,6 +6,9 @@ import asyncio
 import os
 import stat
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from bridle_core.observations import (
     TurnOver,
 )
 from bridle_core.transcript import Transcript
+from bridle_host import live_run
 from bridle_host.drivers.base import Installation, ResumeFrom
 from tests.bridle_host.journal_support import opened, until
 from tests.bridle_host.sessions_support import SESSION, Host, hosting, seconds
@@ -664,6 +668,31 @@ async def test_a_stop_reports_the_artifacts_and_leaves_them(tmp_path: Path) -> N
         await until(lambda: host.journal.runs() == [])
         await until(lambda: not (place.parent / "driver").exists())
         assert (place / "deep" / "report.md").read_text() == "hello"
+
+
+async def test_a_kill_does_not_wait_for_what_a_stop_collects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collecting = threading.Event()
+
+    def slow(_files: object, _directory: str, over: Callable[[], bool]) -> Any:
+        collecting.set()
+        while not over():
+            time.sleep(0.001)
+        return event_pb2.ArtifactsReported()
+
+    monkeypatch.setattr(live_run, "collect", slow)
+    factory = FakeFactory()
+    async with hosting(tmp_path, {FAKE: factory}) as host:
+        await up(host, factory)
+        stop = await host.command(command_id="s", stop=host_pb.StopRun())
+        await until(collecting.is_set)
+        kill = await host.command(command_id="k", kill=host_pb.KillRun())
+        async with asyncio.timeout(10):
+            await host.outcome(kill)
+            await host.outcome(stop)
+        ended = await host.event("session_ended")
+        assert ended.phase == session_pb2.PHASE_KILLED
 
 
 # --- the host's own end and begin ---------------------------------------------------------------
