@@ -517,7 +517,7 @@ func (x *Progress) GetEnded() bool {
 
 // The log begins at `floor_sequence`: events before it are gone. Comes before the
 // events when a watch from 0 meets a floor above 1; again, with a higher floor,
-// when that rises before the first event was sent.
+// when that rises before the first event was read from the log.
 type Compacted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session.

@@ -244,7 +244,7 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 class Compacted(_message.Message):
     """The log begins at `floor_sequence`: events before it are gone. Comes before the
     events when a watch from 0 meets a floor above 1; again, with a higher floor,
-    when that rises before the first event was sent.
+    when that rises before the first event was read from the log.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -247,7 +247,7 @@ export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
 /**
  * The log begins at `floor_sequence`: events before it are gone. Comes before the
  * events when a watch from 0 meets a floor above 1; again, with a higher floor,
- * when that rises before the first event was sent.
+ * when that rises before the first event was read from the log.
  *
  * @generated from message bridle.v1.Compacted
  */

@@ -8,7 +8,7 @@ package dev.bridle.v1;
  * <pre>
  * The log begins at `floor_sequence`: events before it are gone. Comes before the
  * events when a watch from 0 meets a floor above 1; again, with a higher floor,
- * when that rises before the first event was sent.
+ * when that rises before the first event was read from the log.
  * </pre>
  *
  * Protobuf type {@code bridle.v1.Compacted}
@@ -338,7 +338,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * The log begins at `floor_sequence`: events before it are gone. Comes before the
    * events when a watch from 0 meets a floor above 1; again, with a higher floor,
-   * when that rises before the first event was sent.
+   * when that rises before the first event was read from the log.
    * </pre>
    *
    * Protobuf type {@code bridle.v1.Compacted}
