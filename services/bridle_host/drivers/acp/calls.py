@@ -40,8 +40,8 @@ from bridle_host.drivers.acp.words import content_of
 from bridle_host.drivers.output import PIECE
 
 #: Of a longer text no difference is made: that may take very long.
-COMPARED = 256 * 1024
-LINES = 4000
+COMPARED = 128 * 1024
+LINES = 2000
 TITLE = 200
 
 Mention = schema.ToolCall | schema.ToolCallUpdate
