@@ -98,6 +98,7 @@ PROFILES: Mapping[str, AgentProfile] = {
             pins=("claude-agent-acp",),
             environment=environment.claude,
             history=CLAUDE_HISTORY,
+            steer=True,
         ),
     )
 }
