@@ -170,7 +170,10 @@ class ModelServer:
         self.replies.append(reply)
         await self._tell()
         digest = hashlib.sha256(json.dumps(request.body).encode()).hexdigest()[:12]
-        name = f"{planned.tag}_{planned.first}_{digest}" if planned else digest
+        # Asked for once more, it is another message: agents tell the two apart by its name.
+        name = f"{digest}_{len(self.replies)}"
+        if planned is not None:
+            name = f"{planned.tag}_{planned.first}_{name}"
         answering = asyncio.ensure_future(self._play(reply, api(request, name), writer))
         gone = asyncio.ensure_future(reader.read(1))
         try:
