@@ -14,7 +14,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +23,7 @@ TOOLS = ROOT / ".tools" / "clients"
 
 #: Each language's program, the oldest version that serves, and the way to get it.
 NEEDED = {
-    "go": ("go", ("version",), (1, 25), "see go.dev/doc/install"),
+    "go": ("go", ("version",), (1, 26), "see go.dev/doc/install"),
     "node": ("node", ("--version",), (20,), "see nodejs.org, version 20 or later"),
     "npm": ("npm", ("--version",), (9,), "it comes with Node"),
     "java": ("javac", ("--version",), (17,), "sudo apt install openjdk-17-jdk-headless"),
@@ -101,6 +101,29 @@ def prepare_java() -> None:
             program.chmod(0o755)
 
     once(tools / ".done", [home / "pom.xml"], fetch)
+
+
+def build_go() -> Sequence[str]:
+    """The command of the runner of the interoperability suite, made anew; so with the others."""
+    prepare_go()
+    runner = TOOLS / "go" / "interop"
+    run(["go", "build", "-o", str(runner), "./internal/interop"], CLIENTS / "go")
+    return [str(runner)]
+
+
+def build_typescript() -> Sequence[str]:
+    prepare_typescript()
+    run(["npm", "run", "--silent", "interop"], CLIENTS / "typescript")
+    return ["node", str(TOOLS / "typescript" / "node.mjs")]
+
+
+def build_java() -> Sequence[str]:
+    prepare_java()
+    home, paths = CLIENTS / "java", TOOLS / "java" / "classpath"
+    libraries = [f"-Dmdep.outputFile={paths}", "-Dmdep.includeScope=test"]
+    run(["mvn", "-q", "-B", "test-compile", "dependency:build-classpath", *libraries], home)
+    own = [str(home / "target" / name) for name in ("classes", "test-classes")]
+    return ["java", "-cp", ":".join([*own, paths.read_text()]), "dev.bridle.interop.Runner"]
 
 
 #: Language -> what makes it ready for `buf generate` with its clients/<language>/buf.gen.yaml.

@@ -54,6 +54,8 @@ class Pair:
     control: Process | None = None
     host: Process | None = None
     control_arguments: Sequence[str] = ()
+    #: Of the browser gateway; empty where there is none. Stays over restarts, as `address` does.
+    http: str = ""
     #: What runs as `bridle-host`; empty for that of this distribution.
     host_program: Sequence[str] = ()
 
@@ -95,8 +97,10 @@ class Pair:
 
     async def start_control(self) -> None:
         arguments = ["--store", str(self.home / "control"), "--listen", self.address]
+        arguments += ["--http-listen", self.http] if self.http else []
         self.control, ready = await self._start("control", *arguments, *self.control_arguments)
-        self.address = ready.removeprefix("ready grpc=")
+        addresses = dict(word.split("=", 1) for word in ready.split()[1:])
+        self.address, self.http = addresses["grpc"], addresses.get("http", "")
         await self._found_again(self.control)
 
     async def _found_again(self, control: Process) -> None:
@@ -207,9 +211,11 @@ async def running_pair(
     host_arguments: Sequence[str] = (),
     host_environment: Mapping[str, str] | None = None,
     control_arguments: Sequence[str] = (),
+    gateway: bool = False,
 ) -> AsyncIterator[Pair]:
     """A running pair in `tmp_path`; without `host` control alone."""
     pair = Pair(tmp_path / "home", host_arguments, host_environment or {})
+    pair.http = "127.0.0.1:0" if gateway else ""
     pair.control_arguments = control_arguments
     await pair.init()
     try:

@@ -96,7 +96,8 @@ func withRequestID(request any) any {
 		return request
 	}
 	field := message.ProtoReflect().Descriptor().Fields().ByName("request_id")
-	if field == nil || field.Kind() != protoreflect.StringKind || message.ProtoReflect().Has(field) {
+	// In a oneof (of GetCommand) it is what is asked for, and none of the request's own.
+	if field == nil || field.ContainingOneof() != nil || message.ProtoReflect().Has(field) {
 		return request
 	}
 	id, err := uuid.NewV7()

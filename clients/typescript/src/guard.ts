@@ -58,7 +58,8 @@ async function renewed(error: unknown, token: TokenSource, sent: string): Promis
  */
 function withRequestId(schema: DescMessage, message: Message): Message {
   const field = schema.field.requestId;
-  if (field === undefined || field.fieldKind !== "scalar") return message;
+  // In a oneof (of GetCommand) it is what is asked for, and none of the request's own.
+  if (field === undefined || field.fieldKind !== "scalar" || field.oneof !== undefined) return message;
   if (reflect(schema, message).get(field) !== "") return message;
   const whole = clone(schema, message);
   reflect(schema, whole).set(field, uuid7());

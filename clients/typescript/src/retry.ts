@@ -26,8 +26,10 @@ export const defaultRetry: Retry = { attempts: 5, attemptTimeout: 10_000, first:
 // told the same again.
 const LATER = new Set([ErrorReason.SHUTTING_DOWN, ErrorReason.RATE_LIMITED, ErrorReason.NO_HOST]);
 const AGAIN = new Set([ErrorReason.SHUTTING_DOWN, ErrorReason.RATE_LIMITED]);
-const LOST = new Set([Code.Unavailable, Code.DeadlineExceeded]);
-const BROKEN = new Set([Code.Canceled, Code.Unknown, Code.DeadlineExceeded, Code.Internal, Code.Unavailable]);
+// (Aborted and Canceled are what the library makes of a connection that was reset. Who cancels a call
+// by its own signal is not asked.)
+const LOST = new Set([Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.Canceled]);
+const BROKEN = new Set([...LOST, Code.Unknown, Code.Internal]);
 
 /** Whether the same request, with the same request id, is safe and worth sending again. */
 export function mayRetry(error: unknown): boolean {

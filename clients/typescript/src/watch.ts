@@ -57,10 +57,8 @@ export interface WatchSettings extends WatchOptions {
 }
 
 /** Something between two events did not come: the stream can't be trusted any further. */
-class GapError extends ConnectError {
-  constructor(sequence: bigint) {
-    super(`a gap after event ${sequence}`, Code.DataLoss);
-  }
+function gap(sequence: bigint): ConnectError {
+  return new ConnectError(`a gap after event ${sequence}`, Code.DataLoss);
 }
 
 /** One session of a watch and how far it was told. */
@@ -172,8 +170,9 @@ export class Watch implements AsyncIterable<Event> {
   }
 
   async #goesOn(error: unknown, sent: string | undefined): Promise<boolean> {
-    if (error instanceof GapError) return ++this.#gaps < GAPS_CAP;
-    if (ConnectError.from(error).code === Code.Unauthenticated) return (await this.#settings.token()) !== sent;
+    const { code } = ConnectError.from(error);
+    if (code === Code.DataLoss && failureOf(error) === undefined) return ++this.#gaps < GAPS_CAP;
+    if (code === Code.Unauthenticated) return (await this.#settings.token()) !== sent;
     return isBroken(error);
   }
 
@@ -229,7 +228,7 @@ export class Watch implements AsyncIterable<Event> {
         if (target.cursor === undefined || this.#request.kinds.length > 0) {
           target.advance(progress.sequence); // Where a tail begins, or what `kinds` left out.
         } else if (progress.sequence > target.cursor) {
-          throw new GapError(target.cursor);
+          throw gap(target.cursor);
         }
         target.ended ||= progress.ended;
         yield { sessionId: target.sessionId, kind: "progress", progress };
@@ -253,7 +252,7 @@ export class Watch implements AsyncIterable<Event> {
       if (target.cursor !== undefined) {
         if (event.sequence <= target.cursor) continue; // Told already, over an earlier connection.
         if (event.sequence !== target.cursor + 1n && this.#request.kinds.length === 0) {
-          throw new GapError(target.cursor);
+          throw gap(target.cursor);
         }
       }
       target.advance(event.sequence);

@@ -74,8 +74,9 @@ final class Guard implements ClientInterceptor {
       return request;
     }
     FieldDescriptor field = message.getDescriptorForType().findFieldByName("request_id");
+    // In a oneof (of GetCommand) it is what is asked for, and none of the request's own.
     if (field == null
-        || field.getJavaType() != FieldDescriptor.JavaType.STRING
+        || field.getContainingOneof() != null
         || !((String) message.getField(field)).isEmpty()) {
       return request;
     }

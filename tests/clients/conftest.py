@@ -1,0 +1,112 @@
+"""The suite's fixtures: a pair and a runner for each language, and the matrix at the end.
+
+`make test-clients` runs it (TEST_CLIENTS="go java": some of them).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from scripts.client_tools import MissingError
+from tests.clients.odd_service import Odd, odd_service
+from tests.clients.runners import LANGUAGES, Language, Runner, running
+from tests.pair import Pair, running_pair
+
+HERE = Path(__file__).parent
+MATRIX = pytest.StashKey[dict[tuple[str, str], str]]()
+
+
+def chosen() -> list[Language]:
+    wanted = os.environ.get("TEST_CLIENTS", "").split()
+    unknown = set(wanted) - {language.name for language in LANGUAGES}
+    assert not unknown, f"TEST_CLIENTS: no such client: {unknown}"
+    return [language for language in LANGUAGES if not wanted or language.name in wanted]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.clients)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    """The real pair with its browser gateway."""
+    place = tmp_path_factory.mktemp("pair")
+    origins = ("--http-origin", "*")
+    async with running_pair(place, gateway=True, control_arguments=origins) as pair:
+        yield pair
+
+
+@pytest_asyncio.fixture(loop_scope="module", autouse=True)
+async def every_session_ends(pair: Pair) -> AsyncIterator[None]:
+    """The pair is shared, its sessions are not."""
+    yield
+    await pair.kill_all()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def odd(tmp_path: Path) -> AsyncIterator[Odd]:
+    """See odd_service.py."""
+    async with odd_service(tmp_path / "odd") as odd:
+        yield odd
+
+
+@pytest_asyncio.fixture(
+    loop_scope="module", scope="module", params=chosen(), ids=lambda language: language.name
+)
+async def runner(
+    request: pytest.FixtureRequest, pair: Pair, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Runner]:
+    """A runner with a client "c" that may do everything."""
+    try:
+        async with running(request.param, tmp_path_factory.mktemp("runner")) as runner:
+            await runner.dial(
+                "c", pair.http if runner.language.over_http else pair.address, pair.token
+            )
+            yield runner
+    except MissingError as why:
+        pytest.skip(f"{request.param.name}: {why}")
+
+
+# --- the matrix ---------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MATRIX] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
+    report = yield
+    if HERE in item.path.parents and (call.when == "call" or report.outcome != "passed"):
+        name, _, language = item.name.partition("[")
+        item.config.stash[MATRIX][name, language.rstrip("]")] = report.outcome
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Scenario by client, as far as they ran in this process."""
+    results = config.stash[MATRIX]
+    names = list(dict.fromkeys(name for name, _ in results))
+    languages = [each.name for each in chosen() if any(each.name == at for _, at in results)]
+    if not languages:
+        return
+    signs = {"passed": "ok", "failed": "FAILED", "skipped": "SKIP"}
+    terminalreporter.section("clients")
+    width = max(len(name) for name in names) - len("test_") + 2
+    terminalreporter.write_line(" " * width + "  ".join(languages))
+    for name in names:
+        cells = (
+            signs[results.get((name, language), "skipped")].ljust(len(language))
+            for language in languages
+        )
+        shown = name.removeprefix("test_").replace("_", " ")
+        terminalreporter.write_line(shown.ljust(width) + "  ".join(cells).rstrip())

@@ -1,0 +1,271 @@
+"""The runners of the suite, one for each language and transport; see README.md."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import shutil
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from scripts import client_tools
+from tests.pair import PATIENCE
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Language:
+    """A client under test. `transport`: what TypeScript's is told to speak."""
+
+    name: str
+    build: Callable[[], Sequence[str]]
+    transport: str = ""
+    in_browser: bool = False
+
+    @property
+    def over_http(self) -> bool:
+        """Whether it calls the browser gateway."""
+        return self.transport in ("connect", "grpc-web")
+
+
+def build_python() -> Sequence[str]:
+    return [sys.executable, "-m", "tests.clients.python_runner"]
+
+
+def build_page() -> Sequence[str]:
+    """A browser; its arguments but the last, the address."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if (found := shutil.which(name)) is not None:
+            client_tools.build_typescript()
+            return [
+                found,
+                "--headless",
+                # As root Chromium has no sandbox, and the page is our own.
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ]
+    raise client_tools.MissingError("no Chromium is on PATH (sudo apt install chromium)")
+
+
+LANGUAGES = (
+    Language("python", build_python),
+    Language("go", client_tools.build_go),
+    Language("java", client_tools.build_java),
+    Language("typescript", client_tools.build_typescript, "grpc"),
+    Language("typescript-connect", client_tools.build_typescript, "connect"),
+    Language("typescript-grpc-web", client_tools.build_typescript, "grpc-web"),
+    Language("browser-connect", build_page, "connect", in_browser=True),
+    Language("browser-grpc-web", build_page, "grpc-web", in_browser=True),
+)
+
+
+class Runner:
+    """Gives orders, and hands out their answers."""
+
+    def __init__(self, language: Language, write: Callable[[str], None]) -> None:
+        self.language = language
+        self._write = write
+        self._numbers = itertools.count(1)
+        # Bounded by what the tests order: at most some 10,000 events of one watch.
+        self._answers: dict[str, asyncio.Queue[Answer]] = {}
+
+    def take(self, line: str) -> None:
+        """A line of the runner."""
+        answer = json.loads(line)
+        self._answers[answer.pop("id")].put_nowait(answer)
+
+    def order(self, op: str, **what: object) -> str:
+        """Gives an order; returns its id."""
+        number = str(next(self._numbers))
+        self._answers[number] = asyncio.Queue()
+        self._write(json.dumps({"id": number, "op": op, **what}))
+        return number
+
+    async def next(self, number: str) -> Answer:
+        """The next answer to an order."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._answers[number].get()
+
+    async def dial(self, client: str, address: str, token: str, **more: object) -> None:
+        """Makes a client by that name."""
+        where = f"http://{address}" if self.language.over_http else address
+        transport = {"transport": self.language.transport} if self.language.transport else {}
+        words = {"client": client, "address": where, "token": token, **transport, **more}
+        assert await self.next(self.order("dial", **words)) == {"done": True}
+
+    async def call(self, method: str, request: object = None, **more: Any) -> Answer:
+        """A unary call, of SessionService unless it names a service: its response, or its error."""
+        answer = await self.next(self.begin("call", method, request, **more))
+        [found] = answer.values()
+        if "error" in answer:
+            return {"error": found}
+        assert isinstance(found, dict) or more.get("answer_bytes"), answer
+        return {"response": base64.b64decode(found)} if isinstance(found, str) else found
+
+    def begin(
+        self, op: str, method: str, request: object = None, client: str = "c", **more: Any
+    ) -> str:
+        """Orders a call; returns the order's id."""
+        service, _, name = method.rpartition(".")
+        raw = more.pop("request_bytes", None)
+        what: dict[str, object] = (
+            {"request": request or {}}
+            if raw is None
+            else {"request_bytes": base64.b64encode(raw).decode()}
+        )
+        full = f"bridle.v1.{service or 'SessionService'}"
+        return self.order(op, client=client, service=full, method=name, **what, **more)
+
+    def watch(self, slug: str, client: str = "c", **more: Any) -> str:
+        """Orders a watch of one session; returns the order's id."""
+        start: dict[str, object] = {
+            name: more.pop(name) for name in ("afterSequence", "tail", "logId") if name in more
+        }
+        target = {"session": {"slug": slug}, **start}
+        request = {"targets": [target], **more}
+        return self.order("watch", client=client, request=request)
+
+    async def cancel(self, number: str) -> None:
+        """Cancels an order."""
+        assert await self.next(self.order("cancel", target=number)) == {"done": True}
+
+
+@asynccontextmanager
+async def running(language: Language, place: Path) -> AsyncIterator[Runner]:
+    """The language's runner, built and started. Raises MissingError."""
+    command = language.build()  # (A thread of the loop's would stay, and count as left behind.)
+    if language.in_browser:
+        async with _in_browser(language, command, place) as runner:
+            yield runner
+        return
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=PIPE,
+        stdout=PIPE,
+        limit=16 * 1024 * 1024,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+    runner = Runner(language, lambda line: stdin.write(line.encode() + b"\n"))
+
+    async def read() -> None:
+        while line := await stdout.readline():
+            runner.take(line.decode())
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read())
+            yield runner
+            stdin.close()
+            async with asyncio.timeout(PATIENCE):
+                await process.wait()
+                await reading
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+# --- in a browser -------------------------------------------------------------------------
+
+
+class _PageServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    def capture_signals(self) -> Any:
+        return _Nothing()
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@asynccontextmanager
+async def _in_browser(
+    language: Language, command: Sequence[str], place: Path
+) -> AsyncIterator[Runner]:
+    # As many as the tests order at once.
+    orders: asyncio.Queue[str | None] = asyncio.Queue()
+    runner = Runner(language, orders.put_nowait)
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse('<!doctype html><script type="module" src="/runner.js"></script>')
+
+    async def script(request: Request) -> Response:
+        return FileResponse(client_tools.TOOLS / "typescript" / "browser.js")
+
+    async def told(request: Request) -> Response:
+        async def lines() -> AsyncIterator[str]:
+            while (line := await orders.get()) is not None:
+                yield f"data: {line}\n\n"
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    async def said(request: Request) -> Response:
+        for line in (await request.body()).decode().split("\n"):
+            runner.take(line)
+        return Response(status_code=204)
+
+    routes = [
+        Route("/", page),
+        Route("/runner.js", script),
+        Route("/orders", told),
+        Route("/said", said, methods=["POST"]),
+    ]
+    config = uvicorn.Config(
+        Starlette(routes=routes),
+        host="127.0.0.1",
+        port=0,
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = _PageServer(config)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve())
+        await server.up.wait()
+        port = server.servers[0].sockets[0].getsockname()[1]
+        browser = await asyncio.create_subprocess_exec(
+            *command,
+            f"--user-data-dir={place / 'browser'}",
+            f"http://127.0.0.1:{port}/",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield runner
+        finally:
+            browser.terminate()
+            await browser.wait()
+            orders.put_nowait(None)
+            server.should_exit = True
+            await serving
