@@ -48,6 +48,11 @@ test-agents-short: setup ## The same in a few minutes: three agents, what matter
 	@TEST_AGENTS=$${TEST_AGENTS:-short} \
 		$(BIN)/python -m pytest tests/agents -m 'agents and short' --no-skips -n 2 $(ARGS)
 
+# TEST_CLIENTS="go java": some of them. All clients share one table of scenarios; see its README.
+.PHONY: test-clients
+test-clients: setup ## Build the clients of all languages, and hold them to one suite on a real pair
+	@$(BIN)/python -m pytest tests/clients -m clients $(ARGS)
+
 .PHONY: coverage
 coverage: setup ## Run the tests, and list the lines and branches that none of them reached
 	@$(BIN)/coverage erase
@@ -109,7 +114,7 @@ check-buf-breaking: setup ## The protos break nothing of the last release
 	@$(BIN)/buf breaking proto --exclude-imports --against proto/released.binpb
 
 check-generated: setup ## The generated stubs are up to date with the protos
-	@$(BIN)/python scripts/generate.py --check
+	@$(BIN)/python scripts/generate.py --check $(ARGS)
 
 check-diagrams: setup ## The diagrams are what the tables say
 	@$(BIN)/python scripts/diagrams.py --check
