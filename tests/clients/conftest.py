@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 
 from scripts.client_tools import MissingError
-from tests.clients.odd_service import Odd, odd_service
 from tests.clients.runners import LANGUAGES, Language, Runner, running
 from tests.pair import Pair, running_pair
 
@@ -48,13 +47,6 @@ async def every_session_ends(pair: Pair) -> AsyncIterator[None]:
     """The pair is shared, its sessions are not."""
     yield
     await pair.kill_all()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def odd(tmp_path: Path) -> AsyncIterator[Odd]:
-    """See odd_service.py."""
-    async with odd_service(tmp_path / "odd") as odd:
-        yield odd
 
 
 @pytest_asyncio.fixture(

@@ -12,8 +12,6 @@ from google.protobuf import json_format
 
 from bridle.ids import uuid7
 from bridle.v1 import session_service_pb2
-from bridle_core.errors import CODE_OF, Reason
-from tests.clients.odd_service import ODD_SESSION, Odd, refusal, slug_of
 from tests.clients.runners import Answer, Runner
 from tests.pair import Pair
 from tests.robustness.fault_proxy import Direction, fault_proxy
@@ -129,32 +127,6 @@ async def test_every_verb_of_hosts_and_identities_is_answered(runner: Runner) ->
     tokens = (await runner.call("IdentityService.ListTokens"))["tokens"]
     assert token_id in {each["tokenId"] for each in tokens}
     assert "error" not in await runner.call("IdentityService.RevokeToken", {"token": token_id})
-
-
-async def test_every_reason_of_an_error_is_read_with_all_that_it_carries(
-    runner: Runner, odd: Odd
-) -> None:
-    await runner.dial("odd", odd.http if runner.language.over_http else odd.grpc, odd.token)
-    for reason in Reason:
-        error = refusal(reason)
-        answer = await runner.call("GetSession", ref(slug_of(reason)), client="odd", timeout=30)
-        assert answer["error"] == {
-            "code": CODE_OF[reason].name,
-            "reason": reason.value,
-            "message": error.message,
-            "metadata": error.metadata,
-            "fields": ["session.slug"],
-            "retry_after": 0.125,
-        }
-
-
-async def test_what_a_later_release_answers_is_kept_as_it_came(runner: Runner, odd: Odd) -> None:
-    await runner.dial("odd", odd.http if runner.language.over_http else odd.grpc, odd.token)
-    if runner.language.transport != "connect":  # JSON carries no unknown fields
-        answer = await runner.call("GetSession", ref("x"), client="odd", answer_bytes=True)
-        assert ODD_SESSION in answer["response"]
-    found = await runner.call("GetSession", ref("x"), client="odd")
-    assert found["session"].get("phase") == 77
 
 
 async def test_a_request_may_hold_fields_that_control_does_not_know_but_no_values(
