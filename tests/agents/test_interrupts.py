@@ -68,8 +68,9 @@ async def test_an_interrupt_reaches_an_agent_whose_model_says_nothing(world: Wor
 @pytest.mark.short
 async def test_an_interrupt_in_mid_tool_takes_the_tools_processes_along(world: World) -> None:
     async with world.talk() as talk:
-        own, child, foreground = sleepers = world.sleepers(3)
-        command = f"setsid {own} & {child} & {foreground}"
+        daemon, own, child, foreground = sleepers = world.sleepers(4)
+        # The first has left its session and its parents: no agent finds that one by itself.
+        command = f"(setsid {daemon} &); setsid {own} & {child} & {foreground}"
         await talk.send("T1", say(1), tool(command), say(1))
         await talk.tool_starts("T1")
         for sleeper in sleepers:
