@@ -163,6 +163,8 @@ async def test_an_agent_that_dies_in_its_turn_fails_the_run_and_can_be_resumed(
     profile: Profile, tmp_path: Path
 ) -> None:
     async with talk(profile, tmp_path) as session:
+        # One that dies before it said anything may have begun no conversation to go on with.
+        await session.ends(await session.send(profile.say("first")))
         turn = await session.send(profile.dies)
         assert (await session.ends(turn)).stop_reason == event_pb2.STOP_REASON_AGENT_LOST
         assert (await session.ended()).phase == FAILED
