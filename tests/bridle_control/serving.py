@@ -221,6 +221,8 @@ class RunningControl:
     running: asyncio.Task[None]
     #: Where hosts connect, if that is another address.
     hosts: Address | None = None
+    #: Of the browser gateway, if there is one.
+    http: Address | None = None
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -251,7 +253,7 @@ async def control_server(
             place = places.grpc
             async with grpc.aio.insecure_channel(str(place)) as channel:
                 yield RunningControl(
-                    control, store, place, channel, admin, stop, running, places.hosts
+                    control, store, place, channel, admin, stop, running, places.hosts, places.http
                 )
         finally:
             stop.set()
