@@ -87,7 +87,7 @@ async def test_a_stranger_is_not_there_for_an_agent_and_what_it_may_not_do_is_re
             told("kill", "kill stranger"),
             told("approve", "approve parent a1"),
             told("delete", "session delete parent"),
-            told("token", "token create mine"),
+            told("token", "token create mine --right session.read"),
             told("away", "session start kid --agent shell --host elsewhere"),
             told("lax", "session start kid --agent shell --approval allow"),
             told("rule", "session start kid --agent shell --allow Bash"),
