@@ -34,6 +34,8 @@ PIECE_MAX = 256 * 1024
 MOST_OF_HOST = 32
 #: How long a host may take to begin, in seconds: it opens a file, and says so.
 PATIENCE = 15.0
+#: Seconds that a grant on its way to the host may take at the end of its call.
+_LAST_WRITE = 2.0
 
 
 class ArtifactRead:
@@ -188,24 +190,41 @@ class ArtifactReads:
         try:
             if not read.take(first):
                 return
+            wrong: BridleError | None = None
             async with asyncio.TaskGroup() as group:
                 taking = group.create_task(_take(read, requests))
                 granting = group.create_task(_grant(read, context))
                 both = {taking, granting}
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                _break_off(read)
+                # It ends by that. To cancel a write on its way would leave it to grpc, which then
+                # refuses to end the call.
+                await asyncio.wait({granting}, timeout=_LAST_WRITE)
+                wrong = taking.result() if taking.done() else None
                 for task in both:
                     task.cancel()
-        except BaseExceptionGroup as group_error:
-            raise group_error.exceptions[0] from group_error
+            if wrong is not None:
+                raise wrong
         finally:
-            # After Done it changes nothing. (A lost channel looks like a plain end at first.)
-            read.fail(unreachable("the artifact's host broke off"))
+            _break_off(read)
 
 
-async def _take(read: ArtifactRead, requests: AsyncIterator[wire.SendArtifactRequest]) -> None:
-    async for message in requests:
-        if not read.take(message):
-            return
+def _break_off(read: ArtifactRead) -> None:
+    # After Done it changes nothing. (A lost channel looks like a plain end at first.)
+    read.fail(unreachable("the artifact's host broke off"))
+
+
+async def _take(
+    read: ArtifactRead, requests: AsyncIterator[wire.SendArtifactRequest]
+) -> BridleError | None:
+    """Takes what comes until the end; the answer says what broke the rules."""
+    try:
+        async for message in requests:
+            if not read.take(message):
+                return None
+    except BridleError as error:
+        return error
+    return None
 
 
 async def _grant(read: ArtifactRead, context: Context) -> None:

@@ -209,6 +209,8 @@ class Runner:
             if not ready:
                 self.said.pause()
             for key, _ in ready:
+                if self.selector.get_map().get(key.fd) != key:
+                    continue  # closed by what came before it, in this very round
                 if key.fd == self.wake_read:
                     os.read(self.wake_read, 4096)
                     self.look()
