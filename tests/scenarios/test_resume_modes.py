@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bridle.v1 import event_pb2
 from tests.pair import Pair, running_pair
+from tests.scenarios.other_host import joined, other_host
 from tests.scenarios.support import log, turn_ends
 
 #: What tries to pass for the end of the record, and for a line of it.
@@ -91,4 +92,31 @@ async def test_a_native_resume_that_cannot_be_is_refused_and_the_session_is_as_i
         assert (after.phase, after.run) == (before.phase, before.run)
         again = await pair.cli("session", "resume", "x", "--mode", "auto")
         assert again.code == 0, again
+        await pair.kill_all()
+
+
+async def test_a_conversation_that_moves_to_another_host_is_told_there_and_not_looked_for(
+    tmp_path: Path,
+) -> None:
+    async with running_pair(tmp_path) as pair, other_host(pair, "other") as other:
+        # It says what it is asked, whole.
+        words = "the word is swordfish"
+        await pair.client.start_session(
+            "x", agent="exec", agent_command="cat", host="here", prompt=words
+        )
+        await turn_ends(pair, "x", 1)
+        await ended(pair)
+        await joined(pair, other, "elsewhere")
+        there = ("session", "resume", "x", "--host", "elsewhere")
+        refused = await pair.cli(*there, "--mode", "native")
+        assert refused.code != 0, "what the agent keeps is on the first host"
+        moved = await pair.cli(*there)
+        assert moved.code == 0, moved
+        await pair.client.send("x", "go on")
+        await turn_ends(pair, "x", 2)
+
+        found = await resumed(pair)
+        assert found.mode == event_pb2.RESUME_MODE_SEEDED
+        assert found.host_id == (await pair.client.get_session("x")).host_id
+        assert f"| {words}" in said(await log(pair, "x"), 2)
         await pair.kill_all()
