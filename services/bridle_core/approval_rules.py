@@ -14,7 +14,7 @@ ALLOW is strict. The tool's name is the rule's, to the letter.
   rule but one that is the same command to the letter; and so is one whose call brings along an
   environment, a shell or leave to get around a sandbox.
 - Of another argument the rule's value is the text itself, or whole segments of it before a `/`:
-  `/work/src` is not about `/work/src2`, and nothing with a `..` or a `\\` in it is.
+  `/srv/src` is not about `/srv/src2`, and nothing with a `..` or a `\\` in it is.
 - Arguments that are no JSON object, or have a name twice, are about no rule but one for every call.
 
 DENY and ASK are lenient. The tool's name counts in any case; the value counts wherever it stands in
@@ -125,7 +125,7 @@ def rule_for(tool: str, arguments_json: str) -> Rule | None:
 
 
 def rule_text(rule: Rule) -> str:
-    """For people, as the command line takes it: `Bash(git status*)`, `Edit(path=/work/*)`."""
+    """For people, as the command line takes it: `Bash(git status*)`, `Edit(path=/srv/*)`."""
     if rule.every:
         return rule.tool
     name = f"{rule.argument}=" if rule.argument else ""

@@ -114,22 +114,22 @@ def test_exactly_this_command_is_allowed_whatever_is_in_it_and_nothing_more() ->
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/work/src", True),
-        ("/work/src/a/b.py", True),
-        ("/work/src2", False),
-        ("/work/src.bak", False),
-        ("/work/src/../../etc/passwd", False),
-        ("/work/src/..", False),
-        ("/work/src/a\\..\\b", False),
-        ("/work/src/%2e%2e/x", False),
-        ("/work/src/a\nb", False),
-        (" /work/src", False),
-        (["/work/src"], False),
+        ("/srv/src", True),
+        ("/srv/src/a/b.py", True),
+        ("/srv/src2", False),
+        ("/srv/src.bak", False),
+        ("/srv/src/../../etc/passwd", False),
+        ("/srv/src/..", False),
+        ("/srv/src/a\\..\\b", False),
+        ("/srv/src/%2e%2e/x", False),
+        ("/srv/src/a\nb", False),
+        (" /srv/src", False),
+        (["/srv/src"], False),
         (None, False),
     ],
 )
 def test_a_prefix_of_a_path_is_whole_segments(path: Any, allowed: bool) -> None:
-    rule = Rule("Write", ALLOW, "file_path", "/work/src")
+    rule = Rule("Write", ALLOW, "file_path", "/srv/src")
     assert allows(rule, "Write", args(file_path=path, content="x")) is allowed
 
 
@@ -222,9 +222,9 @@ def test_a_denial_is_about_whole_words(told: str) -> None:
 
 def test_a_denied_place_is_denied_on_detours() -> None:
     policy = Policy(approval=ALLOW, rules=(Rule("Write", DENY, "file_path", "/etc"),))
-    for path in ("/etc/passwd", "/work/../etc/passwd", "../../etc/x", "/work/./../etc"):
+    for path in ("/etc/passwd", "/srv/../etc/passwd", "../../etc/x", "/srv/./../etc"):
         assert decide(policy, "Write", args(file_path=path)).decision is DENY
-    assert decide(policy, "Write", args(file_path="/work/etcetera")).decision is ALLOW
+    assert decide(policy, "Write", args(file_path="/srv/etcetera")).decision is ALLOW
 
 
 def test_exactly_these_arguments_are_told_in_any_order_of_writing() -> None:

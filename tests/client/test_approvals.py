@@ -22,7 +22,7 @@ ALLOW = session_pb2.APPROVAL_POLICY_ALLOW
         ("Bash(git status *)", "Bash", "", "git status", False),
         ("Bash(ls (a) | wc)", "Bash", "", "ls (a) | wc", True),
         (r"Bash(ls \*)", "Bash", "", "ls *", True),
-        ("Write(file_path=/work/*)", "Write", "file_path", "/work/", False),
+        ("Write(file_path=/srv/*)", "Write", "file_path", "/srv/", False),
         ("Edit(/edits/0/path=a)", "Edit", "/edits/0/path", "a", True),
         ('Deploy(*={"to":"prod"})', "Deploy", "*", '{"to":"prod"}', True),
         ("Bash(command=A=1 make)", "Bash", "command", "A=1 make", True),

@@ -3,7 +3,7 @@
     Bash                     every call of the tool
     Bash(git status)         with exactly this command
     Bash(git status*)        with a command that begins with these words
-    Write(file_path=/work/*) with an argument that is beneath this
+    Write(file_path=/srv/*) with an argument that is beneath this
     mcp__git__*              of every tool whose name begins so
 
 `:*` and ` *` at the end mean the same as `*`; `\\*` is a star. An argument may be a JSON pointer

@@ -545,7 +545,7 @@ class ApprovalRule(_message.Message):
     (; & | < > ( ) $ ` { } * ? [ ] ~ ! # ^ \\ or a line's end, quoted or not) is about no rule but
     one with `exact` and the same text; so is one whose call brings an environment, a shell, or
     leave to get around a sandbox. Of another argument, a value is whole segments before a `/`:
-    `/work/src` is not about `/work/src2`, nor about anything with a `..` in it.
+    `/srv/src` is not about `/srv/src2`, nor about anything with a `..` in it.
 
     DENY and ASK are read leniently: the tool's name in any case; the value wherever it stands as a
     word, whatever quotes or backslashes are in between; in all arguments where the one that is
