@@ -6,7 +6,8 @@
 `init` makes a store with the workspace "default" and the first token, which may do everything; it
 prints `token brt_…`, or writes the secret into a file of mode 0600. `serve` runs until SIGTERM or
 SIGINT, and prints `ready grpc=HOST:PORT` once it serves (with `hosts=HOST:PORT` behind it, where
-hosts have a port of their own, and `http=HOST:PORT`, where there is a browser gateway).
+hosts have a port of their own, `http=HOST:PORT`, where there is a browser gateway, and
+`metrics=HOST:PORT`, where Prometheus may ask).
 
 Exit codes: 0 done, 1 failure, 2 usage or settings. What goes wrong is one line on stderr.
 """
@@ -20,6 +21,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from bridle_telemetry.settings import add_flags as add_telemetry_flags
 
 # Processes are spawned by others, never forked here; and grpc's own lines on stderr (a port in use,
 # with addresses and source lines) say nothing that ours don't. Both are read when grpc is loaded.
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="the most that a fresh agent is told of the conversation; default 65536",
     )
+    add_telemetry_flags(serve)
     serve.add_argument(
         "--restored",
         action="store_true",

@@ -22,6 +22,7 @@ import logging
 import os
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -57,7 +58,7 @@ from bridle_control.links.service import HostLinkService
 from bridle_control.logs import kv
 from bridle_control.retention import Retention
 from bridle_control.session_service import SessionService, add_session_service
-from bridle_control.settings import Settings
+from bridle_control.settings import ListenError, Settings
 from bridle_control.store.api import Store
 from bridle_control.store.housekeeping import Housekeeping
 from bridle_control.store.sqlite import SqliteStore
@@ -65,6 +66,9 @@ from bridle_control.streams import OpenCalls
 from bridle_control.transport import CALLS_MAX, CONNECTION_CALLS_MAX, Ports, Serving, make_server
 from bridle_control.watch.hub import Hub
 from bridle_control.watch.limits import WatchLimit
+from bridle_core.version import VERSION
+from bridle_telemetry.settings import MetricsListenError
+from bridle_telemetry.telemetry import Telemetry
 
 _log = logging.getLogger("bridle.control.app")
 
@@ -96,8 +100,11 @@ _COMMON_SERVICES = (
 class Control:
     """The service with all that it is made of. One per process (tests make several)."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, telemetry: Telemetry | None = None
+    ) -> None:
         """Raises SettingsError for an address or a certificate that can't be used."""
+        self._telemetry = telemetry or Telemetry.off()
         self._ports = Ports.of(settings)
         self._open_calls = OpenCalls(store)
         self._audit = Audit(settings.audit_path, reads=settings.audit_reads)
@@ -178,6 +185,7 @@ class Control:
             serving = self._ports.bind(self.server)
             if self._gateway is not None:
                 serving = replace(serving, http=self._gateway.bind())
+            serving = replace(serving, metrics=self._telemetry.metrics_address)
             async with asyncio.TaskGroup() as group:
                 parts = (
                     self._open_calls,
@@ -226,18 +234,34 @@ async def serve(settings: Settings) -> bool:
 
     Raises StoreOpenError, SettingsError.
     """
-    store = await SqliteStore.open(settings.store, restored=settings.restored)
+    telemetry = _telemetry(settings)
     try:
-        control = Control(settings, store)
-        with _signals(control.reopen) as stop:
-            await control.run(stop, lambda serving: _tell_ready(settings, serving))
-    except ExceptionGroup as failures:
-        _log.critical("a part of the service failed", exc_info=failures)
-        return False
+        store = await SqliteStore.open(settings.store, restored=settings.restored)
+        try:
+            control = Control(settings, store, telemetry)
+            with _signals(control.reopen) as stop:
+                await control.run(stop, lambda serving: _tell_ready(settings, serving))
+        except ExceptionGroup as failures:
+            _log.critical("a part of the service failed", exc_info=failures)
+            return False
+        finally:
+            await store.close()
     finally:
-        await store.close()
+        await telemetry.close()
     _log.info("ended")
     return True
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    try:
+        return Telemetry.start(
+            settings.telemetry,
+            service="bridle-control",
+            instance=str(uuid.uuid4()),
+            version=VERSION,
+        )
+    except MetricsListenError as error:
+        raise ListenError(str(error)) from error
 
 
 @contextmanager

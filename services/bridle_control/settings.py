@@ -21,6 +21,7 @@ from typing import Any
 
 from bridle_control.retain import EVERYTHING, Limits
 from bridle_core.transcript import CAP
+from bridle_telemetry.settings import OFF, TelemetrySettings, TelemetrySettingsError
 
 #: Where control listens unless it is told.
 DEFAULT_LISTEN = "127.0.0.1:7420"
@@ -29,6 +30,9 @@ DEFAULT_LISTEN = "127.0.0.1:7420"
 # An origin as browsers send it: scheme, host, perhaps a port; no path (RFC 6454, section 6.2).
 _ORIGIN = re.compile(r"\*|https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 
+
+# The settings that are TelemetrySettings'.
+_TELEMETRY = ("otlp_endpoint", "metrics_listen", "trace_ratio")
 
 #: The bounds of transcript-bytes. It goes with a start, which is one message.
 TRANSCRIPT_MIN, TRANSCRIPT_MAX = 4 * 1024, 1024 * 1024
@@ -99,6 +103,8 @@ class Settings:
     retain_total: Limits = EVERYTHING
     #: The most bytes of the conversation that an agent is told which takes another's place.
     transcript_bytes: int = CAP
+    #: Traces and metrics; by default none.
+    telemetry: TelemetrySettings = OFF
     #: The store was set back to an older state.
     restored: bool = False
     ready_fd: int | None = None
@@ -166,6 +172,7 @@ def load(flags: Mapping[str, Any], config: Path | None) -> Settings:
         retain_per_session=_limits("retain_per_session", chosen.get("retain_per_session")),
         retain_total=_limits("retain_total", chosen.get("retain_total")),
         transcript_bytes=_number("transcript_bytes", chosen.get("transcript_bytes", CAP)),
+        telemetry=_telemetry(chosen),
         restored=_truth("restored", chosen.get("restored", False)),
         ready_fd=_number("ready_fd", chosen["ready_fd"]) if "ready_fd" in chosen else None,
         log_level=_text("log_level", chosen.get("log_level", "INFO")).upper(),
@@ -194,7 +201,8 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise SettingsError(f"{path}: must be a mapping of settings")
-    known = {field.name for field in fields(Settings)} - {"ready_fd", "restored"}
+    known = {field.name for field in fields(Settings)} - {"ready_fd", "restored", "telemetry"}
+    known |= set(_TELEMETRY)
     result = {}
     for key, value in found.items():
         name = str(key).replace("-", "_")
@@ -202,6 +210,13 @@ def read_config(path: Path) -> dict[str, Any]:
             raise SettingsError(f"{path}: unknown setting {str(key)!r}")
         result[name] = value
     return result
+
+
+def _telemetry(chosen: Mapping[str, Any]) -> TelemetrySettings:
+    try:
+        return TelemetrySettings.of(**{name: chosen.get(name) for name in _TELEMETRY})
+    except TelemetrySettingsError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _text(name: str, value: object) -> str:

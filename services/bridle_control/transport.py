@@ -118,11 +118,14 @@ class Serving:
     grpc: Address
     hosts: Address | None = None
     http: Address | None = None
+    #: Where Prometheus may ask, as HOST:PORT.
+    metrics: str | None = None
 
     def __str__(self) -> str:
         hosts = "" if self.hosts is None else f" hosts={self.hosts}"
         http = "" if self.http is None else f" http={self.http}"
-        return f"grpc={self.grpc}{hosts}{http}"
+        metrics = "" if self.metrics is None else f" metrics={self.metrics}"
+        return f"grpc={self.grpc}{hosts}{http}{metrics}"
 
 
 def make_server(gate: Gate) -> grpc.aio.Server:

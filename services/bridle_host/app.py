@@ -52,6 +52,8 @@ from bridle_host.logs import kv
 from bridle_host.sessions import Sessions
 from bridle_host.settings import HostSettings, OnEnd, machine_name
 from bridle_host.state_directory import Credential, StateDirectory, StateError
+from bridle_telemetry.settings import MetricsListenError
+from bridle_telemetry.telemetry import Telemetry
 
 log = logging.getLogger("bridle.host.app")
 
@@ -68,17 +70,22 @@ class HostFailure(Exception):  # noqa: N818 - what ends the process, for people
 
 
 async def serve(settings: HostSettings, ready: Callable[[str], None]) -> None:
-    """Runs the service until a signal ends it. Raises HostFailure. `ready` gets the host's name."""
+    """Runs the service until a signal ends it. Raises HostFailure. `ready` gets the host's name,
+    and behind it `metrics=HOST:PORT`, where Prometheus may ask."""
     with _signals() as signals, _state(settings.state) as state:
         containment = await asyncio.to_thread(_contain, settings.containment)
         drivers = factories()
         credential = await _identity(settings, state)
-        journal = _journal(state)
+        telemetry = _telemetry(settings, credential)
         try:
-            host = _Host(settings, state, credential, journal, containment, drivers)
-            await host.run(signals, ready)
+            journal = _journal(state)
+            try:
+                host = _Host(settings, state, credential, journal, containment, drivers, telemetry)
+                await host.run(signals, ready)
+            finally:
+                await journal.close()
         finally:
-            await journal.close()
+            await telemetry.close()
 
 
 class _Signals:
@@ -103,8 +110,10 @@ class _Host:
         journal: Journal,
         containment: Containment,
         drivers: Mapping[str, DriverFactory],
+        telemetry: Telemetry,
     ) -> None:
         self._name = credential.name
+        self._telemetry = telemetry
         self._state = state.path
         self._on_end = settings.on_end
         self._grace = settings.stop_grace
@@ -168,7 +177,8 @@ class _Host:
 
     async def _announce(self, ready: Callable[[str], None]) -> None:
         await self._link.ready.wait()
-        ready(self._name)
+        metrics = self._telemetry.metrics_address
+        ready(self._name if metrics is None else f"{self._name} metrics={metrics}")
 
     async def _detach(self) -> None:
         for name in await self._sessions.detach_all():
@@ -251,6 +261,18 @@ def _journal(state: StateDirectory) -> Journal:
     try:
         return Journal.open(state.journal, on_fatal=_die)
     except JournalError as error:
+        raise HostFailure(str(error)) from None
+
+
+def _telemetry(settings: HostSettings, credential: Credential) -> Telemetry:
+    try:
+        return Telemetry.start(
+            settings.telemetry,
+            service="bridle-host",
+            instance=credential.host_id,
+            version=VERSION,
+        )
+    except MetricsListenError as error:
         raise HostFailure(str(error)) from None
 
 

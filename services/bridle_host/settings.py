@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 from bridle_core.version import VERSION
 from bridle_host.dial import CertificateError, Control
+from bridle_telemetry.settings import OFF, TelemetrySettings, TelemetrySettingsError
+from bridle_telemetry.settings import add_flags as add_telemetry_flags
 
 #: As EnrollRequest.name has it.
 _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?")
@@ -56,6 +58,7 @@ class HostSettings:
     on_end: OnEnd
     stop_grace: float
     log_level: str
+    telemetry: TelemetrySettings = OFF
 
 
 def machine_name() -> str:
@@ -84,7 +87,10 @@ def parse(arguments: Sequence[str]) -> HostSettings:
         parser.error("--tls-cert is for TLS; give --tls-ca too, and no --insecure-public")
     try:
         control.check()
-    except CertificateError as error:
+        telemetry = TelemetrySettings.of(
+            given.otlp_endpoint, given.metrics_listen, given.trace_ratio
+        )
+    except (CertificateError, TelemetrySettingsError) as error:
         parser.error(str(error))
     return HostSettings(
         control=control,
@@ -99,6 +105,7 @@ def parse(arguments: Sequence[str]) -> HostSettings:
         on_end=OnEnd(given.on_end),
         stop_grace=given.stop_grace,
         log_level=given.log_level,
+        telemetry=telemetry,
     )
 
 
@@ -145,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="plaintext to another machine: anybody on the way can read the credential",
     )
+    add_telemetry_flags(serve)
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser
 

@@ -1075,6 +1075,36 @@ class SessionToken(_message.Message):
 Global___SessionToken: _TypeAlias = SessionToken  # noqa: Y015
 
 @_typing.final
+class TraceContext(_message.Message):
+    """Where a request stands in the trace of whoever made it: W3C Trace Context, as its two headers say
+    it. It says nothing of what is asked, and nothing depends on it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    TRACESTATE_FIELD_NUMBER: _builtins.int
+    traceparent: _builtins.str
+    """Version, trace, parent span and flags, in hexadecimal: "00-0af7…-b7ad…-01". A host that can't
+    read it takes it for unset.
+    """
+    tracestate: _builtins.str
+    """What the caller's tracing systems carry along; may be empty."""
+    def __init__(
+        self,
+        *,
+        traceparent: _builtins.str = ...,
+        tracestate: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["traceparent", b"traceparent", "tracestate", b"tracestate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceContext: _TypeAlias = TraceContext  # noqa: Y015
+
+@_typing.final
 class Command(_message.Message):
     """A request that control hands to a host. Commands of a session are applied in the
     order in which they come. The host journals the id before it acts.
@@ -1087,6 +1117,7 @@ class Command(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     PRINCIPAL_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     DELIVER_FIELD_NUMBER: _builtins.int
     INTERRUPT_FIELD_NUMBER: _builtins.int
@@ -1111,6 +1142,12 @@ class Command(_message.Message):
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:
         """Who asked for it."""
+
+    @_builtins.property
+    def trace(self) -> Global___TraceContext:
+        """The trace that it belongs to, if any: what the host does for it is a part of that trace, and so
+        is the turn that an input begins.
+        """
 
     @_builtins.property
     def start(self) -> Global___StartRun:
@@ -1156,6 +1193,7 @@ class Command(_message.Message):
         run: _builtins.int = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
         principal: _principal_pb2.Principal | None = ...,
+        trace: Global___TraceContext | None = ...,
         start: Global___StartRun | None = ...,
         deliver: Global___DeliverInput | None = ...,
         interrupt: Global___InterruptTurn | None = ...,
@@ -1166,9 +1204,9 @@ class Command(_message.Message):
         cancel: Global___CancelInput | None = ...,
         update: Global___UpdatePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "deliver", b"deliver", "interrupt", b"interrupt", "kill", b"kill", "principal", b"principal", "release", b"release", "resolve", b"resolve", "start", b"start", "stop", b"stop", "time_to_live", b"time_to_live", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "deliver", b"deliver", "interrupt", b"interrupt", "kill", b"kill", "principal", b"principal", "release", b"release", "resolve", b"resolve", "start", b"start", "stop", b"stop", "time_to_live", b"time_to_live", "trace", b"trace", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "command_id", b"command_id", "deliver", b"deliver", "interrupt", b"interrupt", "kill", b"kill", "principal", b"principal", "release", b"release", "resolve", b"resolve", "run", b"run", "session_id", b"session_id", "start", b"start", "stop", b"stop", "time_to_live", b"time_to_live", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "command_id", b"command_id", "deliver", b"deliver", "interrupt", b"interrupt", "kill", b"kill", "principal", b"principal", "release", b"release", "resolve", b"resolve", "run", b"run", "session_id", b"session_id", "start", b"start", "stop", b"stop", "time_to_live", b"time_to_live", "trace", b"trace", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["start", "deliver", "interrupt", "stop", "kill", "resolve", "release", "cancel", "update"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

@@ -1,0 +1,175 @@
+"""A tracer and a meter, and what takes from them: exporters over OTLP, a port for Prometheus.
+
+Where nothing is asked for, both are OpenTelemetry's own that do nothing, and nothing of its SDK is
+loaded. No provider is made the process's global one: what a service measures is handed to its
+parts.
+
+Exporters run on threads of the SDK. What a collector does not take in time is dropped, oldest
+first, and told once in the log; no call waits for it, and at the end it is waited for no longer
+than `CLOSE_GRACE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from bridle_telemetry.settings import MetricsListenError, TelemetrySettings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
+
+#: Seconds that exporters get at the end for what they still have.
+CLOSE_GRACE = 3.0
+
+
+class Telemetry:
+    """See the module. One per process; `close` ends what it began."""
+
+    def __init__(self, tracer: Tracer, meter: Meter, *, traces: bool, metrics: bool) -> None:
+        self.tracer = tracer
+        self.meter = meter
+        #: Whether spans go anywhere, and whether measurements do.
+        self.traces = traces
+        self.metrics = metrics
+        #: Where Prometheus may ask, as HOST:PORT.
+        self.metrics_address: str | None = None
+        # In this order, at the end.
+        self._closers: list[Callable[[], object]] = []
+
+    @classmethod
+    def off(cls) -> Telemetry:
+        """One that does nothing."""
+        return cls(NoOpTracer(), NoOpMeter("bridle"), traces=False, metrics=False)
+
+    @classmethod
+    def start(
+        cls, settings: TelemetrySettings, *, service: str, instance: str, version: str
+    ) -> Telemetry:
+        """What the settings ask for. `service` and `instance` name the process to collectors.
+
+        Raises MetricsListenError.
+        """
+        if not settings.on:
+            return cls.off()
+        # Some 100 ms and 20 MB that nobody needs who asks for nothing.
+        from opentelemetry.sdk.metrics import MeterProvider
+
+        resource = _resource(service, instance, version)
+        closers: list[Callable[[], object]] = []
+        readers: list[MetricReader] = []
+        tracer: Tracer = NoOpTracer()
+        address = None
+        if settings.metrics_host is not None:
+            address, close = _listen(settings.metrics_host, settings.metrics_port)
+            closers.append(close)
+            readers.append(_prometheus())
+        if settings.otlp_endpoint is not None:
+            readers.append(_metrics_over_otlp(settings.otlp_endpoint))
+            tracer, close = _traces_over_otlp(settings, resource, version)
+            closers.append(close)
+        provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+        closers.append(provider.shutdown)
+        made = cls(
+            tracer,
+            provider.get_meter("bridle", version),
+            traces=settings.otlp_endpoint is not None,
+            metrics=True,
+        )
+        made.metrics_address = address
+        made._closers = closers
+        return made
+
+    async def close(self) -> None:
+        """Hands over what exporters still have, as far as they take it within CLOSE_GRACE."""
+        closers, self._closers = self._closers, []
+        if not closers:
+            return
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def run() -> None:
+            for close in closers:
+                close()
+            loop.call_soon_threadsafe(done.set)
+
+        # A thread that nobody has to wait for: a collector that hangs would hold up the end of the
+        # process by as long as an export may take.
+        thread = threading.Thread(target=run, name="telemetry-close", daemon=True)
+        thread.start()
+        try:
+            await asyncio.wait_for(done.wait(), CLOSE_GRACE)
+        except TimeoutError:
+            logging.getLogger("bridle.telemetry").warning(
+                "the collector did not take the last of traces and metrics in time"
+            )
+        else:
+            thread.join()
+
+
+def _resource(service: str, instance: str, version: str) -> Resource:
+    from opentelemetry.sdk.resources import Resource
+
+    said = {"service.version": version, "service.instance.id": instance}
+    if "OTEL_SERVICE_NAME" not in os.environ:
+        said["service.name"] = service
+    return Resource.create(said)
+
+
+def _traces_over_otlp(
+    settings: TelemetrySettings, resource: Resource, version: str
+) -> tuple[Tracer, Callable[[], object]]:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+
+    provider = TracerProvider(
+        sampler=ParentBasedTraceIdRatio(settings.trace_ratio),
+        resource=resource,
+        shutdown_on_exit=False,
+    )
+    exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider.get_tracer("bridle", version), provider.shutdown
+
+
+def _metrics_over_otlp(endpoint: str) -> MetricReader:
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    return PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics"))
+
+
+def _prometheus() -> MetricReader:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
+    return PrometheusMetricReader(scope_info_enabled=False)
+
+
+def _listen(host: str, port: int) -> tuple[str, Callable[[], object]]:
+    """Serves the metrics of the process on threads of its own: they can be had while the event loop
+    is stuck, which is when one wants them most."""
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(port, host)
+    except OSError as error:
+        text = (error.strerror or "it can't be bound").lower()
+        raise MetricsListenError(f"metrics-listen: can't listen on {host}:{port}: {text}") from None
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{server.server_port}", close
