@@ -29,6 +29,8 @@ class Request:
         """Raises ValueError, or protobuf's DecodeError."""
         if not self.is_json:
             return message_class.FromString(self.raw)
+        if not self.raw.lstrip().startswith(b"{"):
+            raise ValueError("no JSON object")  # json_format takes an empty list, and any text
         try:
             # As in every protobuf: what a later release has added is no error.
             return json_format.Parse(self.raw, message_class(), ignore_unknown_fields=True)

@@ -22,16 +22,16 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bridle_control.gateway import connections
 from bridle_control.gateway.calls import Handlers, ServiceCalls
 from bridle_control.interceptor import Gate
 from bridle_control.settings import Address, ListenError
 from bridle_control.transport import Port
 
-# uvicorn tells of each connection that broke; who called and what came of it stands in the audit.
-logging.getLogger("uvicorn").setLevel(logging.WARNING)
+# uvicorn tells of each connection that broke or said nonsense, which anybody may; who called and
+# what came of it stands in the audit.
+logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
-#: Connections at once; beyond it 503. A page needs one or two.
-_CONNECTIONS_MAX = 4096
 #: Seconds that calls get at the end, once those that last were told to end.
 _GRACE = 1
 #: What pages may send and read, beyond what the Fetch standard grants every page.
@@ -64,16 +64,31 @@ class _Server(uvicorn.Server):
         self.up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        limit = None if self.config.ssl is None else connections.HEAD_TIME
+        for each in sockets or ():
+            server = await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=each,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=limit,
+                backlog=self.config.backlog,
+            )
+            self.servers.append(server)
         self.up.set()
+
+    def _connection(self) -> asyncio.Protocol:
+        return connections.Connection(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-class _NoGrpc:
-    """Tells a client that speaks gRPC that this isn't the port for it."""
+class _Front:
+    """Tells a client that speaks gRPC that this isn't the port for it, and sees to it that headers
+    can be read: connectrpc fails at any that are no UTF-8, and HTTP lets them be Latin-1.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -85,7 +100,16 @@ class _NoGrpc:
                 refusal = PlainTextResponse("gRPC has a port of its own\n", status_code=415)
                 await refusal(scope, receive, send)
                 return
+            scope["headers"] = [(name, _as_utf8(value)) for name, value in scope["headers"]]
         await self._app(scope, receive, send)
+
+
+def _as_utf8(value: bytes) -> bytes:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").encode()
+    return value
 
 
 class Gateway:
@@ -157,7 +181,7 @@ class Gateway:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_CONNECTIONS_MAX,
+            limit_concurrency=connections.CONNECTIONS_MAX,
             timeout_graceful_shutdown=_GRACE,
         )
         config.load()
@@ -178,4 +202,4 @@ class Gateway:
             max_age=7200,
         )
         routes = [Mount(each.path, each) for each in calls]
-        return Starlette(routes=routes, middleware=[allowed, Middleware(_NoGrpc)])
+        return Starlette(routes=routes, middleware=[allowed, Middleware(_Front)])
