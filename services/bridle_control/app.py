@@ -63,6 +63,8 @@ from bridle_control.store.api import Store
 from bridle_control.store.housekeeping import Housekeeping
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
+from bridle_control.telemetry.gauges import Gauges
+from bridle_control.telemetry.work import WorkTelemetry
 from bridle_control.transport import CALLS_MAX, CONNECTION_CALLS_MAX, Ports, Serving, make_server
 from bridle_control.watch.hub import Hub
 from bridle_control.watch.limits import WatchLimit
@@ -115,11 +117,15 @@ class Control:
             calls_max=CALLS_MAX,
             connection_calls_max=CONNECTION_CALLS_MAX,
             audit=self._audit,
+            telemetry=self._telemetry,
         )
         self._health = Health(_OWN_SERVICES)
         watches = WatchLimit()  # of both kinds together
         hub = Hub(store, limit=watches)
         self._links = Links(store, hub)
+        self._gauges = Gauges(self._telemetry, store, self._links, hub, self._open_calls)
+        if self._telemetry.metrics:
+            WorkTelemetry(self._telemetry).listen(store)
         self._commands = Commands(store, self._links)
         self._sessions = SessionService(
             store,
@@ -195,6 +201,7 @@ class Control:
                     self._housekeeping,
                     self._retention,
                     self._audit,
+                    self._gauges,
                 )
                 running = [group.create_task(part.run()) for part in parts]
                 await self.server.start()

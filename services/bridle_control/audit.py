@@ -34,6 +34,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
+from opentelemetry.trace import Span
 
 from bridle.v1 import principal_pb2, receipt_pb2
 from bridle_control.audit_file import AuditFile
@@ -103,6 +104,9 @@ class Seen:
     response: object = None
     #: Whether it is a stream that was told of when it opened.
     open: bool = False
+    #: When it came, in ns since the epoch, and its part of its caller's trace.
+    began: int = 0
+    span: Span | None = None
 
 
 class Audit:

@@ -266,6 +266,7 @@ def _stop(tx: Tx, drain: CommandRow, session: SessionRow, grace: Duration | None
         action=link_pb2.Command(stop=stop).SerializeToString(deterministic=True),
         outcome=pending().SerializeToString(deterministic=True),
         parent_command_id=drain.command_id,
+        trace=drain.trace,
     )
 
 

@@ -11,7 +11,8 @@ For each call, in this order:
   6. the handler, as a task that can be ended when the token ends;
   7. every failure becomes one google.rpc.Status: a BridleError as it is, anything else INTERNAL
      with an id, and the traceback under that id in the log;
-  8. what changed something, and what was refused, is told to the audit log.
+  8. what changed something, and what was refused, is told to the audit log; how long it took and
+     how it ended, to traces and metrics.
 
 It takes handlers of all four shapes, as coroutines that write by themselves and as async
 generators. Answers that are bytes already (a Watch's) go out as they are. A method that a service
@@ -26,6 +27,7 @@ import asyncio
 import inspect
 import ipaddress
 import logging
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -43,8 +45,10 @@ from bridle_control.auth import Authenticator
 from bridle_control.caller import Caller, set_current
 from bridle_control.logs import kv
 from bridle_control.streams import OpenCall, OpenCalls
+from bridle_control.telemetry.calls import CallTelemetry
 from bridle_core.errors import BridleError, Reason
 from bridle_core.rights import REQUIREMENT_OF, CredentialKind, Requirement, allowed
+from bridle_telemetry.telemetry import Telemetry
 
 _log = logging.getLogger("bridle.control.calls")
 
@@ -76,10 +80,12 @@ class Gate(grpc.aio.ServerInterceptor):
         calls_max: int,
         connection_calls_max: int,
         audit: Audit | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`calls_max`: how many calls may be open at once, and `connection_calls_max`: how many of
         them over one connection; beyond it RATE_LIMITED."""
         self.audit = audit or Audit()
+        self.telemetry = CallTelemetry(telemetry or Telemetry.off())
         self._authenticator = authenticator
         self._open_calls = open_calls
         # Callers without a token get a share of their own: they can't keep the others out.
@@ -184,7 +190,26 @@ class Gate(grpc.aio.ServerInterceptor):
                 metadata={"right": requirement.right or ""},
             )
         set_current(caller)
+        self.telemetry.known(seen, metadata)
         return caller
+
+    # -- how calls end, for those who are told
+
+    def over(self, seen: Seen) -> None:
+        """A call was answered."""
+        if seen.caller is not None:
+            self.audit.over(seen)
+        self.telemetry.over(seen)
+
+    def failed(self, seen: Seen, error: BridleError) -> None:
+        """A call was refused, or failed."""
+        self.audit.failed(seen, error)
+        self.telemetry.failed(seen, error)
+
+    def cancelled(self, seen: Seen) -> None:
+        """A call's client is gone."""
+        self.audit.cancelled(seen)
+        self.telemetry.cancelled(seen)
 
     def track(self, caller: Caller, *, long: bool) -> AbstractContextManager[OpenCall]:
         """For as long as a call under this caller's token is open."""
@@ -258,16 +283,18 @@ class _Guarded:
         context: Context,
     ) -> Any:
         call: OpenCall | None = None
-        seen = Seen(self._method, self._requirement, context.peer())
+        began = time.time_ns()
+        seen = Seen(self._method, self._requirement, context.peer(), began=began)
         try:
             with self._gate.admit(self._requirement, seen.peer):
                 caller = await self._gate.identify(seen, context)
                 self._check_served()
                 if caller is None:
-                    return await self._receive(respond, request, context, seen)
-                with self._gate.track(caller, long=self._long) as call:
                     answer = await self._receive(respond, request, context, seen)
-            self._gate.audit.over(seen)
+                else:
+                    with self._gate.track(caller, long=self._long) as call:
+                        answer = await self._receive(respond, request, context, seen)
+            self._gate.over(seen)
             return answer
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
@@ -317,28 +344,28 @@ class _Guarded:
     async def _fail(
         self, context: Context, call: OpenCall | None, error: BaseException, seen: Seen
     ) -> NoReturn:
-        audit = self._gate.audit
+        gate = self._gate
         if call is not None and call.ended is not None:
             # Ended by us: the cancellation has done its work, whatever the handler made of it.
             call.task.uncancel()
-            audit.failed(seen, call.ended)
+            gate.failed(seen, call.ended)
             await _abort(context, call.ended)
         if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
-            audit.cancelled(seen)
+            gate.cancelled(seen)
             raise error  # health's own status; the client is gone, or the server stops
         if isinstance(error, BridleError):
-            audit.failed(seen, error)
+            gate.failed(seen, error)
             await _abort(context, error)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # Nobody is there to be told; what failed was most likely a clean-up.
             _log.debug("failed after its end", extra=kv(method=self._method), exc_info=error)
-            audit.cancelled(seen)
+            gate.cancelled(seen)
             raise asyncio.CancelledError
         fault_id = uuid.uuid4().hex
         _log.error("fault", extra=kv(id=fault_id, method=self._method), exc_info=error)
         fault = status.internal(fault_id)
-        audit.failed(seen, fault)
+        gate.failed(seen, fault)
         await _abort(context, fault)
 
 

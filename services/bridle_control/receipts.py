@@ -33,6 +33,7 @@ from bridle_control.caller import Caller
 from bridle_control.filters import invalid
 from bridle_control.ids import uuid7, uuid7_time
 from bridle_control.store.api import CommandRow, CommandState, ReadTx
+from bridle_control.telemetry import place
 from bridle_core.errors import BridleError, Reason
 
 _DAY_NS = 24 * 3600 * 10**9
@@ -58,6 +59,8 @@ class RequestKey:
     request_hash: bytes
     #: The serialized Principal.
     principal: bytes
+    #: Where the request stands in its caller's trace; no part of what makes it the same.
+    trace: bytes = b""
 
 
 def request_key(method: str, request: Message, *, scope: str, caller: Caller) -> RequestKey:
@@ -81,6 +84,7 @@ def request_key(method: str, request: Message, *, scope: str, caller: Caller) ->
         id_time=id_time,
         request_hash=hash_of(method, request),
         principal=caller.principal.SerializeToString(deterministic=True),
+        trace=place.current(),
     )
 
 
@@ -161,6 +165,7 @@ def new_command(
         input_id=input_id,
         sequence=sequence,
         resource=resource,
+        trace=key.trace,
     )
 
 

@@ -205,6 +205,8 @@ def _to_command(row: CommandRow, token: wire.SessionToken | None, now_ns: int) -
     command.run = row.run
     if row.principal:
         command.principal.CopyFrom(principal_of(row.principal))
+    if row.trace:
+        command.trace.ParseFromString(row.trace)
     if row.expire_time:
         # An input whose time is over goes out all the same: its host may have had it before, and
         # alone can say what came of it.

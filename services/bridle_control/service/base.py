@@ -182,6 +182,7 @@ def inner_command(
         input_id=input_id,
         sequence=sequence,
         parent_command_id=parent,
+        trace=key.trace,
     )
 
 

@@ -276,7 +276,8 @@ class CommandRow:
     is what a repeat must have. `action` is a serialized host.v1.Command with the action only, b""
     for what no host gets. `outcome` is a serialized Outcome, `error_metadata` goes with its
     error_reason. `resource` names what the request made (a token, a host, a workspace);
-    `parent_command_id` the Kill, Stop or Interrupt of the tree that this one belongs to.
+    `parent_command_id` the Kill, Stop or Interrupt of the tree that this one belongs to. `trace` is
+    a serialized host.v1.TraceContext, b"" for none.
     """
 
     command_id: str
@@ -299,6 +300,7 @@ class CommandRow:
     sequence: int = 0
     resource: str = ""
     parent_command_id: str = ""
+    trace: bytes = b""
     position: int = 0
 
 
@@ -435,6 +437,16 @@ class Changes:
     tokens: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One COMMIT: how many writes it held, how many events they appended, and how many seconds it
+    took until they were on the disk."""
+
+    writes: int
+    events: int
+    seconds: float
+
+
 # ---------------------------------------------------------------- inside a transaction
 
 
@@ -474,6 +486,10 @@ class ReadTx(Protocol):
     # -- sessions
     def session(self, session_id: str) -> SessionRow | None: ...
     def session_by_slug(self, workspace: str, slug: str) -> SessionRow | None: ...
+    def sessions_by_phase(self) -> dict[int, int]:
+        """How many sessions there are in each phase, of all workspaces; without those of which
+        there is none."""
+
     def sessions(
         self,
         workspace: str | None,
@@ -688,6 +704,10 @@ class Store(Protocol):
     def listen(self, listener: Callable[[Changes], None]) -> None:
         """Calls `listener` on the event loop after every COMMIT that changed something, in the
         order of commits, before the writes' callers resume. It must be quick and may not raise."""
+
+    def measure(self, listener: Callable[[Commit], None]) -> None:
+        """Calls `listener` on the event loop after every COMMIT. It must be quick and may not
+        raise."""
 
     async def write(
         self, fn: Callable[[Tx], T], *, urgent: bool = False, output: bool = False

@@ -165,6 +165,13 @@ def _to_version_5(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX inputs_by_principal ON inputs (session_id, principal)")
 
 
+def _to_version_6(connection: sqlite3.Connection) -> None:
+    """`commands.trace`: where the request stands in its caller's trace; and how many sessions are
+    in each phase, which metrics ask for every few seconds."""
+    connection.execute("ALTER TABLE commands ADD COLUMN trace BLOB NOT NULL DEFAULT x''")
+    connection.execute("CREATE INDEX sessions_by_phase ON sessions (phase)")
+
+
 Migration = Callable[[sqlite3.Connection], None]
 
 #: `MIGRATIONS[n]` makes version n + 1 of version n; version 0 is an empty file.
@@ -174,4 +181,5 @@ MIGRATIONS: Sequence[Migration] = (
     _to_version_3,
     _to_version_4,
     _to_version_5,
+    _to_version_6,
 )

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from bridle_control import crash_points
-from bridle_control.store.api import Changes, ReadTx, Store, StoreOpenError, Tx, Urgency
+from bridle_control.store.api import (
+    Changes,
+    Commit,
+    ReadTx,
+    Store,
+    StoreOpenError,
+    Tx,
+    Urgency,
+)
 from bridle_control.store.schema import MIGRATIONS, Migration
 from bridle_control.store.sqlite_checkpoint import CHECKPOINT_BYTES, LOG_BYTES, Checkpoints
 from bridle_control.store.sqlite_open import RESERVE, OpenStore, open_directory
@@ -50,6 +58,7 @@ class SqliteStore:
     ) -> None:
         self._opened = opened
         self._listeners: list[Callable[[Changes], None]] = []
+        self._measures: list[Callable[[Commit], None]] = []
         self._closed = False
         self._readers = Readers(opened.database, clock=clock)
         self._writer = Writer(
@@ -63,6 +72,7 @@ class SqliteStore:
                 log_bytes=log_bytes,
             ),
             on_fatal=on_fatal,
+            on_changes=self._changed,
             on_commit=self._committed,
         )
 
@@ -123,6 +133,9 @@ class SqliteStore:
     def listen(self, listener: Callable[[Changes], None]) -> None:
         self._listeners.append(listener)
 
+    def measure(self, listener: Callable[[Commit], None]) -> None:
+        self._measures.append(listener)
+
     async def write(
         self, fn: Callable[[Tx], T], *, urgent: bool = False, output: bool = False
     ) -> T:
@@ -143,7 +156,14 @@ class SqliteStore:
         await self._writer.close()
         self._opened.unlock()
 
-    def _committed(self, changes: Changes) -> None:
+    def _committed(self, commit: Commit) -> None:
+        for measure in self._measures:
+            try:
+                measure(commit)
+            except Exception:  # noqa: BLE001 - as below
+                _log.exception("a measurement of the store failed")
+
+    def _changed(self, changes: Changes) -> None:
         crash_points.reached("store.before-fan-out")
         for listener in self._listeners:
             try:

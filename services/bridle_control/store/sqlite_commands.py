@@ -32,6 +32,7 @@ _COLUMNS = (
     "sequence",
     "resource",
     "parent_command_id",
+    "trace",
 )
 #: How long after its accept a command may still be what made a host do something, in ns: a stop is
 #: in force for a day.
@@ -68,6 +69,7 @@ def _values(row: CommandRow) -> tuple[str | bytes | int, ...]:
         row.sequence,
         row.resource,
         row.parent_command_id,
+        row.trace,
     )
 
 

@@ -117,6 +117,9 @@ class SessionReads(ReadBase):
         row = self._one(f"{_SESSIONS} WHERE session_id = ?", (session_id,))
         return row and _session(row)
 
+    def sessions_by_phase(self) -> dict[int, int]:
+        return dict(self._all("SELECT phase, count(*) FROM sessions GROUP BY phase"))
+
     def session_by_slug(self, workspace: str, slug: str) -> SessionRow | None:
         row = self._one(f"{_SESSIONS} WHERE workspace = ? AND slug = ?", (workspace, slug))
         return row and _session(row)

@@ -20,6 +20,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from bridle_control import crash_points
-from bridle_control.store.api import Changes, Urgency
+from bridle_control.store.api import Changes, Commit, Urgency
 from bridle_control.store.sqlite_base import ChangeSet
 from bridle_control.store.sqlite_checkpoint import Checkpoints
 from bridle_control.store.sqlite_errors import (
@@ -67,6 +68,14 @@ class Job:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class _Done:
+    """A group that is committed."""
+
+    changes: Changes | None
+    commit: Commit
+
+
 class _GroupFailedError(Exception):
     """The whole group is undone; `error` makes what each of its callers gets."""
 
@@ -87,13 +96,15 @@ class Writer:
         room: Room,
         checkpoints: Checkpoints,
         on_fatal: Callable[[str], None],
-        on_commit: Callable[[Changes], None],
+        on_changes: Callable[[Changes], None],
+        on_commit: Callable[[Commit], None],
     ) -> None:
         self._connection = connection
         self._clock = clock
         self._room = room
         self._checkpoints = checkpoints
         self._on_fatal = on_fatal
+        self._on_changes = on_changes
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MAX_WAITING)
@@ -138,9 +149,11 @@ class Writer:
         await self._ended.wait()
         self._thread.join()
 
-    def _answer(self, group: list[Job], changes: Changes | None) -> None:
-        if changes is not None:
-            self._on_commit(changes)
+    def _answer(self, group: list[Job], done: _Done | None) -> None:
+        if done is not None:
+            if done.changes is not None:
+                self._on_changes(done.changes)
+            self._on_commit(done.commit)
         for job in group:
             self._slots.release()
             if job.future.done():
@@ -156,11 +169,11 @@ class Writer:
         try:
             while (job := self._first()) is not None:
                 group = [job]
-                changes = None if self._failed else self._or_die(partial(self._commit, group))
+                done = None if self._failed else self._or_die(partial(self._commit, group))
                 if self._failed:
                     for each in group:
                         each.error = each.error or internal()
-                self._tell(self._answer, group, changes)
+                self._tell(self._answer, group, done)
                 if self._checkpoints.due and not self._failed:
                     self._or_die(self._checkpoint)
             if not self._failed:
@@ -212,8 +225,9 @@ class Writer:
             if self._trouble(error) is not Trouble.FULL:
                 self._die(f"a checkpoint of the store failed: {error}")
 
-    def _commit(self, group: list[Job]) -> Changes | None:
+    def _commit(self, group: list[Job]) -> _Done | None:
         """Runs the first job and all that wait behind it as one transaction."""
+        began = time.perf_counter()
         self._room.look()
         while True:
             changes = ChangeSet()
@@ -230,7 +244,9 @@ class Writer:
                     self._die("the store failed: what is on the disk is not known any more")
                 return None
             self._checkpoints.wrote(len(group), changes.size)
-            return changes.freeze()
+            events = sum(len(appended.framed) for appended in changes.appended)
+            took = time.perf_counter() - began
+            return _Done(changes.freeze(), Commit(len(group), events, took))
 
     def _transaction(self, group: list[Job], changes: ChangeSet) -> None:
         self._execute("BEGIN IMMEDIATE")

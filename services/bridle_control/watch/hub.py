@@ -31,10 +31,11 @@ PROGRESS_EVERY = 12.0
 
 
 class _Call:
-    """One Watch that waits."""
+    """One Watch: what wakes it, and what it reads."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
+        self.readers: list[Reader] = []
 
     def wake(self) -> None:
         self.event.set()
@@ -59,6 +60,7 @@ class Hub:
         self._cache = FrameCache()
         self._tails = Tails()
         self._live = LiveText()
+        self._calls: set[_Call] = set()  # bounded as the watches are
         store.listen(self._committed)
 
     # ---- what others tell
@@ -96,6 +98,12 @@ class Hub:
                 channel.deleted = channel.deleted or session_id in changes.deleted
                 channel.wake()
 
+    # ---- what is measured
+
+    def lags(self) -> list[int]:
+        """For each target of each open Watch: how many events it is behind."""
+        return [reader.lag for call in self._calls for reader in call.readers]
+
     # ---- watching
 
     async def watch(
@@ -118,29 +126,31 @@ class Hub:
         wish = Wish(until_run_end, frozenset(kinds), live_text)
         call = _Call()
         with self._limit.admit(principal_key), self._channels_of(targets, call) as channels:
-            open_readers = await self._open(targets, channels, wish)
-            while open_readers:
+            call.readers = await self._open(targets, channels, wish)
+            while call.readers:
                 # Cleared before looking: what comes from here on makes another round.
                 call.event.clear()
                 idle = True
                 # One message of each target a round: none of them can crowd out the others.
-                for reader in open_readers:
+                for reader in call.readers:
                     message = await reader.next()
                     if message is not None:
                         idle = False
                         yield message
-                open_readers = [reader for reader in open_readers if not reader.ended]
-                if idle and not any(reader.behind for reader in open_readers):
-                    soonest = min(reader.due for reader in open_readers)
+                call.readers = [reader for reader in call.readers if not reader.ended]
+                if idle and not any(reader.behind for reader in call.readers):
+                    soonest = min(reader.due for reader in call.readers)
                     await wait(call.event, self._clock, soonest)
 
     @contextmanager
     def _channels_of(self, targets: Sequence[Target], call: _Call) -> Iterator[list[Channel]]:
         """The targets' channels, which tell the call of commits from now on."""
+        self._calls.add(call)
         channels = [self._join(target.session_id, call) for target in targets]
         try:
             yield channels
         finally:
+            self._calls.discard(call)
             for channel in channels:
                 self._leave(channel, call)
 

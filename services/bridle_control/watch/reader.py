@@ -95,6 +95,11 @@ class Reader:
         """Whether there are events that it has not looked at."""
         return self._cursor < self._channel.head
 
+    @property
+    def lag(self) -> int:
+        """How many events are committed that it has not looked at."""
+        return max(0, self._channel.head - self._cursor)
+
     async def next(self) -> bytes | None:
         """The next serialized WatchResponse, or None when there is nothing to say now.
 

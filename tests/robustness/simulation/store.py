@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bridle_control.store.api import Changes, ReadTx, Store, Tx
+from bridle_control.store.api import Changes, Commit, ReadTx, Store, Tx
 from bridle_control.store.schema import MIGRATIONS
 from bridle_control.store.sqlite_base import ChangeSet
 from bridle_control.store.sqlite_open import _migrate
@@ -59,6 +59,7 @@ class MemoryStore:
         self._committed = committed
         self._now = 0
         self._listeners: list[Callable[[Changes], None]] = []
+        self._measures: list[Callable[[Commit], None]] = []
         self._waiting: deque[_Job] = deque()
         self._arrived = asyncio.Event()
 
@@ -72,6 +73,9 @@ class MemoryStore:
 
     def listen(self, listener: Callable[[Changes], None]) -> None:
         self._listeners.append(listener)
+
+    def measure(self, listener: Callable[[Commit], None]) -> None:
+        self._measures.append(listener)
 
     async def write(
         self, fn: Callable[[Tx], T], *, urgent: bool = False, output: bool = False
@@ -102,6 +106,8 @@ class MemoryStore:
             if changes is not None:
                 for listener in self._listeners:
                     listener(changes)
+            for measure in self._measures:
+                measure(Commit(len(group), 0, 0.0))
             for job in group:
                 if job.future.done():
                     continue
