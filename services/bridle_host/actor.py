@@ -27,6 +27,7 @@ from bridle_host.inbox import Inbox, Queued
 from bridle_host.journal import Journal
 from bridle_host.launch import Prepared
 from bridle_host.live_run import LiveRun, LiveText
+from bridle_host.observer import RunObserver
 from bridle_host.run_files import RunFiles
 from bridle_host.run_processes import sweep_until_gone
 from bridle_host.run_state import RunState
@@ -50,6 +51,7 @@ class SessionActor:
         spec: RunSpec,
         files: RunFiles,
         *,
+        observer: RunObserver,
         journal: Journal,
         live_text: LiveText,
         prepare: Callable[[], Awaitable[Prepared | None]],
@@ -61,6 +63,7 @@ class SessionActor:
         self.run_number = files.run
         #: For people: workspace/slug, once it is known.
         self.name = files.session_id
+        self.observer = observer
         self._spec = spec
         self._files = files
         self._left = left
@@ -210,6 +213,7 @@ class SessionActor:
             self._live_text,
             self._output_cap,
             inputs,
+            self.observer,
         )
         live.muted, live.detached = self._muted, self._detached
         try:
@@ -243,6 +247,7 @@ class SessionActor:
             scribe = Scribe(left.spec, self.session_id, self.run_number)
             await end_lost_run(
                 *(self._journal, scribe, self._before, message, reason),
+                observer=self.observer,
                 swept=swept,
                 verified=not elsewhere,
             )
@@ -281,6 +286,7 @@ class SessionActor:
             self._scribe(prepared),
             Session.restore(prepared.spec, live.record),
             "the host service failed at this run",
+            observer=self.observer,
         )
 
     def _scribe(self, prepared: Prepared | None = None) -> Scribe:
@@ -295,6 +301,7 @@ async def end_lost_run(
     message: str,
     reason: EndReason = EndReason.HOST_STOPPED,
     *,
+    observer: RunObserver,
     swept: int = 0,
     verified: bool = True,
 ) -> None:
@@ -303,5 +310,6 @@ async def end_lost_run(
     if machine.closed:
         return
     effects = machine.host_lost(0.0, message, reason) + machine.gone(swept, 0.0, verified=verified)
+    observer.performed(effects, 0)
     # Whatever room there is: control takes them only once it has heard of them.
     await journal.append(scribe.entries(effects), always=True)

@@ -49,9 +49,11 @@ from bridle_host.journal import Journal
 from bridle_host.journal_file import JournalError
 from bridle_host.link import CREDENTIAL_REFUSED, Link
 from bridle_host.logs import kv
+from bridle_host.metrics import watch_link
 from bridle_host.sessions import Sessions
 from bridle_host.settings import HostSettings, OnEnd, machine_name
 from bridle_host.state_directory import Credential, StateDirectory, StateError
+from bridle_host.telemetry import observe
 from bridle_telemetry.settings import MetricsListenError
 from bridle_telemetry.telemetry import Telemetry
 
@@ -119,6 +121,7 @@ class _Host:
         self._grace = settings.stop_grace
         self._journal = journal
         self._sessions = Sessions(
+            observer=observe(telemetry, journal),
             journal=journal,
             drivers=drivers,
             live_text=self._live_text,
@@ -141,6 +144,7 @@ class _Host:
             clock=SystemClock(),
             chance=random.random,
         )
+        watch_link(telemetry.meter, self._link)
         self._agents = Agents(drivers, SystemClock(), self._link.introduce)
         self._refusal: str | None = None
 

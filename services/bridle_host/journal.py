@@ -41,7 +41,14 @@ from pathlib import Path
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import event_pb2
 from bridle_host.journal_answers import Answers
-from bridle_host.journal_file import Change, Connect, JournalError, JournalFile, connect
+from bridle_host.journal_file import (
+    AnswerRow,
+    Change,
+    Connect,
+    JournalError,
+    JournalFile,
+    connect,
+)
 from bridle_host.journal_writer import JournalWriter
 
 #: Kinds of events that an agent can make without end. All others, and the answers to commands, move
@@ -116,6 +123,7 @@ class Journal:
         self._linked = False
         self._renewing = False
         self._listeners: list[Callable[[], None]] = []
+        self._answer_listeners: list[Callable[[Sequence[AnswerRow]], None]] = []
         writer.start(self._committed, self._room.set)
 
     @classmethod
@@ -287,6 +295,9 @@ class Journal:
         for change in changes:
             if not change.entries:
                 continue
+            if change.answers:
+                for hears in self._answer_listeners:
+                    hears(change.answers)
             self._durable = change.entries[-1][0]
             self._tail.extend(change.entries)
             self._tail_size += sum(len(body) for _, body in change.entries)
@@ -332,6 +343,14 @@ class Journal:
     def on_durable(self, listener: Callable[[], None]) -> None:
         """Calls the listener, on the event loop, whenever entries have become readable."""
         self._listeners.append(listener)
+
+    def on_answers(self, listener: Callable[[Sequence[AnswerRow]], None]) -> None:
+        """Calls the listener, on the event loop, with answers that have become durable."""
+        self._answer_listeners.append(listener)
+
+    def on_commit(self, listener: Callable[[float], None]) -> None:
+        """Calls the listener, on the journal's thread, with the seconds that each commit took."""
+        self._writer.on_commit = listener
 
     async def read_after(
         self, sequence: int, max_bytes: int, max_entries: int = 1000

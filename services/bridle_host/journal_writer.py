@@ -20,6 +20,7 @@ import errno
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ class JournalWriter:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._failure: str | None = None
         self._closing = threading.Event()
+        #: Told of each commit, on the thread, how many seconds it took.
+        self.on_commit: Callable[[float], None] | None = None
         self._laid = 0  # bytes that the ballast holds
         self._disk_full = not self._lay_ballast()
 
@@ -193,6 +196,7 @@ class JournalWriter:
 
     def _commit(self, group: list[_Job]) -> None:
         changes = [job.change for job in group if job.change is not None]
+        begun = time.perf_counter()
         while True:
             try:
                 self._file.commit(changes)
@@ -200,6 +204,8 @@ class JournalWriter:
             except DiskFullError:
                 if not self._make_room() and not self._give_ballast():
                     raise
+        if self.on_commit is not None:
+            self.on_commit(time.perf_counter() - begun)
         self._answer(group, changes, None)
 
     def _checkpoint(self) -> None:

@@ -157,6 +157,8 @@ class Link:
         self._ending = False
         # When the handshake of the stream was over; the end of time when it isn't.
         self._opened_at = math.inf
+        #: How often the link came up.
+        self.connections = 0
         # What was logged last: one line for a control that is away, not one for each attempt.
         self._told: str | None = None
         #: Set when the handshake of a stream is over for the first time.
@@ -166,7 +168,8 @@ class Link:
     @property
     def connected(self) -> bool:
         """Whether a stream is up and its handshake over."""
-        return self._stream is not None and self._stream.ready
+        stream = self._stream  # (metrics are asked for from other threads)
+        return stream is not None and stream.ready
 
     @property
     def streaming(self) -> bool:
@@ -348,6 +351,7 @@ class Link:
     def opened(self) -> None:
         """The handshake of the stream is over."""
         self._opened_at = self._clock.now()
+        self.connections += 1
         self._told = None
         self._sessions.place_held()
         self._journal.linked(True)

@@ -65,6 +65,7 @@ from bridle_host.entries import Scribe
 from bridle_host.inbox import Broken, Gone, Inbox, Queued
 from bridle_host.journal import Entry, Journal
 from bridle_host.launch import Prepared
+from bridle_host.observer import RunObserver
 from bridle_host.run_files import RunFiles
 from bridle_host.run_state import RunState
 
@@ -113,8 +114,10 @@ class LiveRun:
         journal: Journal,
         live_text: LiveText,
         output_cap: int,
-        inputs: Mapping[str, tuple[Content, ...]] | None = None,
+        inputs: Mapping[str, tuple[Content, ...]] | None,
+        observer: RunObserver,
     ) -> None:
+        self._observer = observer
         self._spec = prepared.spec
         self._driver = prepared.driver
         self._processes = prepared.processes
@@ -357,6 +360,7 @@ class LiveRun:
     ) -> None:
         if not effects and not self._owes():
             return
+        self._observer.performed(effects, self._checkpoint.acknowledge)
         self._contents.update(delivered or {})
         for effect in effects:
             if isinstance(effect, Emit):
@@ -416,7 +420,9 @@ class LiveRun:
             # Written with every piece of the output; whole once the turn is over.
             kept = replace(kept, last_output=record.last_output[-LAST_OUTPUT:])
         output = self._scribe.output.kept()
-        return RunState(self._spec, kept, driver, acknowledge, output, self._astray).dump()
+        observed = self._observer.kept()
+        state = RunState(self._spec, kept, driver, acknowledge, output, self._astray, observed)
+        return state.dump()
 
     async def _file(
         self, record: RunRecord, delivered: Mapping[str, tuple[Content, ...]]

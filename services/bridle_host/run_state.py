@@ -39,6 +39,8 @@ class RunState:
     output: Mapping[str, Any] = field(default_factory=dict, repr=False)
     #: The agent is in a turn that is over for the log: it is to be ended, and nothing of it told.
     astray: bool = False
+    #: Where the run stands in traces, see `RunObserver.kept`; nothing else depends on it.
+    observed: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def opened(self) -> bool:
@@ -119,6 +121,8 @@ class RunState:
             "output": self.output,
             "astray": self.astray,
         }
+        if self.observed:
+            kept["observed"] = self.observed
         return json.dumps(kept, separators=(",", ":")).encode()
 
     @classmethod
@@ -144,6 +148,8 @@ class RunState:
             driver = base64.b64decode(kept.get("driver", ""), validate=True)
             output = dict(kept.get("output", {}))
             astray = bool(kept.get("astray", False))
-            return cls(spec, record, driver, int(kept.get("acknowledge", 0)), output, astray)
+            observed = dict(kept.get("observed", {}))
+            acknowledge = int(kept.get("acknowledge", 0))
+            return cls(spec, record, driver, acknowledge, output, astray, observed)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("not the state of a run") from error

@@ -30,6 +30,7 @@ from bridle_host.inbox import Queued
 from bridle_host.journal import Entry, Journal
 from bridle_host.launch import Launcher, Prepared
 from bridle_host.live_run import LiveText
+from bridle_host.observer import Observer
 from bridle_host.run_files import RunFiles, every, forget, kept
 from bridle_host.run_processes import sweep_until_gone
 from bridle_host.run_state import RunState
@@ -78,8 +79,10 @@ class Sessions:
         output_cap: int = 0,
         environment: Mapping[str, str] | None = None,
         connection: Mapping[str, str] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._journal = journal
+        self._observer = observer or Observer()
         self._live_text = live_text
         self._runs = state_directory
         self._output_cap = output_cap
@@ -133,10 +136,12 @@ class Sessions:
             await self._repeat(command, known[-1], live=actor is not None)
         elif actor is not None and actor.has(command.command_id):
             pass  # on its way
-        elif command.HasField("start"):
-            await self._start(command)
         else:
-            await self._give(command, actor)
+            self._observer.received(command)
+            if command.HasField("start"):
+                await self._start(command)
+            else:
+                await self._give(command, actor)
 
     async def _repeat(
         self, command: host_pb.Command, newest: host_pb.CommandEntry, *, live: bool
@@ -201,9 +206,12 @@ class Sessions:
         prepare: Callable[[], Awaitable[Prepared | None]],
         left: RunState | None = None,
     ) -> SessionActor:
+        start = "" if left is not None else spec.start_command
+        observer = self._observer.run(files.session_id, files.run, spec.agent, start, left)
         actor = SessionActor(
             spec,
             files,
+            observer=observer,
             journal=self._journal,
             live_text=self._live_text,
             prepare=prepare,
@@ -215,6 +223,7 @@ class Sessions:
         return actor
 
     def _forget(self, actor: SessionActor) -> None:
+        actor.observer.ended()
         key = (actor.session_id, actor.run_number)
         if self._actors.get(key) is actor:
             del self._actors[key]

@@ -18,6 +18,8 @@ from bridle_host.containment import Containment, Level, detect
 from bridle_host.drivers.base import DriverFactory
 from bridle_host.journal import Journal
 from bridle_host.sessions import Sessions
+from bridle_host.telemetry import observe
+from bridle_telemetry.telemetry import Telemetry
 from tests.bridle_host.journal_support import opened
 
 SESSION = "0190-session"
@@ -47,6 +49,10 @@ class Host:
         self.journal = journal
         self.directory = directory
         self.live: list[host_pb.LiveTextPiece] = []
+        #: What the commands that follow belong to.
+        self.trace: host_pb.TraceContext | None = None
+        #: Where its metrics are to be had, as HOST:PORT.
+        self.metrics_address: str | None = None
         self._numbers = itertools.count(1)
         self._moved = asyncio.Event()
         journal.on_durable(self._moved.set)
@@ -56,9 +62,11 @@ class Host:
     async def command(
         self, session_id: str = SESSION, run: int = 1, command_id: str = "", **action: Any
     ) -> str:
-        """Submit a command; returns its id."""
+        """Submit a command, which belongs to `trace`; returns its id."""
         command_id = command_id or f"command-{next(self._numbers)}"
-        command = host_pb.Command(command_id=command_id, session_id=session_id, run=run, **action)
+        command = host_pb.Command(
+            command_id=command_id, session_id=session_id, run=run, trace=self.trace, **action
+        )
         await self.sessions.submit(command)
         return command_id
 
@@ -174,6 +182,7 @@ async def hosting(
     containment: Containment | None = None,
     limit: int = 8,
     journal: Mapping[str, Any] | None = None,
+    telemetry: Telemetry | None = None,
     **options: Any,
 ) -> AsyncIterator[Host]:
     """A host at work, with its files in `path`."""
@@ -191,6 +200,7 @@ async def hosting(
             session_limit=limit,
             host_id="host-1",
             control_address="127.0.0.1:1",
+            observer=observe(telemetry or Telemetry.off(), book),
             **options,
         )
         await sessions.recover()

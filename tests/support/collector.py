@@ -43,6 +43,8 @@ class Span:
     end: int
     error: bool
     attributes: dict[str, Any] = field(hash=False)
+    #: (trace, span) of what it is linked to.
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
                     end=span.end_time_unix_nano,
                     error=span.status.code == span.status.STATUS_CODE_ERROR,
                     attributes=_values(span.attributes),
+                    links=tuple((link.trace_id.hex(), link.span_id.hex()) for link in span.links),
                 )
 
 
