@@ -9,12 +9,14 @@ the clients.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,21 +56,51 @@ def need(name: str) -> None:
 
 
 def run(command: list[str], folder: Path) -> None:
-    """Run a package tool quietly. Raises MissingError with its last line."""
+    """Run a package tool quietly. Raises MissingError with what it says of the reason."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
-        raise MissingError(f"{command[0]} {command[1]} failed: {lines[-1]}")
+        errors = [line.strip() for line in lines if "error" in line.lower()] or lines[-1:]
+        raise MissingError(f"{' '.join(command[:2])} failed: {'; '.join(errors[:3])}")
+
+
+def build(command: list[str], folder: Path) -> None:
+    """Build what is our own: where that fails, nothing is missing but something is wrong."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
 def once(mark: Path, sources: list[Path], work: Callable[[], None]) -> None:
     """Do the work unless it was done for just these sources."""
-    state = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(f"{source.relative_to(ROOT)}\0".encode())
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    state = digest.hexdigest()
     if mark.is_file() and mark.read_text() == state:
         return
     work()
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(state)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Held while something is made below TOOLS: tests run several at once, and each asks for it."""
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    with open(TOOLS / "lock", "w", encoding="utf-8") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def sources_of(language: str) -> list[Path]:
+    """What a client is built from."""
+    home = CLIENTS / language
+    made = {home / name for name in ("node_modules", "dist", "target")}
+    return sorted(
+        path for path in home.rglob("*") if path.is_file() and not made.intersection(path.parents)
+    )
 
 
 def prepare_go() -> None:
@@ -83,7 +115,8 @@ def prepare_typescript() -> None:
     need("npm")
     home = CLIENTS / "typescript"
     sources = [home / "package.json", home / "package-lock.json"]
-    once(home / "node_modules" / ".done", sources, lambda: run(["npm", "ci", "--silent"], home))
+    command = ["npm", "ci", "--loglevel=error"]
+    once(home / "node_modules" / ".done", sources, lambda: run(command, home))
 
 
 def prepare_java() -> None:
@@ -104,24 +137,44 @@ def prepare_java() -> None:
 
 
 def build_go() -> Sequence[str]:
-    """The command of the runner of the interoperability suite, made anew; so with the others."""
-    prepare_go()
-    runner = TOOLS / "go" / "interop"
-    run(["go", "build", "-o", str(runner), "./internal/interop"], CLIENTS / "go")
-    return [str(runner)]
+    """The command of the runner of the interoperability suite, of what is there now; so the others.
+
+    Raises MissingError, and RuntimeError where our own code can't be built.
+    """
+    home, tools = CLIENTS / "go", TOOLS / "go"
+    command = ["go", "build", "-o", f"{tools}/", "./internal/interop", "./example"]
+    with alone():
+        prepare_go()
+        once(tools / ".libraries", [home / "go.mod", home / "go.sum"], lambda: download_go(home))
+        once(tools / ".built", sources_of("go"), lambda: build(command, home))
+    return [str(tools / "interop")]
+
+
+def download_go(home: Path) -> None:
+    run(["go", "mod", "download"], home)
 
 
 def build_typescript() -> Sequence[str]:
-    prepare_typescript()
-    run(["npm", "run", "--silent", "interop"], CLIENTS / "typescript")
-    return ["node", str(TOOLS / "typescript" / "node.mjs")]
+    home, tools = CLIENTS / "typescript", TOOLS / "typescript"
+    with alone():
+        prepare_typescript()
+        command = ["npm", "run", "--silent", "interop"]
+        once(tools / ".built", sources_of("typescript"), lambda: build(command, home))
+    return ["node", str(tools / "node.mjs")]
 
 
 def build_java() -> Sequence[str]:
-    prepare_java()
-    home, paths = CLIENTS / "java", TOOLS / "java" / "classpath"
+    home = CLIENTS / "java"
+    paths, maven = home / "target" / "classpath", ["mvn", "-q", "-B"]
     libraries = [f"-Dmdep.outputFile={paths}", "-Dmdep.includeScope=test"]
-    run(["mvn", "-q", "-B", "test-compile", "dependency:build-classpath", *libraries], home)
+
+    def work() -> None:
+        run([*maven, "dependency:build-classpath", *libraries], home)
+        build([*maven, "test-compile"], home)
+
+    with alone():
+        prepare_java()
+        once(home / "target" / ".built", sources_of("java"), work)
     own = [str(home / "target" / name) for name in ("classes", "test-classes")]
     return ["java", "-cp", ":".join([*own, paths.read_text()]), "dev.bridle.interop.Runner"]
 

@@ -103,7 +103,8 @@ def main() -> int:
     good = True
     for language in GENERATED:
         try:
-            client_tools.PREPARE.get(language, lambda: None)()
+            with client_tools.alone():
+                client_tools.PREPARE.get(language, lambda: None)()
         except client_tools.MissingError as missing:
             print(f"SKIP {language}: {missing}", file=sys.stderr)
             good = good and "--no-skips" not in arguments

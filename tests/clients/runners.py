@@ -6,7 +6,6 @@ import asyncio
 import base64
 import itertools
 import json
-import shutil
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +21,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response, StreamingR
 from starlette.routing import Route
 
 from scripts import client_tools
+from scripts.browser import chromium
 from tests.pair import PATIENCE
 
 Answer = dict[str, Any]
@@ -47,23 +47,22 @@ def build_python() -> Sequence[str]:
 
 
 def build_page() -> Sequence[str]:
-    """A browser; its arguments but the last, the address."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if (found := shutil.which(name)) is not None:
-            client_tools.build_typescript()
-            return [
-                found,
-                "--headless",
-                # As root Chromium has no sandbox, and the page is our own.
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--no-first-run",
-            ]
-    raise client_tools.MissingError("no Chromium is on PATH (sudo apt install chromium)")
+    """A browser's arguments but the last, the address, and variables in front of them."""
+    found = chromium()
+    client_tools.build_typescript()
+    return [
+        *("env", *(f"{name}={value}" for name, value in found.environment.items())),
+        found.program,
+        "--headless",
+        # As root Chromium has no sandbox, and the page is our own.
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+    ]
 
 
 LANGUAGES = (
@@ -149,10 +148,29 @@ class Runner:
         assert await self.next(self.order("cancel", target=number)) == {"done": True}
 
 
+_built: dict[Callable[[], Sequence[str]], Sequence[str] | client_tools.MissingError] = {}
+
+
+def built(language: Language) -> Sequence[str]:
+    """Its runner's command. Raises MissingError.
+
+    Asked for once: where there is no network, a package tool may take minutes to say so.
+    """
+    if language.build not in _built:
+        try:
+            _built[language.build] = language.build()
+        except client_tools.MissingError as missing:
+            _built[language.build] = missing
+    found = _built[language.build]
+    if isinstance(found, client_tools.MissingError):
+        raise client_tools.MissingError(str(found))
+    return found
+
+
 @asynccontextmanager
 async def running(language: Language, place: Path) -> AsyncIterator[Runner]:
     """The language's runner, built and started. Raises MissingError."""
-    command = language.build()  # (A thread of the loop's would stay, and count as left behind.)
+    command = built(language)  # (A thread of the loop's would stay, and count as left behind.)
     if language.in_browser:
         async with _in_browser(language, command, place) as runner:
             yield runner
@@ -215,6 +233,7 @@ async def _in_browser(
     # As many as the tests order at once.
     orders: asyncio.Queue[str | None] = asyncio.Queue()
     runner = Runner(language, orders.put_nowait)
+    listening = asyncio.Event()
 
     async def page(request: Request) -> Response:
         return HTMLResponse('<!doctype html><script type="module" src="/runner.js"></script>')
@@ -224,6 +243,7 @@ async def _in_browser(
 
     async def told(request: Request) -> Response:
         async def lines() -> AsyncIterator[str]:
+            listening.set()
             while (line := await orders.get()) is not None:
                 yield f"data: {line}\n\n"
 
@@ -253,18 +273,24 @@ async def _in_browser(
         serving = tasks.create_task(server.serve())
         await server.up.wait()
         port = server.servers[0].sockets[0].getsockname()[1]
-        browser = await asyncio.create_subprocess_exec(
-            *command,
-            f"--user-data-dir={place / 'browser'}",
-            f"http://127.0.0.1:{port}/",
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with (place / "browser.log").open("wb") as log:
+            browser = await asyncio.create_subprocess_exec(
+                *command,
+                f"--user-data-dir={place / 'browser'}",
+                f"http://127.0.0.1:{port}/",
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         try:
+            async with asyncio.timeout(PATIENCE):
+                while not listening.is_set():
+                    assert browser.returncode is None, f"see {place / 'browser.log'}"
+                    await asyncio.sleep(0.02)
             yield runner
         finally:
-            browser.terminate()
+            if browser.returncode is None:
+                browser.terminate()
             await browser.wait()
             orders.put_nowait(None)
             server.should_exit = True
