@@ -64,6 +64,8 @@ def answer(
         if first is not None and first.command_id != command_id:
             tx.update_command(outcomes.settle(first, outcome, metadata=metadata))
     tx.update_command(outcomes.settle(command, outcome, metadata=metadata))
+    if command.verb == receipt_pb2.VERB_KILL and outcome.state == outcomes.NOT_RUN:
+        projection.reopen(row.session_id)
 
 
 def _deliver(

@@ -217,6 +217,8 @@ def expire(tx: Tx) -> list[CommandRow]:
     for row in tx.commands_expired(tx.now):
         if row.verb != receipt_pb2.VERB_SEND:
             gone.append(_expired(tx, row))
+            if row.verb == receipt_pb2.VERB_KILL:
+                projection.reopen(row.session_id)
             continue
         session = projection.session(row.session_id)
         if session is not None:

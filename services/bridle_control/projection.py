@@ -284,6 +284,15 @@ class Projection:
         )
         self.tx.update_command(outcomes.settle(command, outcome))
 
+    def reopen(self, session_id: str) -> None:
+        """A Kill was not carried out, and never will be: children may be started again."""
+        row = self.session(session_id)
+        kill = (receipt_pb2.VERB_KILL,)
+        if row is None or not row.closing or row.phase not in LIVE:
+            return
+        if not self.tx.has_open_command(session_id, row.run, kill):
+            self.put(replace(row, closing=False, update_time=self.tx.now))
+
     # -- a run's end
 
     def cancel_input(

@@ -2,9 +2,10 @@
 
 Three things live in it (see `journal_file` for the file itself, and for why it is SQLite):
 
-- **Entries**, numbered 1, 2, 3 … without gaps: events, answers to commands, drivers' states. An
-  entry stays until control has acknowledged it, which is after control's own fsync. So a cut of the
-  link, a crash of either side and a loss of power lose none, and none is stored twice.
+- **Entries**, numbered 1, 2, 3 … without gaps: events, answers to commands, drivers' states, and
+  the runs that were taken over from a journal that is lost. An entry stays until control has
+  acknowledged it, which is after control's own fsync. So a cut of the link, a crash of either side
+  and a loss of power lose none, and none is stored twice.
 - **Answers**: each CommandEntry once more, by the command's id, kept at least until it is
   acknowledged *and* its run is over. So a repeated command is answered and never run twice.
 - **Runs** that are live, with what the sessions want to know about them after a crash.
@@ -80,7 +81,7 @@ WINDOW_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry to append: exactly one of `event`, `command` and `driver_state` is set.
+    """One entry to append: exactly one of the last four is set.
 
     `event` is (kind, a serialized bridle.v1.Event without sequence and commit_time).
     """
@@ -90,6 +91,7 @@ class Entry:
     event: tuple[int, bytes] | None = None
     command: host_pb.CommandEntry | None = None
     driver_state: bytes | None = field(default=None, repr=False)
+    adopt: host_pb.AdoptEntry | None = None
 
     @property
     def is_bulk(self) -> bool:
@@ -111,6 +113,7 @@ class Journal:
         self._assigned = loaded.last
         self._durable = loaded.last
         self._acknowledged = loaded.trimmed
+        self._adopted = loaded.adopted
         # (last sequence, bytes) of what was appended together, ascending: how acknowledged bytes
         # are counted off. Bounded by the cap, as each stands for at least one entry.
         self._sizes = deque(loaded.sizes)
@@ -173,6 +176,11 @@ class Journal:
     def acknowledged(self) -> int:
         """Control has all entries up to this one."""
         return self._acknowledged
+
+    @property
+    def adopted(self) -> int:
+        """The newest entry by which a run of a lost journal was taken over; 0 for none."""
+        return self._adopted
 
     @property
     def floor(self) -> int:
@@ -271,6 +279,9 @@ class Journal:
             if entry.command is not None
         ]
         change = Change(entries=rows, answers=answers, size=size)
+        for number, entry in zip(numbers, entries, strict=True):
+            if entry.adopt is not None:
+                self._adopted = change.adopted = number
         if run is not None:
             self._runs[run[0], run[1]] = run[2]
             change.put_runs = [run]
@@ -414,6 +425,7 @@ class Journal:
             last = await self._writer.call(lambda file: file.renew(journal_id, _restamp))
             offset = self._acknowledged
             self._answers.renumber(offset)
+            self._adopted = max(0, self._adopted - offset)
             self._sizes = deque((sequence - offset, size) for sequence, size in self._sizes)
             self._tail.clear()
             self._tail_size = self._acknowledged = 0
@@ -437,6 +449,8 @@ def _body(entry: Entry) -> bytes:
         record.event.event = entry.event[1]
     elif entry.command is not None:
         record.command.CopyFrom(entry.command)
+    elif entry.adopt is not None:
+        record.adopt.CopyFrom(entry.adopt)
     else:
         record.driver_state.state = entry.driver_state or b""
     body = record.SerializeToString()

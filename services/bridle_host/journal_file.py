@@ -126,6 +126,8 @@ class Change:
     trim: int = 0
     #: The numbers of answers that are no longer needed.
     drop_answers: Sequence[int] = ()
+    #: The newest of the entries by which a run was taken over; 0 for none.
+    adopted: int = 0
     #: How much it writes, in bytes, roughly.
     size: int = 0
 
@@ -139,6 +141,8 @@ class Loaded:
     last: int
     #: Entries up to this one are gone.
     trimmed: int
+    #: The newest entry by which a run of a lost journal was taken over; 0 for none.
+    adopted: int
     #: (last sequence, bytes) of stretches of entries, ascending.
     sizes: list[tuple[int, int]]
     answers: list[AnswerRow]
@@ -258,6 +262,7 @@ class JournalFile:
             journal_id=str(meta["journal_id"]),
             last=last,
             trimmed=trimmed,
+            adopted=int(meta.get("adopted", 0)),
             sizes=sizes,
             answers=[AnswerRow(*row[:-1]) for row in answers],
             runs={(session_id, run): state for session_id, run, state, _ in runs},
@@ -339,6 +344,8 @@ class JournalFile:
             )
             last = change.entries[-1][0]
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'last'", (last,))
+        if change.adopted:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('adopted', ?)", (change.adopted,))
         if change.answers:
             run(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -406,6 +413,9 @@ class JournalFile:
             [(number, body, checksum(body, number, "", 0)) for number, body in rows],
         )
         self._db.execute("UPDATE answers SET sequence = max(0, sequence - ?)", (trimmed,))
+        self._db.execute(
+            "UPDATE meta SET value = max(0, value - ?) WHERE key = 'adopted'", (trimmed,)
+        )
         self._db.executemany(
             "UPDATE meta SET value = ? WHERE key = ?",
             [(journal_id, "journal_id"), (last - trimmed, "last"), (0, "trimmed")],

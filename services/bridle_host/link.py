@@ -327,6 +327,7 @@ class Link:
         hello.journal_id = self._journal.journal_id
         hello.journal_sequence = self._journal.last_sequence
         hello.journal_floor = self._journal.floor
+        hello.journal_adopted = min(self._journal.adopted, self._journal.last_sequence)
         hello.journal_known = min(self._sent.newest, self._journal.last_sequence)
         self._attempt += 1
         hello.attempt = self._attempt

@@ -23,6 +23,7 @@ from bridle_core.phases import ENDED, EndReason
 from bridle_core.session import answer_after_end
 from bridle_host.actor import SessionActor
 from bridle_host.admission import Admission
+from bridle_host.adoption import adoption
 from bridle_host.containment import Containment
 from bridle_host.drivers.base import DriverFactory
 from bridle_host.entries import Scribe
@@ -85,6 +86,7 @@ class Sessions:
         self._observer = observer or Observer()
         self._live_text = live_text
         self._runs = state_directory
+        self._host_id = host_id
         self._output_cap = output_cap
         admission = Admission(
             drivers,
@@ -375,7 +377,9 @@ class Sessions:
         except ValueError:
             return None
         log.warning("the journal does not know a live run: session=%s", files.session_id)
-        await self._journal.put_run(files.session_id, files.run, forgotten.dump())
+        entry = Entry(files.session_id, files.run, adopt=adoption(forgotten, self._host_id))
+        kept = (files.session_id, files.run, forgotten.dump())
+        await self._journal.append([entry], lambda: kept, always=True)
         return forgotten
 
     async def _take_in(self, files: RunFiles, left: RunState) -> None:

@@ -505,6 +505,28 @@ async def test_an_input_that_a_failed_run_left_waiting_expires_without_a_resume(
     assert (await stack.session(session.session_id)).inputs_waiting == 1
 
 
+async def test_a_kill_that_no_host_ever_got_is_over_in_a_day_and_its_session_goes_on(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    await host.drop()
+    await stack.until(lambda: not stack.links.is_live(host.host_id))
+    request = pb.KillRequest(session=ref(session), request_id=stack.new_id())
+    call = asyncio.ensure_future(stack.sessions.Kill(request, metadata=stack.admin))
+    await stack.lose_patience()
+    receipt = (await call).receipt
+    assert (await stack.session(session.session_id)).closing
+    stack.clock.advance(24 * 3600.0 + 1.0)
+
+    async def state() -> tuple[str, str]:
+        return outcome(await stack.command(receipt.command_id))
+
+    await stack.eventually(state, ("NOT_RUN", "EXPIRED"))
+    now = await stack.session(session.session_id)
+    assert (phase(now), now.closing) == ("IDLE", False)
+
+
 async def test_what_is_delivered_again_is_still_its_senders(stack: Stack) -> None:
     host = await stack.host()
     session = await stack.start(host)

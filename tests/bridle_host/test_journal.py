@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle_host.journal import MAX_ENTRY_BYTES, Entry, Journal
 from bridle_host.journal_answers import KEPT
 from bridle_host.journal_file import FORMAT, JournalError
@@ -59,10 +60,11 @@ async def test_each_kind_of_entry_comes_back_as_it_went_in(tmp_path: Path) -> No
                 Entry("s3", 9, driver_state=b"state"),
                 Entry("s3", 9, driver_state=b""),
                 Entry("s4", 1, event=(12345, b"of a later version")),
+                Entry("s5", 2, adopt=host_pb.AdoptEntry(last_turn=3)),
             ]
         )
     async with opened(tmp_path) as journal:
-        event, command, state, empty, unknown = await records(journal)
+        event, command, state, empty, unknown, adopt = await records(journal)
         assert (event.session_id, event.run) == ("s1", 7)
         assert (event.event.kind, event.event.event) == (OUTPUT, b"\x00\xff")
         assert (command.session_id, command.run) == ("s2", 8)
@@ -71,6 +73,8 @@ async def test_each_kind_of_entry_comes_back_as_it_went_in(tmp_path: Path) -> No
         assert state.driver_state.state == b"state"
         assert empty.WhichOneof("entry") == "driver_state"
         assert unknown.event.kind == 12345
+        assert (adopt.session_id, adopt.adopt.last_turn) == ("s5", 3)
+        assert journal.adopted == 6
 
 
 async def test_numbers_above_127_are_written_as_protobuf_reads_them(tmp_path: Path) -> None:
@@ -668,6 +672,19 @@ def change(directory: Path, statement: str) -> None:
 
 
 # --- another id ---
+
+
+async def test_a_renewed_journal_still_knows_which_runs_it_took_over(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([output("a"), Entry("s", 1, adopt=host_pb.AdoptEntry()), output("b")])
+        journal.acknowledge(1)
+        await journal.renew()
+        assert journal.adopted == 1
+    async with opened(tmp_path) as journal:
+        assert journal.adopted == 1
+        journal.acknowledge(2)
+        await journal.renew()
+        assert journal.adopted == 0
 
 
 async def test_a_renewed_journal_has_another_id_and_numbers_what_is_left_from_1(

@@ -47,6 +47,8 @@ class FakeJournal:
     records: list[wire.Record] = field(default_factory=list)
     #: Entries that were trimmed from its head.
     trimmed: int = 0
+    #: The newest entry by which it took a run over.
+    adopted: int = 0
 
     @property
     def last(self) -> int:
@@ -54,6 +56,8 @@ class FakeJournal:
 
     def append(self, record: wire.Record) -> int:
         record.journal_sequence = self.last + 1
+        if record.HasField("adopt"):
+            self.adopted = record.journal_sequence
         self.records.append(record)
         return record.journal_sequence
 
@@ -183,6 +187,7 @@ class FakeHost:
             session_limit=self.session_limit,
             version="0.0.1",
             journal_known=self.journal_known,
+            journal_adopted=self.journal.adopted,
             attempt=self.attempt,
         )
 
@@ -351,6 +356,13 @@ class FakeHost:
         """Journals what the driver wants kept."""
         entry = wire.DriverStateEntry(state=state)
         return self.journaled(wire.Record(session_id=session_id, run=run, driver_state=entry))
+
+    def adopt(self, session_id: str, run: int, **entry: Any) -> int:
+        """Journals that a run of a lost journal goes on: IDLE, unless `entry` says otherwise."""
+        entry.setdefault("phase", session_pb2.PHASE_IDLE)
+        entry.setdefault("process", event_pb2.ProcessStarted(pid=4711))
+        told = wire.AdoptEntry(**entry)
+        return self.journaled(wire.Record(session_id=session_id, run=run, adopt=told))
 
     def refuse(self, command: wire.Command, error: str, **metadata: str) -> int:
         """Journals a refusal."""

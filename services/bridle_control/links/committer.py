@@ -70,6 +70,11 @@ class Committer:
         self._runs: dict[str, int] = {}
         self._missing: Mapping[str, int] = {}
 
+    @property
+    def high_water(self) -> int:
+        """The newest entry of the journal that is committed."""
+        return self._high_water
+
     # ------------------------------------------------------------ what the handshake found
 
     def begin(self, accepted: Accepted, hello: wire.Hello) -> None:

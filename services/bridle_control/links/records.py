@@ -20,6 +20,7 @@ from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2, principal_pb2
 from bridle_control.answers import answer
 from bridle_control.decisions import ENDED, LIVE
+from bridle_control.links.adoption import adopt
 from bridle_control.links.welcome import fence
 from bridle_control.logs import kv
 from bridle_control.projection import MOVING, Projection
@@ -52,7 +53,7 @@ class Moving:
     data: bytes
 
 
-Step = list[NewEvent] | Moving | wire.CommandEntry | wire.DriverStateEntry
+Step = list[NewEvent] | Moving | wire.CommandEntry | wire.DriverStateEntry | wire.AdoptEntry
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ def prepare(journal_id: str, high_water: int, messages: Iterable[wire.Records]) 
                 batch.answered.append(record.command.command_id)
             elif kind == "driver_state":
                 segment.steps.append(record.driver_state)
+            elif kind == "adopt":
+                segment.steps.append(record.adopt)
     return batch
 
 
@@ -198,6 +201,8 @@ def _take(projection: Projection, row: SessionRow, step: Step) -> None:
         return
     elif isinstance(step, wire.DriverStateEntry):
         projection.tx.put_blob(row.session_id, SessionBlob.DRIVER_STATE, step.state)
+    elif isinstance(step, wire.AdoptEntry):
+        adopt(projection, row, step)
     elif isinstance(step, Moving):
         event, data = _vouched(projection.tx, row, step)
         projection.happen(row, event, data=data)

@@ -118,6 +118,8 @@ class HostStream:
         self._ack: tuple[str, int] | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
         self._acknowledged = 0
+        #: The entry that has to be here before commands flow; None when they do, or never will.
+        self._adopted: int | None = None
         self._window = CommandWindow()
         self._outgoing: Outgoing | None = None
         self._tokens_due = clock.now()
@@ -143,7 +145,7 @@ class HostStream:
             if not isinstance(error, OverError):
                 raise error from raised
         finally:
-            self.ready = False
+            self.ready, self._adopted = False, None
             if self._ack_timer is not None:
                 self._ack_timer.cancel()
             self._gone.set()
@@ -217,7 +219,7 @@ class HostStream:
             elif kind is not Kind.HEARTBEAT:
                 await self._committer.put(message)
         # What was sent before the end is still committed, but nothing more is asked of the host.
-        self.ready = False
+        self.ready, self._adopted = False, None
         await self._committer.put(None)
 
     def _receive(self, kind: Kind, message: wire.ConnectRequest) -> None:
@@ -272,11 +274,19 @@ class HostStream:
         stale = dict(found.kill)
         runs = {name: live.run for name, live in sessions.items() if name not in stale}
         await self._committer.reconciled(runs, found.missing)
+        await self._forget()
+        # What of the open commands was lost with a journal is not known before.
+        if accepted.adopted <= self._committer.high_water:
+            self._open()
+        else:
+            self._adopted = accepted.adopted
+
+    def _open(self) -> None:
+        """From now on commands flow."""
         self.ready = True
         for told in self._withdrawn:
             self._say(told)
         self._withdrawn.clear()
-        await self._forget()
         self._gatekeeper.opened(self)
         self._wake.set()
 
@@ -299,6 +309,9 @@ class HostStream:
         self._ack = (batch.journal_id, batch.last)
         if self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(_ACK_AFTER, self._ack_is_due)
+        if self._adopted is not None and batch.last >= self._adopted:
+            self._adopted = None
+            self._open()
         was_full = not self._window.room
         for command_id in batch.answered:
             self._window.answered(command_id)

@@ -12,30 +12,34 @@ from dataclasses import dataclass, replace
 
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.v1 import event_pb2, host_service_pb2, receipt_pb2, session_pb2
-from bridle_control import outcomes
 from bridle_control.decisions import LIVE
-from bridle_control.endings import give_up, lose, lose_turn
+from bridle_control.endings import give_up
+from bridle_control.links.adoption import SET_BACK, adopt_told
 from bridle_control.projection import Projection
-from bridle_control.store.api import CommandRow, CommandState, HostRow, ReadTx, SessionRow, Tx
+from bridle_control.store.api import CommandState, HostRow, ReadTx, SessionRow, Tx
 from bridle_core.errors import BridleError, Reason
 
-_IN_TURN = frozenset({session_pb2.PHASE_RUNNING, session_pb2.PHASE_WAITING})
 _STARTS = frozenset({receipt_pb2.VERB_START, receipt_pb2.VERB_RESUME})
 
 #: What the end of a run says that its host forgot.
 FORGOTTEN = "the host came back without this run"
-#: … or that it remembers an earlier time.
-SET_BACK = "the host came back with an older state of this run"
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A connection's place: its epoch, and where the host's journal stands with us."""
+    """A connection's place: its epoch, and where the host's journal stands with us.
+
+    `adopted`: nothing is handed over before this entry of the journal is here. `adopts`: the
+    journal begins with what became of the runs of one that is lost.
+    """
 
     host: HostRow
     epoch: int
+    journal_id: str
     high_water: int
     journal_lost: bool
+    adopted: int = 0
+    adopts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,9 @@ def accept(tx: Tx, host_id: str, hello: wire.Hello) -> Accepted:
     )
     tx.update_host(host)
     high_water, lost = _journal(tx, host_id, hello)
-    return Accepted(host, epoch, high_water, lost)
+    adopted = hello.journal_adopted
+    adopts = lost and high_water == 0 and 0 < adopted <= hello.journal_sequence
+    return Accepted(host, epoch, hello.journal_id, high_water, lost, adopted, adopts)
 
 
 def _journal(tx: Tx, host_id: str, hello: wire.Hello) -> tuple[int, bool]:
@@ -98,21 +104,19 @@ def _journal(tx: Tx, host_id: str, hello: wire.Hello) -> tuple[int, bool]:
     Lost are: a journal that isn't the one that we knew; one that is older than what we have, also
     where it was written on since (what we have was neither found in it nor sent by this process);
     one that was trimmed beyond what we have (our store is older than the host: it was restored).
+    Nothing is noted before what follows from a loss is (see `reconcile`): the stream may end first.
     """
     known = tx.journal(host_id, hello.journal_id)
     # One that holds nothing was trimmed up to its end.
     before_floor = (hello.journal_floor or hello.journal_sequence + 1) - 1
     if known is None:
-        lost = bool(tx.journals(host_id))
-        tx.set_journal(host_id, hello.journal_id, before_floor)
-        return before_floor, lost
+        return before_floor, bool(tx.journals(host_id))
     newest = hello.journal_sequence
     if hello.HasField("journal_known"):
         newest = min(newest, hello.journal_known)
     if newest < known.high_water:
         return known.high_water, True
     if before_floor > known.high_water:
-        tx.set_journal(host_id, hello.journal_id, before_floor)
         return before_floor, True
     return known.high_water, False
 
@@ -127,6 +131,9 @@ def reconcile(
 ) -> Reconciled:
     """Compares what the host has with what the rows say, and writes HostReturned."""
     fence(tx, accepted.host.host_id, accepted.epoch)
+    known = tx.journal(accepted.host.host_id, accepted.journal_id)
+    if known is None or known.high_water < accepted.high_water:
+        tx.set_journal(accepted.host.host_id, accepted.journal_id, accepted.high_water)
     host = tx.host(accepted.host.host_id) or accepted.host
     projection = Projection(tx)
     kill = [
@@ -145,8 +152,8 @@ def reconcile(
         if host.lost:
             returned = event_pb2.HostReturned(host_id=host.host_id)
             projection.happen(row, event_pb2.Event(host_returned=returned))
-        if there and accepted.journal_lost and told is not None:
-            _adopt(projection, row, told)
+        if there and accepted.journal_lost and not accepted.adopts and told is not None:
+            adopt_told(projection, row, told)
         elif not there and (accepted.journal_lost or _was_started(tx, row)):
             missing[row.session_id] = row.run
     if host.lost:
@@ -171,60 +178,6 @@ def _was_started(tx: ReadTx, row: SessionRow) -> bool:
         command.verb in _STARTS and command.run == row.run and command.state < CommandState.ANSWERED
         for command in tx.open_commands(row.session_id)
     )
-
-
-def _adopt(projection: Projection, row: SessionRow, told: wire.LiveSession) -> None:
-    """A live run whose journal is lost: it goes on, with what the host still knows of it.
-
-    What happened between our last event and now is lost with the journal: the turn that we knew is
-    over unless it is the one that is on, and a command that the host may have had is UNKNOWN unless
-    its input still waits there.
-    """
-    for command in projection.tx.open_commands(row.session_id):
-        if command.run == row.run and not _still_there(command, told):
-            lose(projection, row, command)
-        elif command.verb in _STARTS or command.input_id in told.input_ids:
-            _confirm(projection.tx, command)
-    if row.turn_open and told.open_turn != row.turn:
-        lose_turn(projection, row)
-    current = projection.session(row.session_id) or row
-    if told.open_turn > current.turn:
-        # It goes on, and its end will be told: a log has none without a begin.
-        begun = event_pb2.Event(turn=told.open_turn, turn_started=event_pb2.TurnStarted())
-        projection.happen(current, begun)
-    current = projection.session(row.session_id) or current
-    phase = told.phase
-    if phase in _IN_TURN and not told.open_turn:
-        # Its agent is still in a turn that is over for the log, and is being interrupted.
-        phase = session_pb2.PHASE_IDLE
-    if phase in LIVE and phase != current.phase:
-        moved = event_pb2.PhaseChanged(to=phase)
-        setattr(moved, "from", current.phase)  # (a keyword of the language)
-        projection.happen(current, event_pb2.Event(phase_changed=moved))
-    lost = event_pb2.Diagnostic(
-        kind=event_pb2.DIAGNOSTIC_KIND_JOURNAL_LOST,
-        message="the host's journal was lost; what happened since the event before is not known",
-    )
-    projection.happen(current, event_pb2.Event(diagnostic=lost))
-
-
-def _still_there(command: CommandRow, told: wire.LiveSession) -> bool:
-    return command.verb in _STARTS or (
-        command.verb == receipt_pb2.VERB_SEND and command.input_id in told.input_ids
-    )
-
-
-def _confirm(tx: Tx, command: CommandRow) -> None:
-    """The inventory itself is the answer that was lost."""
-    if command.state >= CommandState.ANSWERED:
-        return
-    if command.verb in _STARTS:
-        outcome = outcomes.decided(tx.now, outcomes.RAN, receipt_pb2.OUTCOME_REASON_DONE)
-    else:
-        outcome = receipt_pb2.Outcome(
-            state=outcomes.PENDING, reason=receipt_pb2.OUTCOME_REASON_QUEUED
-        )
-    tx.update_command(outcomes.settle(command, outcome))
 
 
 def end_missing(tx: Tx, accepted: Accepted, missing: Mapping[str, int]) -> None:

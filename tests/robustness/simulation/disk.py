@@ -11,6 +11,7 @@ from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle_core.commands import RunSpec
 from bridle_core.observations import Content
 from bridle_core.session import RunRecord
+from bridle_host.adoption import adoption
 from bridle_host.run_state import RunState
 
 Key = tuple[str, int]
@@ -45,10 +46,26 @@ class Journal:
     #: The newest answer to each command.
     answers: dict[str, wire.CommandEntry] = field(default_factory=dict)
     runs: dict[Key, Kept] = field(default_factory=dict)
+    #: The newest entry by which a run was taken over.
+    adopted: int = 0
 
     @property
     def floor(self) -> int:
         return self.entries[0][0] if self.entries else 0
+
+    def adopt(self, key: Key, kept: Kept, host_id: str) -> None:
+        """Takes a run over from a journal that is lost, as the real host does."""
+        self.last_sequence += 1
+        self.adopted = self.last_sequence
+        state = RunState(kept.spec, RunRecord.load(kept.record))
+        record = wire.Record(
+            journal_sequence=self.adopted,
+            session_id=key[0],
+            run=key[1],
+            adopt=adoption(state, host_id),
+        )
+        self.entries.append((self.adopted, record.SerializeToString()))
+        self.runs[key] = kept
 
     def acknowledge(self, sequence: int) -> None:
         self.acknowledged = max(self.acknowledged, sequence)

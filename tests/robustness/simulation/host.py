@@ -107,7 +107,7 @@ class Host:
         self.journal = Journal(self._new_id("journal"))
         for key, kept in runs.items():
             if kept.record and key in self.agents:
-                self.journal.runs[key] = kept.forgotten()
+                self.journal.adopt(key, kept.forgotten(), self.host_id)
 
     def agent(self, key: Key) -> Agent:
         """The run's agent; a new one where there is none."""
@@ -197,6 +197,7 @@ class Process:
             journal_id=journal.journal_id,
             journal_sequence=journal.last_sequence,
             journal_floor=journal.floor,
+            journal_adopted=journal.adopted,
             journal_known=min(self._sent.newest, journal.last_sequence),
             attempt=self._attempt,
             agents=[AGENT],

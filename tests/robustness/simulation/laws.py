@@ -16,7 +16,7 @@ from bridle.v1 import event_pb2, receipt_pb2
 from bridle_control.caller import Caller
 from bridle_control.store.api import Changes
 from bridle_control.store.event_bytes import unframe
-from bridle_core.ordering import EventKind, OrderChecker, Place
+from bridle_core.ordering import OrderChecker
 from tests.robustness.simulation.control import Control
 from tests.robustness.simulation.host import Host
 from tests.support.event_order import feed_event
@@ -25,9 +25,6 @@ PENDING = receipt_pb2.OUTCOME_STATE_PENDING
 RAN = receipt_pb2.OUTCOME_STATE_RAN
 NOT_RUN = receipt_pb2.OUTCOME_STATE_NOT_RUN
 UNKNOWN = receipt_pb2.OUTCOME_STATE_UNKNOWN
-JOURNAL_LOST = event_pb2.DIAGNOSTIC_KIND_JOURNAL_LOST
-#: What stands behind a ProcessStarted only.
-NEEDS_PROCESS = ("turn_started", "artifacts_reported", "process_exited")
 
 
 class LawBrokenError(AssertionError):
@@ -87,8 +84,6 @@ class Laws:
         self._numbers = 0
         self._over = False
         self._forced: set[str] = set()
-        #: Sessions that go on under a new journal.
-        self._gaps: set[str] = set()
         self.control = Control(self._dice("control"), self._committed)
         self.hosts: list[Host] = []
 
@@ -131,10 +126,6 @@ class Laws:
         kind = event.WhichOneof("kind") or "?"
         number = self._number(session_id)
         self._note(f"event {number} {event.sequence} {kind} {event.run} {event.turn}")
-        if kind == "diagnostic" and event.diagnostic.kind == JOURNAL_LOST:
-            self._gaps.add(session_id)
-        elif session_id in self._gaps and kind in NEEDS_PROCESS:
-            self._bridge(checker, event.run)
         try:
             feed_event(checker, event)
         except AssertionError as violation:
@@ -143,13 +134,6 @@ class Laws:
             self._said.setdefault(session_id, []).append(event.agent_message.content[0].text)
         elif kind == "tool_call_output":
             self._said.setdefault(session_id, []).append(event.tool_call_output.text)
-
-    def _bridge(self, checker: OrderChecker, run: int) -> None:
-        """That the run is open, and its process up, may have stood in a journal that is lost."""
-        if checker.place is Place.CLOSED:
-            checker.feed(EventKind.SESSION_RESUMED, run=run)
-        if checker.place is Place.DOWN:
-            checker.feed(EventKind.PROCESS_STARTED, run=run)
 
     def _number(self, session_id: str) -> str:
         return self._names.setdefault(session_id, f"#{len(self._names)}")

@@ -260,6 +260,7 @@ class Hello(_message.Message):
     JOURNAL_FLOOR_FIELD_NUMBER: _builtins.int
     JOURNAL_KNOWN_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    JOURNAL_ADOPTED_FIELD_NUMBER: _builtins.int
     protocol_min: _builtins.int
     """The lowest version of this protocol that it speaks; this is version 1."""
     protocol_max: _builtins.int
@@ -286,6 +287,10 @@ class Hello(_message.Message):
     """Counts up with each Connect of this incarnation: one that was long on its way does not
     replace a newer one. 0: not told.
     """
+    journal_adopted: _builtins.int
+    """The newest AdoptEntry of the journal; 0 for none. Control hands nothing over before it has
+    that one, as it may not know before which commands were lost.
+    """
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[_host_pb2.Agent]:
         """The agents that it can run."""
@@ -310,10 +315,11 @@ class Hello(_message.Message):
         journal_floor: _builtins.int = ...,
         journal_known: _builtins.int | None = ...,
         attempt: _builtins.int = ...,
+        journal_adopted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_known", b"_journal_known", "journal_known", b"journal_known"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_known", b"_journal_known", "agents", b"agents", "attempt", b"attempt", "boot_id", b"boot_id", "containment", b"containment", "incarnation", b"incarnation", "journal_floor", b"journal_floor", "journal_id", b"journal_id", "journal_known", b"journal_known", "journal_sequence", b"journal_sequence", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_limit", b"session_limit", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_known", b"_journal_known", "agents", b"agents", "attempt", b"attempt", "boot_id", b"boot_id", "containment", b"containment", "incarnation", b"incarnation", "journal_adopted", b"journal_adopted", "journal_floor", b"journal_floor", "journal_id", b"journal_id", "journal_known", b"journal_known", "journal_sequence", b"journal_sequence", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "session_limit", b"session_limit", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__journal_known: _TypeAlias = _typing.Literal["journal_known"]  # noqa: Y015
     _WhichOneofArgType__journal_known: _TypeAlias = _typing.Literal["_journal_known", b"_journal_known"]  # noqa: Y015
@@ -343,7 +349,8 @@ class Welcome(_message.Message):
     """The newest entry of this journal that control has; the host sends what is after it."""
     journal_lost: _builtins.bool
     """True when the journal is not the one that control knew, or is older than it, or an old
-    copy of it that was written on: what was in it is lost. Control has ended or will end what hung on it.
+    copy of it that was written on: what was in it is lost. Control has ended or will end what hung
+    on it, but for the runs that an AdoptEntry tells of.
     """
     version: _builtins.str
     """The version of the control service."""
@@ -540,6 +547,7 @@ class Record(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     DRIVER_STATE_FIELD_NUMBER: _builtins.int
+    ADOPT_FIELD_NUMBER: _builtins.int
     journal_sequence: _builtins.int
     """Its number in the journal, from 1."""
     session_id: _builtins.str
@@ -558,6 +566,10 @@ class Record(_message.Message):
     def driver_state(self) -> Global___DriverStateEntry:
         """What the driver wants kept for a later Resume."""
 
+    @_builtins.property
+    def adopt(self) -> Global___AdoptEntry:
+        """A run of a journal that is lost goes on under this one."""
+
     def __init__(
         self,
         *,
@@ -567,16 +579,79 @@ class Record(_message.Message):
         event: Global___EventEntry | None = ...,
         command: Global___CommandEntry | None = ...,
         driver_state: Global___DriverStateEntry | None = ...,
+        adopt: Global___AdoptEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "driver_state", b"driver_state", "entry", b"entry", "event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "command", b"command", "driver_state", b"driver_state", "entry", b"entry", "event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "driver_state", b"driver_state", "entry", b"entry", "event", b"event", "journal_sequence", b"journal_sequence", "run", b"run", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "command", b"command", "driver_state", b"driver_state", "entry", b"entry", "event", b"event", "journal_sequence", b"journal_sequence", "run", b"run", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["event", "command", "driver_state"]  # noqa: Y015
+    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["event", "command", "driver_state", "adopt"]  # noqa: Y015
     _WhichOneofArgType_entry: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entry) -> _WhichOneofReturnType_entry | None: ...
 
 Global___Record: _TypeAlias = Record  # noqa: Y015
+
+@_typing.final
+class AdoptEntry(_message.Message):
+    """A run of a journal that is lost goes on under this one. Stands before all that this journal
+    says of the run, and says where it begins here: with no turn open. Control closes what is open
+    in the log, writes what the log lacks of it, and makes UNKNOWN what the host may have been
+    given and no longer has. Without it (an older host) control goes by the inventory.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    LAST_TURN_FIELD_NUMBER: _builtins.int
+    INPUT_IDS_FIELD_NUMBER: _builtins.int
+    QUEUE_STATE_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
+    phase: _session_pb2.Phase.ValueType
+    """Its phase; never RUNNING or WAITING."""
+    last_turn: _builtins.int
+    """The newest turn that the host knows of. Where control knows of a newer one, what the host
+    remembers of the run is older than its log: control ends the run.
+    """
+    queue_state: _session_pb2.QueueState.ValueType
+    """Where the queue stands."""
+    @_builtins.property
+    def input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The inputs that the host has and no turn has consumed."""
+
+    @_builtins.property
+    def started(self) -> _event_pb2.SessionStarted:
+        """With a new agent."""
+
+    @_builtins.property
+    def resumed(self) -> _event_pb2.SessionResumed:
+        """From an earlier run. Its `mode` may be not told, its `lost` is empty."""
+
+    @_builtins.property
+    def process(self) -> _event_pb2.ProcessStarted:
+        """The agent's process; unset where none is up."""
+
+    def __init__(
+        self,
+        *,
+        phase: _session_pb2.Phase.ValueType = ...,
+        last_turn: _builtins.int = ...,
+        input_ids: _abc.Iterable[_builtins.str] | None = ...,
+        queue_state: _session_pb2.QueueState.ValueType = ...,
+        started: _event_pb2.SessionStarted | None = ...,
+        resumed: _event_pb2.SessionResumed | None = ...,
+        process: _event_pb2.ProcessStarted | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening", "process", b"process", "resumed", b"resumed", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_ids", b"input_ids", "last_turn", b"last_turn", "opening", b"opening", "phase", b"phase", "process", b"process", "queue_state", b"queue_state", "resumed", b"resumed", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_opening: _TypeAlias = _typing.Literal["started", "resumed"]  # noqa: Y015
+    _WhichOneofArgType_opening: _TypeAlias = _typing.Literal["opening", b"opening"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_opening) -> _WhichOneofReturnType_opening | None: ...
+
+Global___AdoptEntry: _TypeAlias = AdoptEntry  # noqa: Y015
 
 @_typing.final
 class EventEntry(_message.Message):
