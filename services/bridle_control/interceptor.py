@@ -353,6 +353,11 @@ class _Guarded:
         if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
             gate.cancelled(seen)
             raise error  # health's own status; the client is gone, or the server stops
+        if isinstance(error, grpc.aio.InternalError):
+            # So an answer fails that was being written when the client went; the cancellation of
+            # the call comes later.
+            gate.cancelled(seen)
+            raise asyncio.CancelledError from error
         if isinstance(error, BridleError):
             gate.failed(seen, error)
             await _abort(context, error)

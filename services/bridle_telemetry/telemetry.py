@@ -12,6 +12,7 @@ than `CLOSE_GRACE`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -24,11 +25,18 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from bridle_telemetry.settings import MetricsListenError, TelemetrySettings
 
 if TYPE_CHECKING:
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+_log = logging.getLogger("bridle.telemetry")
 
 #: Seconds that exporters get at the end for what they still have.
 CLOSE_GRACE = 3.0
+#: And then, to give up.
+_ABORT_GRACE = 1.0
 
 
 class Telemetry:
@@ -42,8 +50,9 @@ class Telemetry:
         self.metrics = metrics
         #: Where Prometheus may ask, as HOST:PORT.
         self.metrics_address: str | None = None
-        # In this order, at the end.
+        # In this order, at the end; and what makes those give up that wait for a collector.
         self._closers: list[Callable[[], object]] = []
+        self._aborts: list[Callable[[], object]] = []
 
     @classmethod
     def off(cls) -> Telemetry:
@@ -62,9 +71,11 @@ class Telemetry:
             return cls.off()
         # Some 100 ms and 20 MB that nobody needs who asks for nothing.
         from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
         resource = _resource(service, instance, version)
         closers: list[Callable[[], object]] = []
+        aborts: list[Callable[[], object]] = []
         readers: list[MetricReader] = []
         tracer: Tracer = NoOpTracer()
         address = None
@@ -73,9 +84,12 @@ class Telemetry:
             closers.append(close)
             readers.append(_prometheus())
         if settings.otlp_endpoint is not None:
-            readers.append(_metrics_over_otlp(settings.otlp_endpoint))
-            tracer, close = _traces_over_otlp(settings, resource, version)
-            closers.append(close)
+            metrics, spans = _otlp(settings.otlp_endpoint)
+            aborts += [spans.shutdown, metrics.shutdown]
+            readers.append(PeriodicExportingMetricReader(metrics))
+            tracers = _tracers(settings, resource, spans)
+            tracer = tracers.get_tracer("bridle", version)
+            closers.append(tracers.shutdown)
         provider = MeterProvider(readers, resource, shutdown_on_exit=False)
         closers.append(provider.shutdown)
         made = cls(
@@ -85,7 +99,7 @@ class Telemetry:
             metrics=True,
         )
         made.metrics_address = address
-        made._closers = closers
+        made._closers, made._aborts = closers, aborts
         return made
 
     async def close(self) -> None:
@@ -99,20 +113,21 @@ class Telemetry:
         def run() -> None:
             for close in closers:
                 close()
-            loop.call_soon_threadsafe(done.set)
+            with contextlib.suppress(RuntimeError):  # the loop did not wait for it
+                loop.call_soon_threadsafe(done.set)
 
-        # A thread that nobody has to wait for: a collector that hangs would hold up the end of the
-        # process by as long as an export may take.
+        # A thread that nobody has to wait for: a request that a collector does not answer can't be
+        # ended, and would hold up the end of the process for as long as it may take.
         thread = threading.Thread(target=run, name="telemetry-close", daemon=True)
         thread.start()
         try:
             await asyncio.wait_for(done.wait(), CLOSE_GRACE)
         except TimeoutError:
-            logging.getLogger("bridle.telemetry").warning(
-                "the collector did not take the last of traces and metrics in time"
-            )
-        else:
-            thread.join()
+            _log.warning("the collector did not take the last of traces and metrics in time")
+            for abort in self._aborts:
+                abort()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), _ABORT_GRACE)
 
 
 def _resource(service: str, instance: str, version: str) -> Resource:
@@ -124,29 +139,27 @@ def _resource(service: str, instance: str, version: str) -> Resource:
     return Resource.create(said)
 
 
-def _traces_over_otlp(
-    settings: TelemetrySettings, resource: Resource, version: str
-) -> tuple[Tracer, Callable[[], object]]:
+def _otlp(endpoint: str) -> tuple[OTLPMetricExporter, OTLPSpanExporter]:
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return (
+        OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics"),
+        OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces"),
+    )
+
+
+def _tracers(
+    settings: TelemetrySettings, resource: Resource, exporter: OTLPSpanExporter
+) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
-    provider = TracerProvider(
-        sampler=ParentBasedTraceIdRatio(settings.trace_ratio),
-        resource=resource,
-        shutdown_on_exit=False,
-    )
-    exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint}/v1/traces")
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return provider.get_tracer("bridle", version), provider.shutdown
-
-
-def _metrics_over_otlp(endpoint: str) -> MetricReader:
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-
-    return PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics"))
+    sampler = ParentBasedTraceIdRatio(settings.trace_ratio)
+    tracers = TracerProvider(sampler, resource, shutdown_on_exit=False)
+    tracers.add_span_processor(BatchSpanProcessor(exporter))
+    return tracers
 
 
 def _prometheus() -> MetricReader:

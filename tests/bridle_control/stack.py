@@ -39,8 +39,11 @@ from bridle_control.session_service import SessionService, add_session_service
 from bridle_control.store.api import HostRow, Store, Tx
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
+from bridle_control.telemetry.gauges import Gauges
+from bridle_control.telemetry.work import WorkTelemetry
 from bridle_control.tokens import mint_host_credential, mint_session_token
 from bridle_control.watch.hub import Hub
+from bridle_telemetry.telemetry import Telemetry
 from tests.bridle_control.serving import bearer, mint
 from tests.fakes.host import FakeHost, FakeJournal
 from tests.support.manual_clock import ManualClock
@@ -52,8 +55,9 @@ pb: Any = session_service_pb2
 class Stack:
     """See the module."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, telemetry: Telemetry | None = None) -> None:
         self._directory = directory
+        self._telemetry = telemetry or Telemetry.off()
         self.clock = ManualClock()
         self._begin_ns = time.time_ns()
         self._begin = self.clock.now()
@@ -92,12 +96,21 @@ class Stack:
         self._create = False
         self.open_calls = OpenCalls(store)
         gate = Gate(
-            Authenticator(store), self.open_calls, calls_max=5000, connection_calls_max=5000
+            Authenticator(store),
+            self.open_calls,
+            calls_max=5000,
+            connection_calls_max=5000,
+            telemetry=self._telemetry,
         )
         server = grpc.aio.server(interceptors=[gate], options=[("grpc.so_reuseport", 0)])
         self.hub = Hub(store, clock=self.clock)
         self.links = Links(store, self.hub, clock=self.clock, wall_clock=self.wall)
         self.commands = Commands(store, self.links, clock=self.clock, wall_clock=self.wall)
+        gauges = Gauges(
+            self._telemetry, store, self.links, self.hub, self.open_calls, clock=self.clock
+        )
+        if self._telemetry.metrics:
+            WorkTelemetry(self._telemetry, wall_clock=self.wall).listen(store)
         service = SessionService(store, self.links, self.commands, self.hub, clock=self.clock)
         add_session_service(service, server)
         links: Any = HostLinkService(store, self.links)
@@ -105,7 +118,7 @@ class Stack:
         self._port = server.add_insecure_port(f"127.0.0.1:{self._port}")
         await server.start()
         parts.push_async_callback(server.stop, None)
-        for component in (self.links, self.commands, service):
+        for component in (self.links, self.commands, service, gauges):
             task = asyncio.create_task(component.run())
             parts.push_async_callback(_cancelled, task)
         parts.push_async_callback(self.links.close)

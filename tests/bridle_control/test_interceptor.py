@@ -410,6 +410,36 @@ async def test_a_failure_after_the_client_has_gone_is_not_reported_as_a_fault(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+async def test_a_client_that_goes_while_an_answer_is_being_written_is_no_fault(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = 0
+
+    async def endless(request: bytes, context: Context) -> AsyncIterator[bytes]:
+        nonlocal written
+        while True:
+            yield b"x" * MESSAGE_MAX
+            written += 1
+
+    async def stuck() -> None:
+        """Until the client's window is full, and an answer waits for it."""
+        before = -1
+        while written > before:
+            before = written
+            await asyncio.sleep(0.2)
+
+    secret = await mint(store)
+    async with gate_server(store, {WATCH: streaming(endless)}) as server:
+        for _ in range(4):
+            written = 0
+            call = server.stream(WATCH)(b"", metadata=bearer(secret))
+            await call.read()
+            await stuck()
+            call.cancel()
+            await until(lambda: len(server.open_calls) == 0)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_a_method_that_a_service_has_not_taken_over_is_a_missing_capability(
     store: Store,
 ) -> None:
