@@ -18,6 +18,9 @@ import (
 // Control says something every 15 s: after this long without a word the connection counts as lost.
 const silence = 30 * time.Second
 
+// So long control gets to end the stream of a watch that has told everything.
+const closing = time.Second
+
 // Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment.
 const gapsCap = 5
 
@@ -222,6 +225,9 @@ func (w *Watch) stream(ctx context.Context, tell func(Update) bool) error {
 		}
 		clock.Reset(silence)
 	}
+	// Control ends the stream now. A stream that is broken off instead counts as failed: in traces, say.
+	clock.Reset(closing)
+	_, _ = answers.Recv()
 	return nil
 }
 

@@ -1,5 +1,6 @@
-"""What the real pair can't be made to say at will: each reason of an error, and what a later
-release might answer. Control's own gate and gateway say it; only the handlers are of the test.
+"""What the real pair can't be made to say at will: each reason of an error, what a later release
+might answer, a watch that breaks off twice. Control's own gate and gateway say it; only the
+handlers are of the test, and they remember what came with each call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import grpc.aio
 
-from bridle.v1 import session_service_pb2, session_service_pb2_grpc
+from bridle.v1 import session_service_pb2, session_service_pb2_grpc, watch_pb2
 from bridle_control.auth import Authenticator
 from bridle_control.gateway.calls import Handlers
 from bridle_control.gateway.server import Gateway
@@ -25,6 +26,8 @@ from bridle_control.transport import OPTIONS, Port
 from bridle_core.errors import BridleError, FieldViolation, Reason
 from tests.bridle_control.serving import mint
 
+#: How often a watch breaks off.
+BREAKS = 2
 #: A Session of a later release: number 10 (phase) is 77, and number 1000 is "later".
 ODD_SESSION = bytes.fromhex("504d") + bytes.fromhex("c23e05") + b"later"
 
@@ -50,9 +53,30 @@ _Servicer: Any = session_service_pb2_grpc.SessionServiceServicer
 
 
 class OddService(_Servicer):  # type: ignore[misc]
-    """GetSession alone."""
+    """GetSession and Watch alone."""
+
+    def __init__(self, metadata: dict[str, list[dict[str, list[str]]]]) -> None:
+        self._metadata = metadata
+
+    def _seen(self, method: str, context: Any) -> int:
+        """Remembers what came with a call; returns how many there were of its method."""
+        came: dict[str, list[str]] = {}
+        for key, value in context.invocation_metadata():
+            came.setdefault(key, []).append(value)
+        calls = self._metadata.setdefault(method, [])
+        calls.append(came)
+        return len(calls)
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        """Breaks off after its first answer, twice; the third time the session has ended."""
+        whole = self._seen("Watch", context) > BREAKS
+        progress = watch_pb2.Progress(session_id="s", log_id="l", ended=whole)
+        await context.write(watch_pb2.WatchResponse(progress=progress).SerializeToString())
+        if not whole:
+            raise refusal(Reason.SHUTTING_DOWN)
 
     async def GetSession(self, request: Any, context: Any) -> bytes:
+        self._seen("GetSession", context)
         for reason in Reason:
             if request.session.slug == slug_of(reason):
                 raise refusal(reason)
@@ -62,11 +86,12 @@ class OddService(_Servicer):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Odd:
-    """Where it serves, and the token for it."""
+    """Where it serves, the token for it, and what came: method -> the metadata of each call."""
 
     grpc: str
     http: str
     token: str
+    metadata: dict[str, list[dict[str, list[str]]]]
 
 
 @asynccontextmanager
@@ -76,8 +101,9 @@ async def odd_service(place: Path) -> AsyncIterator[Odd]:
     gate = Gate(Authenticator(store), OpenCalls(store), calls_max=100, connection_calls_max=100)
     server = grpc.aio.server(interceptors=[gate], options=OPTIONS)
     handlers: Any = Handlers()
+    metadata: dict[str, list[dict[str, list[str]]]] = {}
     for where in (server, handlers):
-        session_service_pb2_grpc.add_SessionServiceServicer_to_server(OddService(), where)
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(OddService(metadata), where)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     gateway = Gateway(
@@ -93,7 +119,7 @@ async def odd_service(place: Path) -> AsyncIterator[Odd]:
             up = asyncio.Event()
             tasks.create_task(gateway.run(up))
             await up.wait()
-            yield Odd(f"127.0.0.1:{port}", str(http), token)
+            yield Odd(f"127.0.0.1:{port}", str(http), token, metadata)
             await gateway.end()
     finally:
         gateway.close()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 from google.protobuf import json_format
@@ -45,6 +46,28 @@ MODULES: Any = {
 }
 
 
+#: What the caller wants to go with its calls.
+METADATA: ContextVar[dict[str, str]] = ContextVar("METADATA")
+
+
+def with_metadata(details: Any) -> Any:
+    return details._replace(metadata=aio.Metadata(*details.metadata, *METADATA.get().items()))
+
+
+class UnaryMetadata(aio.UnaryUnaryClientInterceptor):
+    """An interceptor as those for traces are: what it adds it has from the caller's context."""
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(with_metadata(details), request)
+
+
+class StreamMetadata(aio.UnaryStreamClientInterceptor):
+    """The same for streams."""
+
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(with_metadata(details), request)
+
+
 class Runner:
     """Does what it is told, each order as a task of its own."""
 
@@ -57,7 +80,12 @@ class Runner:
         if order["op"] == "dial":
             token, tls = order["token"], order.get("authority")
             self._clients[order["client"]] = Transport(
-                order["address"], lambda: token, insecure=True, retry=RetryPolicy(), tls_ca=tls
+                order["address"],
+                lambda: token,
+                insecure=True,
+                retry=RetryPolicy(),
+                tls_ca=tls,
+                interceptors=(UnaryMetadata(), StreamMetadata()),
             )
             self._say(order, done=True)
         elif order["op"] == "cancel":
@@ -77,6 +105,7 @@ class Runner:
             await client.close()
 
     async def _work(self, order: dict[str, Any]) -> None:
+        METADATA.set(order.get("metadata", {}))
         try:
             if order["op"] == "watch":
                 await self._watch(order)
@@ -108,10 +137,7 @@ class Runner:
             answer = await transport.call(method, request, order.get("timeout", 30.0))
             self._say(order, response=shown(order, answer))
             return
-        more = tuple(order.get("metadata", {}).items())
-        call = method(
-            request, metadata=(*transport.metadata(), *more), timeout=order.get("timeout")
-        )
+        call = method(request, metadata=transport.metadata(), timeout=order.get("timeout"))
         try:
             async for answer in call:
                 self._say(order, message=shown(order, answer))

@@ -139,9 +139,10 @@ class Runner:
         start: dict[str, object] = {
             name: more.pop(name) for name in ("afterSequence", "tail", "logId") if name in more
         }
+        own = {"metadata": more.pop("metadata")} if "metadata" in more else {}
         target = {"session": {"slug": slug}, **start}
         request = {"targets": [target], **more}
-        return self.order("watch", client=client, request=request)
+        return self.order("watch", client=client, request=request, **own)
 
     async def cancel(self, number: str) -> None:
         """Cancels an order."""

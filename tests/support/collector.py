@@ -108,7 +108,7 @@ def collector() -> Iterator[Collector]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = self._body()
             match self.headers.get("content-encoding", ""):
                 case "gzip":
                     body = gzip.decompress(body)
@@ -122,6 +122,16 @@ def collector() -> Iterator[Collector]:
             self.send_header("connection", "close")
             self.end_headers()
             self.wfile.write(answer)
+
+        def _body(self) -> bytes:
+            if self.headers.get("transfer-encoding") != "chunked":
+                return self.rfile.read(int(self.headers["content-length"]))
+            pieces = []
+            while size := int(self.rfile.readline(), 16):
+                pieces.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(pieces)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name there)
             pass

@@ -1,6 +1,6 @@
 // The example: start a session, watch it, send, interrupt, stop.
 //
-//	BRIDLE_TOKEN=… go run ./example
+//	BRIDLE_TOKEN=… go run .
 package main
 
 import (
@@ -10,6 +10,9 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"google.golang.org/grpc"
+
 	"bridle.dev/go"
 	bridlev1 "bridle.dev/go/bridle/v1"
 )
@@ -18,13 +21,14 @@ func main() {
 	log.SetFlags(0)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := run(ctx); err != nil {
+	if err := traced(ctx, run); err != nil {
 		log.Fatalf("example: %v", err)
 	}
 }
 
 func run(ctx context.Context) error {
-	client, err := bridle.Dial(bridle.AddressFromEnvironment(), bridle.Environment())
+	client, err := bridle.Dial(bridle.AddressFromEnvironment(), bridle.Environment(),
+		bridle.DialOptions(grpc.WithStatsHandler(otelgrpc.NewClientHandler())))
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,14 @@ A client belongs to the event loop on which it is first used. It imports no serv
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -39,7 +46,8 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
     file that holds it, or a function that gives it; None means the one that is stored for the
     address. workspace: for calls that name none. insecure: plaintext although the address is not
     loopback. tls_ca: a file with the CA of control's certificate; None means that of the settings,
-    else the machine's own. timeout: seconds for a call with all its tries.
+    else the machine's own. timeout: seconds for a call with all its tries. interceptors: gRPC's,
+    for traces, say (see tracing.py); they see each try of a call and each connection of a watch.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
         tls_ca: Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
+        interceptors: Sequence[aio.ClientInterceptor] = (),
     ) -> None:
         if not address or token is None:
             found = settings_of.load(address=address, workspace=workspace)
@@ -65,6 +74,7 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
             insecure=insecure,
             tls_ca=tls_ca,
             retry=retry or RetryPolicy(),
+            interceptors=interceptors,
         )
         super().__init__(transport, workspace, timeout)
 

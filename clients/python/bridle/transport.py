@@ -6,7 +6,7 @@ Called by `Client` and the watcher. Belongs to the event loop that it was first 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,12 +52,18 @@ _RECONNECT = [
 ]
 
 
+class Addressed:
+    """An interceptor that is told whom its client calls: "host:port"."""
+
+    address = ""
+
+
 class Transport:
     """A channel that is made at the first call.
 
     address: a normal "host:port". insecure: plaintext although the address is not loopback.
     tls_ca: the CA of control's certificate, PEM; None means the machine's own, and plaintext to
-    loopback.
+    loopback. interceptors: they see each try of a call and each connection of a watch.
     """
 
     def __init__(
@@ -68,8 +74,13 @@ class Transport:
         insecure: bool,
         retry: RetryPolicy,
         tls_ca: Path | None = None,
+        interceptors: Sequence[aio.ClientInterceptor] = (),
     ) -> None:
         self.address = address
+        self._interceptors = interceptors
+        for each in interceptors:
+            if isinstance(each, Addressed):
+                each.address = address
         self._token = token
         self._plaintext = insecure or (tls_ca is None and is_loopback(address))
         self._tls_ca = tls_ca
@@ -88,12 +99,16 @@ class Transport:
                 ("grpc.enable_http_proxy", 0 if is_loopback(self.address) else 1),
             ]
             if self._plaintext:
-                self._channel = aio.insecure_channel(self.address, options)
+                self._channel = aio.insecure_channel(
+                    self.address, options, interceptors=self._interceptors
+                )
             else:
                 import grpc
 
                 credentials = grpc.ssl_channel_credentials(self._authority())
-                self._channel = aio.secure_channel(self.address, credentials, options)
+                self._channel = aio.secure_channel(
+                    self.address, credentials, options, interceptors=self._interceptors
+                )
         return self._channel
 
     def _authority(self) -> bytes | None:

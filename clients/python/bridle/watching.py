@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 #: Seconds without anything from control, which says something every 15 s, after which the
 #: connection counts as lost.
 SILENCE = 30.0
+#: Seconds that control gets to end the stream of a watch that has told everything.
+CLOSING = 1.0
 #: Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment.
 GAPS_CAP = 5
 
@@ -238,6 +241,11 @@ class Watch:
                     raise ConnectionLostError(f"{self._transport.address} broke off")
                 for update in self._take(response):
                     yield update
+            # Control ends the stream now. One that is broken off instead counts as failed: in
+            # traces, say.
+            with suppress(TimeoutError, aio.AioRpcError):
+                async with asyncio.timeout(CLOSING):
+                    await call.read()
         finally:
             call.cancel()
 

@@ -1,5 +1,6 @@
 /** The runner in a page: orders come as server-sent events from where the page came, answers go back. */
 import { connect } from "@bridle/client/web";
+import { tracing } from "@bridle/client/tracing";
 
 import { Runner } from "./runner.js";
 
@@ -23,6 +24,10 @@ const runner = new Runner(
     void flush();
   },
   ({ address, token, transport }) =>
-    connect(address, { token, protocol: transport === "grpc-web" ? "grpc-web" : "connect" }),
+    connect(address, {
+      token,
+      protocol: transport === "grpc-web" ? "grpc-web" : "connect",
+      interceptors: [tracing()],
+    }),
 );
 new EventSource("/orders").onmessage = ({ data }) => runner.take(data as string);

@@ -89,7 +89,8 @@ export class Runner {
 
   async #watch(client: Client, order: Order, signal: AbortSignal): Promise<void> {
     const request = fromJson(WatchRequestSchema, order.request ?? {});
-    for await (const update of client.watch(request, { signal }).updates()) {
+    const headers = order.metadata ?? {};
+    for await (const update of client.watch(request, { signal, headers }).updates()) {
       switch (update.kind) {
         case "event":
           this.#answer(order, { event: toJson(EventSchema, update.event) });

@@ -19,7 +19,10 @@ export interface Settings {
   /** The token, or what gives it. */
   readonly token: string | TokenSource;
   readonly retry?: Retry;
-  /** Interceptors beside the client's own: for traces, say. */
+  /**
+   * Interceptors beside the client's own, for traces, say (see tracing.ts). They see each try of a
+   * call and each connection of a watch.
+   */
   readonly interceptors?: readonly Interceptor[];
 }
 
@@ -45,7 +48,7 @@ export class Client {
 
   /** Begins with the first update that is asked for; targets begin where their cursors say. */
   watch(request: MessageInitShape<typeof WatchRequestSchema>, options: WatchOptions = {}): Watch {
-    return new Watch(request, { ...options, sessions: this.sessions, token: this.#token, retry: this.#retry });
+    return new Watch(request, { options, sessions: this.sessions, token: this.#token, retry: this.#retry });
   }
 }
 

@@ -14,12 +14,14 @@ export function guard(token: TokenSource, retry: Retry): Interceptor {
       request.header.set("authorization", `Bearer ${await token()}`);
       return next(request);
     }
-    const whole = { ...request, message: withRequestId(request.method.input, request.message) };
+    const message = withRequestId(request.method.input, request.message);
     for (let attempt = 1; ; attempt++) {
       const sent = await token();
-      whole.header.set("authorization", `Bearer ${sent}`);
+      // Each try has headers of its own: interceptors below add what belongs to it alone.
+      const header = new Headers(request.header);
+      header.set("authorization", `Bearer ${sent}`);
       try {
-        return await limited(whole, retry.attemptTimeout, next as (r: UnaryRequest) => ReturnType<typeof next>);
+        return await limited({ ...request, message, header }, retry.attemptTimeout, next as (r: UnaryRequest) => ReturnType<typeof next>);
       } catch (error) {
         if (request.signal.aborted) throw error;
         if (await renewed(error, token, sent)) continue;

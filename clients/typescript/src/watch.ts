@@ -6,7 +6,7 @@
  * promise it throws: CURSOR_COMPACTED, CURSOR_FOREIGN, SESSION_NOT_FOUND and so on.
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { Code, ConnectError, type Client as Stub } from "@connectrpc/connect";
+import { Code, ConnectError, type CallOptions, type Client as Stub } from "@connectrpc/connect";
 
 import type { TokenSource } from "./client.js";
 import { failureOf } from "./errors.js";
@@ -28,6 +28,8 @@ import { delay, isBroken, pause, type Retry } from "./retry.js";
 
 /** Milliseconds without a word from control, which says something every 15 s, that mean a loss. */
 const SILENCE = 30_000;
+/** Milliseconds that control gets to end the stream of a watch that has told everything. */
+const CLOSING = 1_000;
 /** Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment. */
 const GAPS_CAP = 5;
 /** Failures in a row before the first answer, after which a watch gives up. */
@@ -45,12 +47,11 @@ export type Update = { readonly sessionId: string } & (
   | { readonly kind: "disconnected"; readonly error: unknown }
 );
 
-export interface WatchOptions {
-  /** Ends the watch when it is aborted. */
-  readonly signal?: AbortSignal;
-}
+/** `signal` ends the watch when it is aborted; the others go with each of its connections. */
+export type WatchOptions = Readonly<Pick<CallOptions, "signal" | "headers" | "contextValues">>;
 
-export interface WatchSettings extends WatchOptions {
+export interface WatchSettings {
+  readonly options: WatchOptions;
   readonly sessions: Stub<typeof SessionService>;
   readonly token: TokenSource;
   readonly retry: Retry;
@@ -141,14 +142,15 @@ export class Watch implements AsyncIterable<Event> {
 
   /** Everything that the watch tells, for all of its sessions. */
   async *updates(): AsyncGenerator<Update, void, undefined> {
-    const { signal, token, retry } = this.#settings;
+    const { options, token, retry } = this.#settings;
+    const { signal } = options;
     let connected = false;
     for (let attempt = 0; ; ) {
       let lost: unknown;
       let sent: string | undefined;
       try {
         sent = await token();
-        for await (const update of this.#stream(signal)) {
+        for await (const update of this.#stream(options)) {
           if (this.#fresh) {
             this.#fresh = false;
             connected = true;
@@ -180,24 +182,25 @@ export class Watch implements AsyncIterable<Event> {
    * Fixes which sessions are meant, so that a slug that is deleted and taken again in between does
    * not mix two logs. One alone is told by the first answer.
    */
-  async #pinAll(signal: AbortSignal): Promise<void> {
+  async #pinAll(options: CallOptions): Promise<void> {
     if (this.#targets.length < 2) return;
     for (const target of this.#targets.filter((each) => each.sessionId === "")) {
-      const got = await this.#settings.sessions.getSession({ session: target.ref }, { signal });
+      const got = await this.#settings.sessions.getSession({ session: target.ref }, options);
       target.pin(got.session?.sessionId ?? "");
     }
   }
 
   /** One connection, until all targets have ended. Throws where it is lost. */
-  async *#stream(outer: AbortSignal | undefined): AsyncGenerator<Update, void, undefined> {
+  async *#stream(given: WatchOptions): AsyncGenerator<Update, void, undefined> {
     this.#fresh = true;
     const silent = new AbortController();
-    const signal = outer === undefined ? silent.signal : AbortSignal.any([outer, silent.signal]);
+    const signal = AbortSignal.any([silent.signal, ...(given.signal === undefined ? [] : [given.signal])]);
+    const options = { ...given, signal };
     try {
-      await this.#pinAll(signal);
+      await this.#pinAll(options);
       const { until, kinds, liveText } = this.#request;
       const targets = this.#targets.filter((target) => !target.ended).map((target) => target.request());
-      const answers = this.#settings.sessions.watch({ targets, until, kinds, liveText }, { signal });
+      const answers = this.#settings.sessions.watch({ targets, until, kinds, liveText }, options);
       const iterator = answers[Symbol.asyncIterator]();
       while (!this.#targets.every((target) => target.ended)) {
         // Only the wait counts: time that the reader takes is not control's silence.
@@ -206,6 +209,9 @@ export class Watch implements AsyncIterable<Event> {
         if (answer.done) throw new ConnectError("control broke off", Code.Unavailable);
         yield* this.#take(answer.value);
       }
+      // Control ends the stream now. One that is broken off instead counts as failed: in traces, say.
+      const clock = setTimeout(() => silent.abort("done"), CLOSING);
+      await iterator.next().catch(() => undefined).finally(() => clearTimeout(clock));
     } catch (error) {
       if (silent.signal.aborted && failureOf(error) === undefined) {
         throw new ConnectError("nothing from control for 30 s", Code.Unavailable, undefined, undefined, error);

@@ -7,6 +7,7 @@ import dev.bridle.v1.SessionRef;
 import dev.bridle.v1.SessionServiceGrpc;
 import dev.bridle.v1.WatchRequest;
 import io.grpc.Channel;
+import io.grpc.ClientInterceptor;
 import io.grpc.ClientInterceptors;
 import io.grpc.ManagedChannel;
 import io.grpc.netty.shaded.io.grpc.netty.GrpcSslContexts;
@@ -18,6 +19,8 @@ import java.net.InetAddress;
 import java.net.UnknownHostException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.TimeUnit;
@@ -33,11 +36,17 @@ public final class Bridle implements AutoCloseable {
   private final Supplier<String> token;
   private final Retry retry;
 
-  private Bridle(ManagedChannel connection, Supplier<String> token, Retry retry) {
+  private Bridle(
+      ManagedChannel connection,
+      Supplier<String> token,
+      Retry retry,
+      List<ClientInterceptor> interceptors) {
     this.connection = connection;
     this.token = token;
     this.retry = retry;
-    this.channel = ClientInterceptors.intercept(connection, new Guard(token, retry));
+    // Behind the guard: each try is a call of its own to them.
+    Channel below = ClientInterceptors.interceptForward(connection, interceptors);
+    this.channel = ClientInterceptors.intercept(below, new Guard(token, retry));
   }
 
   /** Begins to describe a client of the control at {@code address}, "host:port". */
@@ -121,6 +130,7 @@ public final class Bridle implements AutoCloseable {
     private File authority;
     private boolean plaintext;
     private Retry retry = Retry.DEFAULT;
+    private final List<ClientInterceptor> interceptors = new ArrayList<>();
 
     private Builder(String address) {
       this.address = address;
@@ -167,6 +177,15 @@ public final class Bridle implements AutoCloseable {
       return this;
     }
 
+    /**
+     * Interceptors beside the client's own, for traces, say. They see each try of a call and each
+     * connection of a watch, the first of them first, in the {@code io.grpc.Context} of the caller.
+     */
+    public Builder interceptors(ClientInterceptor... more) {
+      interceptors.addAll(List.of(more));
+      return this;
+    }
+
     /** IllegalStateException: no token was given, or the authority can't be read. */
     public Bridle connect() {
       if (token == null) {
@@ -190,7 +209,7 @@ public final class Bridle implements AutoCloseable {
       } else if (plaintext || isLoopback(address)) {
         builder.usePlaintext();
       }
-      return new Bridle(builder.build(), token, Objects.requireNonNull(retry));
+      return new Bridle(builder.build(), token, Objects.requireNonNull(retry), interceptors);
     }
 
     private static boolean isLoopback(String address) {

@@ -3,6 +3,7 @@ package dev.bridle;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientCall;
+import io.grpc.Context;
 import io.grpc.Deadline;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
@@ -24,6 +25,8 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
   private final CallOptions options;
   private final Channel next;
   private final long deadline;
+  // Further tries may begin on another thread; they are the caller's as much as the first.
+  private final Context context = Context.current();
 
   private Listener<A> listener;
   private Metadata headers;
@@ -138,7 +141,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
       }
       Executor executor = options.getExecutor() == null ? Runnable::run : options.getExecutor();
       CompletableFuture.delayedExecutor(wait, TimeUnit.MILLISECONDS, executor)
-          .execute(() -> attempt(number + 1));
+          .execute(context.wrap(() -> attempt(number + 1)));
     }
   }
 

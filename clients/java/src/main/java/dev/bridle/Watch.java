@@ -34,6 +34,9 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   /** Control says something every 15 s: after this long without a word the connection is lost. */
   private static final Duration SILENCE = Duration.ofSeconds(30);
 
+  /** So long control gets to end the stream of a watch that has told everything. */
+  private static final Duration CLOSING = Duration.ofSeconds(1);
+
   /** Gaps in a row, each after a new connection, that show a broken log and not a bad moment. */
   private static final int GAPS_CAP = 5;
 
@@ -89,6 +92,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   public boolean hasNext() {
     while (ready.isEmpty()) {
       if (targets.stream().allMatch(WatchCursor::ended)) {
+        letEnd();
         close();
         return false;
       }
@@ -130,6 +134,17 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       ready.add(new Update.Connected());
     }
     return answer;
+  }
+
+  /** Control ends the stream now. One that is broken off counts as failed: in traces, say. */
+  private void letEnd() {
+    if (answers != null && !closed) {
+      try {
+        answers.next(CLOSING);
+      } catch (StatusRuntimeException end) {
+        // Whatever it was: all was told.
+      }
+    }
   }
 
   private void goOnAfter(StatusRuntimeException lost) {

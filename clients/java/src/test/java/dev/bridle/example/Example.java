@@ -10,13 +10,18 @@ import dev.bridle.v1.StopRequest;
 import dev.bridle.v1.WatchRequest;
 import dev.bridle.v1.WatchTarget;
 import dev.bridle.v1.WatchUntil;
+import io.opentelemetry.instrumentation.grpc.v1_6.GrpcTelemetry;
 
 /** The example: start a session, watch it, send, interrupt, stop. See the README beside. */
 public final class Example {
   private Example() {}
 
   public static void main(String[] arguments) {
-    try (Bridle bridle = Bridle.fromEnvironment().connect()) {
+    try (Traces traces = new Traces();
+        Bridle bridle =
+            Bridle.fromEnvironment()
+                .interceptors(GrpcTelemetry.create(traces.telemetry).createClientInterceptor())
+                .connect()) {
       var start =
           StartSessionRequest.newBuilder()
               .setSlug("example-java-" + ProcessHandle.current().pid())

@@ -18,7 +18,7 @@ import dev.bridle.v1.SessionServiceGrpc;
 import dev.bridle.v1.WatchRequest;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
-import io.grpc.ClientInterceptors;
+import io.grpc.ClientCall;
 import io.grpc.Context;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
@@ -38,6 +38,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
@@ -54,6 +55,8 @@ public final class Runner {
           SessionServiceGrpc.getServiceDescriptor(),
           HostServiceGrpc.getServiceDescriptor(),
           IdentityServiceGrpc.getServiceDescriptor());
+
+  private static final Context.Key<Metadata> METADATA = Context.key("metadata");
 
   private final Gson gson = new Gson();
   private final PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
@@ -75,7 +78,10 @@ public final class Runner {
   private void take(JsonObject order) {
     switch (text(order, "op")) {
       case "dial" -> {
-        var builder = Bridle.at(text(order, "address")).token(text(order, "token"));
+        var builder =
+            Bridle.at(text(order, "address"))
+                .token(text(order, "token"))
+                .interceptors(Runner::withCallersMetadata);
         if (!text(order, "authority").isEmpty()) {
           builder.authority(Path.of(text(order, "authority")));
         }
@@ -86,7 +92,8 @@ public final class Runner {
         running.getOrDefault(text(order, "target"), () -> {}).run();
         say(order, "done", true);
       }
-      default -> threads.execute(() -> work(order));
+      default ->
+          threads.execute(Context.current().withValue(METADATA, metadata(order)).wrap(() -> work(order)));
     }
   }
 
@@ -98,6 +105,8 @@ public final class Runner {
       } else {
         call(bridle, order);
       }
+    } catch (ExecutionException failed) {
+      say(order, "error", failure(failed.getCause()));
     } catch (Exception failed) {
       say(order, "error", failure(failed));
     } finally {
@@ -131,7 +140,7 @@ public final class Runner {
   }
 
   @SuppressWarnings("unchecked")
-  private void call(Bridle bridle, JsonObject order) throws InvalidProtocolBufferException {
+  private void call(Bridle bridle, JsonObject order) throws Exception {
     var method = (MethodDescriptor<Message, Message>) method(order);
     var supplier = (ProtoMethodDescriptorSupplier) method.getSchemaDescriptor();
     var input = supplier.getMethodDescriptor().getInputType();
@@ -148,18 +157,18 @@ public final class Runner {
       long limit = (long) (order.get("timeout").getAsDouble() * 1000);
       options = options.withDeadlineAfter(limit, TimeUnit.MILLISECONDS);
     }
-    Channel channel = withMetadata(bridle.channel(), order);
     Context.CancellableContext context = Context.current().withCancellation();
     running.put(text(order, "id"), () -> context.cancel(null));
     Context before = context.attach();
     try {
       if (method.getType() == MethodDescriptor.MethodType.UNARY) {
-        Message answer = ClientCalls.blockingUnaryCall(channel, method, options, request);
-        say(order, "response", shown(order, answer));
+        // As a future, whose further tries begin on other threads; the example's calls block.
+        ClientCall<Message, Message> call = bridle.channel().newCall(method, options);
+        say(order, "response", shown(order, ClientCalls.futureUnaryCall(call, request).get()));
         return;
       }
       Iterator<Message> answers =
-          ClientCalls.blockingServerStreamingCall(channel, method, options, request);
+          ClientCalls.blockingServerStreamingCall(bridle.channel(), method, options, request);
       while (answers.hasNext()) {
         say(order, "message", shown(order, answers.next()));
       }
@@ -170,7 +179,7 @@ public final class Runner {
     }
   }
 
-  private static Channel withMetadata(Channel channel, JsonObject order) {
+  private static Metadata metadata(JsonObject order) {
     Metadata extra = new Metadata();
     if (order.has("metadata")) {
       for (var entry : order.getAsJsonObject("metadata").entrySet()) {
@@ -178,7 +187,15 @@ public final class Runner {
         extra.put(key, entry.getValue().getAsString());
       }
     }
-    return ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(extra));
+    return extra;
+  }
+
+  /** An interceptor as those for traces are: what it adds it has from the caller's context. */
+  private static <Q, A> ClientCall<Q, A> withCallersMetadata(
+      MethodDescriptor<Q, A> method, CallOptions options, Channel next) {
+    Metadata extra = METADATA.get();
+    return MetadataUtils.newAttachHeadersInterceptor(extra == null ? new Metadata() : extra)
+        .interceptCall(method, options, next);
   }
 
   private static MethodDescriptor<?, ?> method(JsonObject order) {
