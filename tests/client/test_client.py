@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 import pytest_asyncio
+from grpc import ChannelConnectivity
 
 import bridle
 from bridle import Client, SyncClient, by_id
@@ -188,6 +189,31 @@ async def test_a_call_outlives_a_restart_of_control(tmp_path: Path) -> None:
             assert made.result().workspace.name == "during"
         names = [item.name async for item in own.client.list_workspaces()]
         assert names.count("during") == 1
+
+
+async def test_a_call_waits_for_a_control_that_it_knows_however_soon_its_tries_are_over(
+    tmp_path: Path,
+) -> None:
+    async with running_pair(tmp_path, host=False) as own:
+        hasty = RetryPolicy(attempts=2, backoff=Backoff(first=0.001, most=0.002))
+        async with Client(own.address, token=own.token, retry=hasty) as client:
+            await client.who_am_i()
+            await own.end_control()
+            channel = client._transport.channel
+            async with asyncio.TaskGroup() as group:
+                made = group.create_task(client.create_workspace("during"))
+                state = channel.get_state
+                while state() is not ChannelConnectivity.TRANSIENT_FAILURE:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                await own.start_control()
+            assert made.result().workspace.name == "during"
+
+
+async def test_a_control_that_never_answered_is_not_waited_for() -> None:
+    hasty = RetryPolicy(attempts=2, backoff=Backoff(first=0.001, most=0.002))
+    async with Client("127.0.0.1:9", token="brt_x", retry=hasty, timeout=600) as client:
+        with pytest.raises(bridle.ConnectionLostError):
+            await client.who_am_i()
 
 
 async def test_no_new_stream_is_made_while_nobody_answers() -> None:

@@ -41,3 +41,14 @@ def test_the_last_attempt_and_a_delay_beyond_the_deadline_give_up() -> None:
     assert policy.next_delay(lost, 3, left=10.0) is None
     assert policy.next_delay(lost, 1, left=0.01) is None
     assert policy.next_delay(bridle.SlugTakenError("x"), 1, left=10.0) is None
+
+
+def test_a_control_that_has_answered_is_waited_for_as_long_as_the_call_may_take() -> None:
+    policy = RetryPolicy(attempts=3, backoff=Backoff(chance=lambda: 0.0))
+    lost = bridle.ConnectionLostError("gone")
+    assert policy.next_delay(lost, 30, left=10.0, known=True) is not None
+    assert policy.next_delay(lost, 30, left=0.01, known=True) is None
+    # What it says itself comes of no restart.
+    limited = bridle.RateLimitedError("slow down")
+    assert policy.next_delay(limited, 3, left=10.0, known=True) is None
+    assert policy.next_delay(bridle.SlugTakenError("x"), 1, left=10.0, known=True) is None

@@ -56,20 +56,26 @@ class Backoff:
 class RetryPolicy:
     """How often and how long a unary call is tried.
 
-    attempts: tries in all. attempt_timeout: the longest that one try may take, seconds; a verb
-    answers within 5 s, so that a longer silence is a lost connection.
+    attempts: tries in all; but a control that has answered on this connection, and is lost, is
+    waited for as long as the call may take. attempt_timeout: the longest that one try may take,
+    seconds; a verb answers within 5 s, so that a longer silence is a lost connection.
     """
 
     attempts: int = 5
     attempt_timeout: float = 10.0
     backoff: Backoff = Backoff()
 
-    def next_delay(self, error: BridleError, attempt: int, left: float) -> float | None:
+    def next_delay(
+        self, error: BridleError, attempt: int, left: float, *, known: bool = False
+    ) -> float | None:
         """Seconds to wait before the next try; None where there is none.
 
-        attempt: how many tries there were. left: seconds until the call's own deadline.
+        attempt: how many tries there were. left: seconds until the call's own deadline. known:
+        control has answered before, so that a lost connection is no wrong address.
         """
-        if attempt >= self.attempts or not may_retry(error):
+        if not may_retry(error):
+            return None
+        if attempt >= self.attempts and (error.reason or not known):
             return None
         delay = self.backoff.delay(attempt, error)
         return delay if delay < left else None

@@ -86,6 +86,8 @@ class Transport:
         self._tls_ca = tls_ca
         self._retry = retry
         self._channel: aio.Channel | None = None
+        #: Control has answered here.
+        self._known = False
 
     @property
     def channel(self) -> aio.Channel:
@@ -154,15 +156,22 @@ class Transport:
             left = min(deadline - loop.time(), self._retry.attempt_timeout)
             metadata = self.metadata()
             try:
-                return await method(request, timeout=max(0.001, left), metadata=metadata)
+                answer = await method(request, timeout=max(0.001, left), metadata=metadata)
+                self._known = True
+                return answer
             except aio.AioRpcError as raised:
                 error = from_rpc(raised, self.address)
-                delay = self._retry.next_delay(error, attempt, deadline - loop.time())
+                self._known = self._known or bool(error.reason)
+                left = deadline - loop.time()
+                delay = self._retry.next_delay(error, attempt, left, known=self._known)
                 if error.code is Code.UNAUTHENTICATED and self.metadata() != metadata:
                     delay = 0.0  # the token's file was made fresh while the call was under way
                 if delay is None:
                     raise error from raised
             await asyncio.sleep(delay)
+            if self._known and not error.reason:
+                # While gRPC pauses between its connects every try would fail at once.
+                await self.ready(deadline - loop.time())
 
     async def ready(self, timeout: float | None) -> None:
         """Returns once the channel is connected.
@@ -180,6 +189,7 @@ class Transport:
                 raise ConnectionLostError(f"no answer from {self.address}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_LOOK)
+        self._known = True
 
     async def pause(self, attempt: int, error: BridleError) -> None:
         """Waits before a stream is opened again, after failure number `attempt` in a row."""
