@@ -142,16 +142,23 @@ def build_go() -> Sequence[str]:
     Raises MissingError, and RuntimeError where our own code can't be built.
     """
     home, tools = CLIENTS / "go", TOOLS / "go"
-    command = ["go", "build", "-o", f"{tools}/", "./internal/interop", "./example"]
+    example = home / "example"  # a module of its own
+
+    def work() -> None:
+        build(["go", "build", "-o", f"{tools}/interop", "./internal/interop"], home)
+        build(["go", "build", "-o", f"{tools}/example", "."], example)
+
     with alone():
         prepare_go()
-        once(tools / ".libraries", [home / "go.mod", home / "go.sum"], lambda: download_go(home))
-        once(tools / ".built", sources_of("go"), lambda: build(command, home))
+        locks = [folder / name for folder in (home, example) for name in ("go.mod", "go.sum")]
+        once(tools / ".libraries", locks, lambda: download_go(home, example))
+        once(tools / ".built", sources_of("go"), work)
     return [str(tools / "interop")]
 
 
-def download_go(home: Path) -> None:
-    run(["go", "mod", "download"], home)
+def download_go(*modules: Path) -> None:
+    for module in modules:
+        run(["go", "mod", "download"], module)
 
 
 def build_typescript() -> Sequence[str]:
