@@ -56,6 +56,9 @@ class Pair:
     control_arguments: Sequence[str] = ()
     #: Of the browser gateway; empty where there is none. Stays over restarts, as `address` does.
     http: str = ""
+    #: Where Prometheus may ask control, and the host; empty for nowhere.
+    metrics: str = ""
+    host_metrics: str = ""
     #: What runs as `bridle-host`; empty for that of this distribution.
     host_program: Sequence[str] = ()
 
@@ -101,6 +104,7 @@ class Pair:
         self.control, ready = await self._start("control", *arguments, *self.control_arguments)
         addresses = dict(word.split("=", 1) for word in ready.split()[1:])
         self.address, self.http = addresses["grpc"], addresses.get("http", "")
+        self.metrics = addresses.get("metrics", "")
         await self._found_again(self.control)
 
     async def _found_again(self, control: Process) -> None:
@@ -127,7 +131,9 @@ class Pair:
             join = self.home / "join-token"
             join.write_text((await self.client.create_join_token()).join_token)
             arguments += ["--join-token-file", str(join)]
-        self.host, _ = await self._start("host", *arguments)
+        self.host, ready = await self._start("host", *arguments)
+        addresses = dict(word.split("=", 1) for word in ready.split()[1:])
+        self.host_metrics = addresses.get("metrics", "")
 
     async def _start(self, service: str, *arguments: str) -> tuple[Process, str]:
         more = self.host_environment if service == "host" else self.control_environment
@@ -210,11 +216,14 @@ async def running_pair(
     host: bool = True,
     host_arguments: Sequence[str] = (),
     host_environment: Mapping[str, str] | None = None,
+    control_environment: Mapping[str, str] | None = None,
     control_arguments: Sequence[str] = (),
     gateway: bool = False,
 ) -> AsyncIterator[Pair]:
     """A running pair in `tmp_path`; without `host` control alone."""
-    pair = Pair(tmp_path / "home", host_arguments, host_environment or {})
+    pair = Pair(
+        tmp_path / "home", host_arguments, host_environment or {}, control_environment or {}
+    )
     pair.http = "127.0.0.1:0" if gateway else ""
     pair.control_arguments = control_arguments
     await pair.init()
