@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import statistics
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
 from bench.bare import CALL, STREAM
 from bench.machine import resident, shims, synced
-from bench.stage import BIN, Stage, stage
+from bench.stage import BIN, Stage, stage, telling
 from bridle.v1 import content_pb2, event_pb2, session_pb2, watch_pb2
 from bridle.v1 import session_service_pb2 as pb
 from bridle.v1 import session_service_pb2_grpc as pb_grpc
@@ -89,6 +90,7 @@ class Bench:
     ROWS = (
         "interrupt_latency",
         "command_rate",
+        "telemetry",
         # Before the floods: what those let go of would be taken again, and hide a growth.
         "idle_sessions",
         "idle_watchers",
@@ -131,10 +133,16 @@ class Bench:
                 return
             await asyncio.sleep(0.02)
 
-    async def interrupt(self, slug: str) -> None:
-        """An Interrupt that finds no turn: durable at control, host and control again."""
+    async def interrupt(self, slug: str, kept: float | None = None) -> None:
+        """An Interrupt that finds no turn: durable at control, host and control again. `kept`: it
+        belongs to a trace, which its caller wants kept with this probability."""
+        metadata = self.at.metadata
+        if kept is not None:
+            flags = int(random.random() < kept)
+            parent = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-{flags:02x}"
+            metadata = (*metadata, ("traceparent", parent))
         await self.sessions.Interrupt(
-            pb.InterruptRequest(session=self.ref(slug)), metadata=self.at.metadata
+            pb.InterruptRequest(session=self.ref(slug)), metadata=metadata
         )
 
     async def emit(self, slug: str, count: int, rate_wanted: float = 0) -> None:
@@ -204,6 +212,41 @@ class Bench:
         ratio = middle([one / other for one, other in zip(ours, bare, strict=True)])
         figure = f"{ratio:.2f} x bare ({middle(ours):,.0f}/s, bare {middle(bare):,.0f}/s)"
         return Row("commands a second, 64 callers", figure, ">= 0.8 x", ratio >= 0.8)
+
+    async def telemetry(self) -> list[Row]:
+        """What it costs to tell a collector: metrics, and none, some or all of the traces."""
+        rows = []
+        async with telling(self.at) as (channel, metadata):
+            other = Bench(replace(self.at, channel=channel, metadata=metadata))
+            await self.start("one", "shell")
+            await other.start("one", "shell")
+            for work, kept, least in (
+                ("metrics, and no trace is kept", 0.0, 0.85),
+                ("metrics, and one trace of ten", 0.1, 0.8),
+                ("metrics, and all traces", 1.0, 0.5),
+            ):
+                ratio, more = await self.compared(other, kept)
+                figure = f"{ratio:.2f} x the rate without; a call by itself: {more * 1e6:+.0f} us"
+                rows.append(Row(work, figure, f">= {least} x", ratio >= least))
+        return rows
+
+    async def compared(self, other: Bench, kept: float) -> tuple[float, float]:
+        """Commands a second of another pair, as a ratio to this one's; and how many seconds longer
+        a call takes there that is alone."""
+        ratios, longer = [], []
+
+        async def there() -> None:
+            await other.interrupt("one", kept)
+
+        async def here() -> None:
+            await self.interrupt("one")
+
+        for _ in range(ROUNDS):
+            without = await rate(here, CALLERS, 3)
+            ratios.append(await rate(there, CALLERS, 3) / without)
+            ours = [await timed(here) for _ in range(200)]
+            longer.append(middle([await timed(there) for _ in range(200)]) - middle(ours))
+        return middle(ratios), middle(longer)
 
     async def fan_out(self) -> Row:
         """10 watchers of one session that is being written."""
@@ -374,9 +417,10 @@ async def main(rows: list[str]) -> None:
         bench = Bench(at)
         print(f"{'work':42} {'measured':62} {'budget':24} met", flush=True)
         for name in rows or Bench.ROWS:
-            row = await getattr(bench, name)()
-            met = "yes" if row.met else "NO"
-            print(f"{row.work:42} {row.figure:62} {row.budget:24} {met}", flush=True)
+            found = await getattr(bench, name)()
+            for row in found if isinstance(found, list) else [found]:
+                met = "yes" if row.met else "NO"
+                print(f"{row.work:42} {row.figure:62} {row.budget:24} {met}", flush=True)
         others = f"{os.getloadavg()[0]:.1f} tasks on {os.cpu_count()} cores"
         print(f"in {time.perf_counter() - begun:.0f} s; the machine's load: {others}")
 

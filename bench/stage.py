@@ -60,8 +60,8 @@ def _field(line: str, name: str) -> str:
     raise RuntimeError(f"no {name} in {line!r}")
 
 
-async def _pair(stack: AsyncExitStack, place: Path) -> tuple[str, str, int]:
-    """Start control and a host; gives address, token and control's pid."""
+async def _control(stack: AsyncExitStack, place: Path, *flags: str) -> tuple[str, str, int]:
+    """Start control; gives address, token and pid."""
     store, token = str(place / "control.db"), place / "token"
     control = str(BIN / "bridle-control")
     init = await asyncio.create_subprocess_exec(
@@ -69,9 +69,50 @@ async def _pair(stack: AsyncExitStack, place: Path) -> tuple[str, str, int]:
     )
     if await init.wait() != 0:
         raise RuntimeError("bridle-control init failed")
-    serve: Sequence[str] = (control, "serve", "--store", store, "--listen", "127.0.0.1:0")
+    serve: Sequence[str] = (control, "serve", "--store", store, "--listen", "127.0.0.1:0", *flags)
     child, line = await stack.enter_async_context(process(*serve, log=place / "log"))
     return _field(line, "grpc"), token.read_text(encoding="utf-8").split()[-1], child.pid
+
+
+async def _join(
+    place: Path, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...]
+) -> str:
+    """A file with a new join token."""
+    hosts: host_service_pb2_grpc.HostServiceAsyncStub = host_service_pb2_grpc.HostServiceStub(
+        channel
+    )
+    made = await hosts.CreateJoinToken(host_service_pb2.CreateJoinTokenRequest(), metadata=metadata)
+    join = place / f"join-{made.join_token[-8:]}"
+    join.write_text(made.join_token, encoding="utf-8")
+    return str(join)
+
+
+async def _host(stack: AsyncExitStack, place: Path, address: str, join: str, *flags: str) -> None:
+    """Start a host."""
+    await stack.enter_async_context(
+        process(
+            *(str(BIN / "bridle-host"), "serve", "--control", address, "--name", "real"),
+            *("--state", str(place / "host"), "--join-token-file", join, *flags),
+            log=place / "log",
+        )
+    )
+
+
+@asynccontextmanager
+async def telling(at: Stage) -> AsyncIterator[tuple[grpc.aio.Channel, tuple[tuple[str, str], ...]]]:
+    """Another pair, which tells a collector of traces and metrics; its channel and metadata."""
+    place = at.place / "telling"
+    place.mkdir(exist_ok=True)
+    async with AsyncExitStack() as stack:
+        _, port = await stack.enter_async_context(
+            process(sys.executable, "-m", "bench.sink", log=place / "log")
+        )
+        flags = ("--otlp-endpoint", f"http://127.0.0.1:{port}")
+        address, token, _ = await _control(stack, place, *flags)
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, OPTIONS))
+        metadata = (("authorization", f"Bearer {token}"),)
+        await _host(stack, place, address, await _join(place, channel, metadata), *flags)
+        yield channel, metadata
 
 
 @asynccontextmanager
@@ -81,30 +122,14 @@ async def stage() -> AsyncIterator[Stage]:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         log = place / "log"
         stack.push(lambda kind, *_: _show(log) if kind else None)
-        address, token, pid = await _pair(stack, place)
+        address, token, pid = await _control(stack, place)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, OPTIONS))
         metadata = (("authorization", f"Bearer {token}"),)
-        hosts: host_service_pb2_grpc.HostServiceAsyncStub = host_service_pb2_grpc.HostServiceStub(
-            channel
-        )
-        joins = []
-        for number in range(2):
-            made = await hosts.CreateJoinToken(
-                host_service_pb2.CreateJoinTokenRequest(), metadata=metadata
-            )
-            join = place / f"join-{number}"
-            join.write_text(made.join_token, encoding="utf-8")
-            joins.append(str(join))
-        await stack.enter_async_context(
-            process(
-                *(str(BIN / "bridle-host"), "serve", "--control", address, "--name", "real"),
-                *("--state", str(place / "host"), "--join-token-file", joins[0]),
-                log=log,
-            )
-        )
+        await _host(stack, place, address, await _join(place, channel, metadata))
+        join = await _join(place, channel, metadata)
         python = (sys.executable, "-m")
         _, ready = await stack.enter_async_context(
-            process(*python, "bench.load_host", address, joins[1], log=log)
+            process(*python, "bench.load_host", address, join, log=log)
         )
         _, port = await stack.enter_async_context(process(*python, "bench.bare", "relay", log=log))
         await stack.enter_async_context(_quiet_peer(port))
