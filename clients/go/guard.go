@@ -2,6 +2,7 @@ package bridle
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,6 +18,8 @@ import (
 type guard struct {
 	token TokenSource
 	retry Retry
+	// known says that control has answered here, so that a lost connection is no wrong address.
+	known atomic.Bool
 }
 
 func (g *guard) withToken(ctx context.Context) (context.Context, string, error) {
@@ -43,17 +46,26 @@ func (g *guard) unary(
 	invoker grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
 	request = withRequestID(request)
+	patience := time.Now().Add(g.retry.Patience)
+	limit := g.retry.AttemptTimeout
 	for attempt := 1; ; attempt++ {
-		token, err := g.try(ctx, method, request, reply, cc, invoker, opts)
+		token, err := g.try(ctx, limit, method, request, reply, cc, invoker, opts)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		var wait time.Duration
 		if !g.renewed(err, token) {
-			if attempt >= g.retry.Attempts || !mayRetry(err) {
+			wait = g.retry.delay(attempt, err)
+			left := time.Until(patience) - wait
+			patient := isLost(err) && g.known.Load() && left > 0
+			if !mayRetry(err) || (attempt >= g.retry.Attempts && !patient) {
 				return err
 			}
-			wait = g.retry.delay(attempt, err)
+			if patient {
+				// While gRPC pauses between its connects every try would fail at once.
+				limit = min(g.retry.AttemptTimeout, left)
+				opts = append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
+			}
 		}
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			return err
@@ -67,16 +79,20 @@ func (g *guard) unary(
 }
 
 func (g *guard) try(
-	ctx context.Context, method string, request, reply any, cc *grpc.ClientConn,
-	invoker grpc.UnaryInvoker, opts []grpc.CallOption,
+	ctx context.Context, limit time.Duration, method string, request, reply any,
+	cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption,
 ) (string, error) {
 	ctx, token, err := g.withToken(ctx)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.retry.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return token, invoker(ctx, method, request, reply, cc, opts...)
+	err = invoker(ctx, method, request, reply, cc, opts...)
+	if _, told := AsError(err); told || err == nil {
+		g.known.Store(true)
+	}
+	return token, err
 }
 
 // renewed says whether the token was made fresh while the call was under way.

@@ -15,18 +15,22 @@ import (
 // that changes something carries its request id, and reads change nothing; and the reasons by which
 // control says that a later try may succeed.
 type Retry struct {
-	// Attempts is the number of tries in all.
+	// Attempts is the number of tries in all; but see Patience.
 	Attempts int
 	// AttemptTimeout is the longest that one try may take. A verb answers within 5 s, so that a
 	// longer silence is a lost connection.
 	AttemptTimeout time.Duration
 	// First and Most are the waits between tries: each twice the last, half of it by chance.
 	First, Most time.Duration
+	// Patience is how long a call waits, whatever its tries, for a control that has answered before
+	// and is lost. The deadline of the call's context goes first.
+	Patience time.Duration
 }
 
 // DefaultRetry is what Dial uses.
 var DefaultRetry = Retry{
 	Attempts: 5, AttemptTimeout: 10 * time.Second, First: 100 * time.Millisecond, Most: 5 * time.Second,
+	Patience: 30 * time.Second,
 }
 
 // Not HOST_UNREACHABLE: there the interrupt was withdrawn, and the same request id would only be
@@ -43,6 +47,12 @@ func mayRetry(err error) bool {
 	}
 	at := code(err)
 	return at == codes.Unavailable || at == codes.DeadlineExceeded
+}
+
+// isLost says whether an error is of the connection, and control's own word none.
+func isLost(err error) bool {
+	_, told := AsError(err)
+	return !told && mayRetry(err)
 }
 
 // isBroken says whether a stream that ended so may be opened again from its cursor.

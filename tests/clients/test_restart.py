@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from tests.clients.test_watching import events_of, parsed, until_end
 from tests.pair import Pair, running_pair
 
 pytestmark = pytest.mark.timeout(240)
+
+#: Seconds without control; five tries are over within two.
+AWAY = 4.0
 
 
 @pytest.mark.parametrize("language", chosen(), ids=lambda language: language.name)
@@ -54,6 +58,34 @@ async def watch_over_restarts(runner: Runner, pair: Pair) -> None:
     assert [int(each["sequence"]) for each in seen] == list(range(1, len(seen) + 1))
     assert len(seen) > 600
     assert parsed(seen) == await events_of(pair, slug)
+
+
+@pytest.mark.parametrize("language", chosen(), ids=lambda language: language.name)
+async def test_a_call_waits_for_a_control_that_answered_before_and_is_away_for_seconds(
+    language: Language, tmp_path: Path
+) -> None:
+    async with running_pair(
+        tmp_path, gateway=True, host=False, control_arguments=("--http-origin", "*")
+    ) as pair:
+        try:
+            async with running(language, tmp_path) as runner:
+                address = pair.http if language.over_http else pair.address
+                await runner.dial("c", address, pair.token)
+                await call_while_control_is_away(runner, pair)
+        except MissingError as why:
+            pytest.skip(f"{language.name}: {why}")
+
+
+async def call_while_control_is_away(runner: Runner, pair: Pair) -> None:
+    """Longer than five tries take."""
+    assert "error" not in await runner.call("ListSessions", {})
+    await pair.end_control()
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(runner.call("ListSessions", {}))
+        await asyncio.sleep(AWAY)
+        assert not call.done(), call.result()
+        await pair.start_control()
+    assert "error" not in call.result(), call.result()
 
 
 async def keep(runner: Runner, number: str, seen: list[Answer], wanted: str) -> None:

@@ -4,29 +4,38 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 import { Code, ConnectError, type Interceptor, type UnaryRequest } from "@connectrpc/connect";
 
 import type { TokenSource } from "./client.js";
-import { delay, mayRetry, pause, type Retry } from "./retry.js";
+import { failureOf } from "./errors.js";
+import { delay, isLost, mayRetry, pause, type Retry } from "./retry.js";
 import { uuid7 } from "./ids.js";
 
 /** The interceptor of every transport that a client uses. */
 export function guard(token: TokenSource, retry: Retry): Interceptor {
+  // Control has answered here, so that a lost connection is no wrong address.
+  let known = false;
   return (next) => async (request) => {
     if (request.stream) {
       request.header.set("authorization", `Bearer ${await token()}`);
       return next(request);
     }
     const message = withRequestId(request.method.input, request.message);
+    const patience = Date.now() + retry.patience;
     for (let attempt = 1; ; attempt++) {
       const sent = await token();
       // Each try has headers of its own: interceptors below add what belongs to it alone.
       const header = new Headers(request.header);
       header.set("authorization", `Bearer ${sent}`);
       try {
-        return await limited({ ...request, message, header }, retry.attemptTimeout, next as (r: UnaryRequest) => ReturnType<typeof next>);
+        const answer = await limited({ ...request, message, header }, retry.attemptTimeout, next as (r: UnaryRequest) => ReturnType<typeof next>);
+        known = true;
+        return answer;
       } catch (error) {
+        if (failureOf(error) !== undefined) known = true;
         if (request.signal.aborted) throw error;
         if (await renewed(error, token, sent)) continue;
-        if (attempt >= retry.attempts || !mayRetry(error)) throw error;
-        await pause(delay(retry, attempt, error), request.signal);
+        const wait = delay(retry, attempt, error);
+        const patient = known && isLost(error) && Date.now() + wait < patience;
+        if (!mayRetry(error) || (attempt >= retry.attempts && !patient)) throw error;
+        await pause(wait, request.signal);
       }
     }
   };

@@ -11,16 +11,21 @@ import { failureOf } from "./errors.js";
  * Times are milliseconds.
  */
 export interface Retry {
-  /** Tries in all. */
+  /** Tries in all; but see patience. */
   readonly attempts: number;
   /** The longest that one try may take. A verb answers within 5 s. */
   readonly attemptTimeout: number;
   /** The waits between tries: each twice the last, half of it by chance. */
   readonly first: number;
   readonly most: number;
+  /**
+   * How long a call waits, whatever its tries, for a control that has answered before and is lost. The
+   * call's own deadline goes first.
+   */
+  readonly patience: number;
 }
 
-export const defaultRetry: Retry = { attempts: 5, attemptTimeout: 10_000, first: 100, most: 5_000 };
+export const defaultRetry: Retry = { attempts: 5, attemptTimeout: 10_000, first: 100, most: 5_000, patience: 30_000 };
 
 // Not HOST_UNREACHABLE: there the interrupt was withdrawn, and the same request id would only be
 // told the same again.
@@ -36,6 +41,11 @@ export function mayRetry(error: unknown): boolean {
   const failure = failureOf(error);
   if (failure !== undefined) return LATER.has(failure.reason);
   return LOST.has(ConnectError.from(error).code) || isNetwork(error);
+}
+
+/** Whether it is of the connection, and control's own word none. */
+export function isLost(error: unknown): boolean {
+  return failureOf(error) === undefined && mayRetry(error);
 }
 
 /** Whether a stream that ended so may be opened again from its cursor. */

@@ -22,6 +22,8 @@ final class Guard implements ClientInterceptor {
 
   private final Supplier<String> token;
   private final Retry retry;
+  // Control has answered here, so that a lost connection is no wrong address.
+  private volatile boolean known;
 
   Guard(Supplier<String> token, Retry retry) {
     this.token = token;
@@ -49,6 +51,16 @@ final class Guard implements ClientInterceptor {
     headers.discardAll(AUTHORIZATION);
     headers.put(AUTHORIZATION, "Bearer " + now);
     return now;
+  }
+
+  /** Control has answered. */
+  void answered() {
+    known = true;
+  }
+
+  /** Whether control has answered before. */
+  boolean isKnown() {
+    return known;
   }
 
   /** Whether the token was made fresh while the call was under way. */

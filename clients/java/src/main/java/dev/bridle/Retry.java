@@ -15,15 +15,23 @@ import java.util.concurrent.ThreadLocalRandom;
  * that changes something carries its request id, and reads change nothing; and the reasons by which
  * control says that a later try may succeed.
  *
- * @param attempts tries in all
+ * @param attempts tries in all; but see {@code patience}
  * @param attemptTimeout the longest that one try may take; a verb answers within 5 s
  * @param first the first wait between tries: each is twice the last, half of it by chance
  * @param most the longest wait
+ * @param patience how long a call waits, whatever its tries, for a control that has answered before
+ *     and is lost; the call's own deadline goes first
  */
-public record Retry(int attempts, Duration attemptTimeout, Duration first, Duration most) {
+public record Retry(
+    int attempts, Duration attemptTimeout, Duration first, Duration most, Duration patience) {
   /** What a client uses that was told nothing else. */
   public static final Retry DEFAULT =
-      new Retry(5, Duration.ofSeconds(10), Duration.ofMillis(100), Duration.ofSeconds(5));
+      new Retry(
+          5,
+          Duration.ofSeconds(10),
+          Duration.ofMillis(100),
+          Duration.ofSeconds(5),
+          Duration.ofSeconds(30));
 
   // Not HOST_UNREACHABLE: there the interrupt was withdrawn, and the same request id would only be
   // told the same again.
@@ -53,6 +61,11 @@ public record Retry(int attempts, Duration attemptTimeout, Duration first, Durat
     return failure
         .map(said -> LATER.contains(said.reason()))
         .orElseGet(() -> LOST.contains(Status.fromThrowable(error).getCode()));
+  }
+
+  /** Whether it is of the connection, and control's own word none. */
+  static boolean isLost(Throwable error) {
+    return Failure.of(error).isEmpty() && mayRetry(error);
   }
 
   /** Whether a stream that ended so may be opened again from its cursor. */

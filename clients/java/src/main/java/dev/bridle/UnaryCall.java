@@ -25,6 +25,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
   private final CallOptions options;
   private final Channel next;
   private final long deadline;
+  private final long patience;
   // Further tries may begin on another thread; they are the caller's as much as the first.
   private final Context context = Context.current();
 
@@ -43,6 +44,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     this.next = next;
     Deadline given = options.getDeadline();
     this.deadline = given == null ? Long.MAX_VALUE : given.timeRemaining(TimeUnit.MILLISECONDS) + now();
+    this.patience = now() + retry.patience().toMillis();
   }
 
   private static long now() {
@@ -67,7 +69,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
 
   @Override
   public void halfClose() {
-    attempt(1);
+    attempt(1, retry.attemptTimeout().toMillis(), options);
   }
 
   @Override
@@ -82,11 +84,11 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     }
   }
 
-  private void attempt(int number) {
+  private void attempt(int number, long most, CallOptions options) {
     Metadata own = new Metadata();
     own.merge(headers);
     String sent = guard.authorize(own);
-    long limit = Math.min(retry.attemptTimeout().toMillis(), deadline - now());
+    long limit = Math.min(most, deadline - now());
     ClientCall<Q, A> call = next.newCall(method, options.withDeadlineAfter(limit, TimeUnit.MILLISECONDS));
     synchronized (this) {
       if (cancelled != null) {
@@ -126,22 +128,39 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     @Override
     public void onClose(Status status, Metadata trailers) {
       if (status.isOk()) {
+        guard.answered();
         listener.onHeaders(answerHeaders);
         listener.onMessage(answer);
         listener.onClose(status, trailers);
         return;
       }
       var error = status.asRuntimeException(trailers);
+      if (Failure.of(error).isPresent()) {
+        guard.answered();
+      }
       boolean renewed = guard.renewed(status, sent);
       long wait = renewed ? 0 : retry.delay(number, error).toMillis();
-      boolean again = renewed || (number < retry.attempts() && Retry.mayRetry(error));
+      long left = patience - now() - wait;
+      boolean patient = Retry.isLost(error) && guard.isKnown() && left > 0;
+      boolean again =
+          renewed || (Retry.mayRetry(error) && (number < retry.attempts() || patient));
       if (!again || isCancelled() || now() + wait >= deadline) {
         listener.onClose(status, trailers);
         return;
       }
       Executor executor = options.getExecutor() == null ? Runnable::run : options.getExecutor();
       CompletableFuture.delayedExecutor(wait, TimeUnit.MILLISECONDS, executor)
-          .execute(context.wrap(() -> attempt(number + 1)));
+          .execute(context.wrap(() -> again(patient, left)));
+    }
+
+    private void again(boolean patient, long left) {
+      long most = retry.attemptTimeout().toMillis();
+      if (patient) {
+        // While gRPC pauses between its connects every try would fail at once.
+        attempt(number + 1, Math.min(most, left), options.withWaitForReady());
+      } else {
+        attempt(number + 1, most, options);
+      }
     }
   }
 
