@@ -138,6 +138,7 @@ def prepare_java() -> None:
 
 def build_go() -> Sequence[str]:
     """The command of the runner of the interoperability suite, of what is there now; so the others.
+    The example is built along.
 
     Raises MissingError, and RuntimeError where our own code can't be built.
     """
@@ -163,10 +164,14 @@ def download_go(*modules: Path) -> None:
 
 def build_typescript() -> Sequence[str]:
     home, tools = CLIENTS / "typescript", TOOLS / "typescript"
+
+    def work() -> None:
+        for script in ("interop", "example:build"):
+            build(["npm", "run", "--silent", script], home)
+
     with alone():
         prepare_typescript()
-        command = ["npm", "run", "--silent", "interop"]
-        once(tools / ".built", sources_of("typescript"), lambda: build(command, home))
+        once(tools / ".built", sources_of("typescript"), work)
     return ["node", str(tools / "node.mjs")]
 
 

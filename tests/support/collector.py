@@ -11,6 +11,7 @@ import gzip
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -84,7 +85,10 @@ class Collector:
 
     async def until(self, found: Callable[[], Any], patience: float = PATIENCE) -> Any:
         """`wait`, on a loop."""
-        return await asyncio.to_thread(self.wait, found, patience)
+        # In a thread that ends here: a loop's own would live on with the loop.
+        with ThreadPoolExecutor(1) as thread:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(thread, self.wait, found, patience)
 
     def take(self, path: str, body: bytes) -> bytes:
         """One request of an exporter; returns the body of the answer."""
