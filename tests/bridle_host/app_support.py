@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +55,16 @@ def lines(raw: bytes) -> list[str]:
 
 
 @asynccontextmanager
-async def host(directory: Path, *arguments: str) -> AsyncIterator[HostProcess]:
-    """`bridle-host` with these arguments, started in the directory; killed if it still runs."""
+async def host(
+    directory: Path, *arguments: str, program: Sequence[str] = ("-m", "bridle_host")
+) -> AsyncIterator[HostProcess]:
+    """`bridle-host` with these arguments, started in the directory; killed if it still runs.
+
+    program: how Python is told to run it.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "bridle_host",
+        *program,
         *arguments,
         cwd=directory,
         stdin=asyncio.subprocess.DEVNULL,

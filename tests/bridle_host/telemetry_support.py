@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +47,18 @@ async def measured(
             yield host
     finally:
         await telemetry.close()
+
+
+async def scraped(address: str | None) -> dict[str, float]:
+    """What Prometheus would see: the values by "name{labels}"."""
+
+    def get() -> str:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+            return str(answer.read().decode())
+
+    text = await asyncio.to_thread(get)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def named(taken: Collector, name: str) -> list[Span]:

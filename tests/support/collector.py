@@ -67,6 +67,8 @@ class Collector:
         self.spans: list[Span] = []
         self.points: list[Point] = []
         self.bodies: list[bytes] = []
+        #: What it answers with; with another than 200 it takes nothing.
+        self.status = 200
         self._changed = threading.Condition()
 
     def trace(self, trace_id: str) -> list[Span]:
@@ -94,6 +96,9 @@ class Collector:
         """One request of an exporter; returns the body of the answer."""
         with self._changed:
             self.bodies.append(body)
+            if self.status != 200:
+                self._changed.notify_all()
+                return b""
             if path == "/v1/traces":
                 self.spans.extend(_spans(ExportTraceServiceRequest.FromString(body)))
                 answer = ExportTraceServiceResponse().SerializeToString()
@@ -119,7 +124,7 @@ def collector() -> Iterator[Collector]:
                 case "deflate":
                     body = zlib.decompress(body)
             answer = made.take(self.path, body)
-            self.send_response(200)
+            self.send_response(made.status)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", str(len(answer)))
             # Else the thread of a connection that its exporter keeps would outlive the test.
