@@ -162,7 +162,7 @@ class HostTelemetry(Observer):
             span.set_attribute("bridle.outcome.state", state)
             span.set_attribute("bridle.outcome.reason", reason)
             if outcome.error_reason:
-                span.set_attribute("bridle.outcome.error_reason", outcome.error_reason)
+                span.set_attribute("error.type", outcome.error_reason)
             if outcome.error_reason or outcome.state == receipt_pb2.OUTCOME_STATE_UNKNOWN:
                 span.set_status(Status(StatusCode.ERROR))
             if final or command.verb == "SEND":

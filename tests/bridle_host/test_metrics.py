@@ -16,6 +16,7 @@ from bridle_core.observations import (
     ToolStarted,
     TurnOver,
 )
+from bridle_host import metrics
 from bridle_host.run_files import RunFiles
 from tests.bridle_host.journal_support import until
 from tests.bridle_host.sessions_support import SESSION, Host
@@ -23,6 +24,7 @@ from tests.bridle_host.telemetry_support import measured, scraped
 from tests.fakes.driver import FakeDriver, FakeFactory
 
 FAKE = "fake"
+ROOT = Path(__file__).resolve().parents[2]
 HERE = "127.0.0.1:0"
 
 PHASES = ("STARTING", "IDLE", "RUNNING", "WAITING", "STOPPING")
@@ -199,11 +201,11 @@ async def test_nobody_who_uses_a_host_can_make_more_of_its_metrics(tmp_path: Pat
 
 
 def test_every_metric_stands_in_the_manual() -> None:
-    source = Path("services/bridle_host/metrics.py").read_text()
+    source = Path(metrics.__file__).read_text()
     names = set(re.findall(r'"(bridle\.host\.[a-z.]+)"', source))
     names |= {
         f"bridle.host.{name}" for name in re.findall(r'_gauge\(\s*meter,\s*"([a-z.]+)"', source)
     }
     assert len(names) >= 12
-    manual = Path("docs/operating.md").read_text()
+    manual = (ROOT / "docs" / "operating.md").read_text()
     assert names == set(re.findall(r"^\| `(bridle\.host\.[a-z.]+)` \|", manual, re.MULTILINE))

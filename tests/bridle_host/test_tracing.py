@@ -115,7 +115,7 @@ async def test_a_command_that_is_refused_is_an_error_with_its_reason(tmp_path: P
         refused = only(taken, "command START")
         assert refused.error
         assert refused.attributes["bridle.outcome.state"] == "NOT_RUN"
-        assert refused.attributes["bridle.outcome.error_reason"] == "AGENT_NOT_INSTALLED"
+        assert refused.attributes["error.type"] == "AGENT_NOT_INSTALLED"
 
 
 async def test_a_repeat_of_a_command_is_no_second_span(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import urllib.request
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from bridle.cli import tour
+from bridle.cli.measuring import Measuring, ready_line
 from bridle.settings import Places
 from tests.pair import PATIENCE, Pair, Result, program, running_pair, until
+from tests.support.collector import collector
 
 
 class Up:
@@ -235,3 +238,121 @@ async def test_a_tour_whose_step_does_not_do_what_it_says_fails(
     assert "$ bridle health\nSERVING\n" in said.out
     assert 'failed at `bridle health`: no "ON FIRE" in its output' in said.err
     assert "failed at `bridle status nobody`: exit code 3" in said.err
+
+
+# --- traces and metrics ---
+
+
+async def scrape(address: str) -> str:
+    """What Prometheus is told there."""
+
+    def get() -> str:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+            return str(answer.read().decode())
+
+    return await asyncio.to_thread(get)
+
+
+async def test_prometheus_may_ask_both_services_where_the_ready_line_says(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "home", "--metrics-port", "0", "--name", "mine") as up:
+        names = [word.partition("=")[0] for word in up.ready.split()]
+        assert names == ["ready", "grpc", "http", "host", "metrics", "host-metrics"]
+        words = dict(word.split("=") for word in up.ready.split()[1:])
+        assert words["host"] == "mine"
+        assert "bridle_hosts{" in await scrape(words["metrics"])
+        assert "bridle_host_link_connected 1.0\n" in await scrape(words["host-metrics"])
+
+
+async def test_without_being_asked_nothing_is_told_of_metrics(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "home", "--name", "mine") as up:
+        names = [word.partition("=")[0] for word in up.ready.split()]
+        assert names == ["ready", "grpc", "http", "host"]
+
+
+@pytest.mark.parametrize("by", ["flag", "environment"])
+async def test_what_both_services_do_for_a_request_is_one_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    with collector() as taken:
+        more = ["--otlp-endpoint", taken.endpoint] if by == "flag" else []
+        if by == "environment":
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", taken.endpoint)
+        async with running_up(tmp_path / "home", *more) as up:
+            words = ("session", "start", "first", "--agent", "shell", "echo hello")
+            assert (await up.pair.cli(*words)).code == 0
+            turn = await taken.until(
+                lambda: next((span for span in list(taken.spans) if span.name == "turn"), None)
+            )
+            whole = await taken.until(
+                lambda: [span for span in taken.trace(turn.trace_id) if not span.parent_id]
+            )
+            assert [(span.service, span.name) for span in whole] == [
+                ("bridle-control", "bridle.v1.SessionService/StartSession")
+            ]
+            assert turn.parent_id == whole[0].span_id
+
+
+async def test_of_the_traces_that_begin_here_a_part_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    with collector() as taken:
+        words = ("--otlp-endpoint", taken.endpoint, "--trace-ratio", "0")
+        async with running_up(tmp_path / "home", *words) as up:
+            cli = up.pair.cli
+            await cli("session", "start", "first", "--agent", "shell", "echo hello")
+            assert (await cli("wait", "first")).out == "IDLE\n"
+            await up.end(signal.SIGINT)
+        # (At their end both hand over what they have.)
+        services = {point.service for point in taken.points}
+        assert services == {"bridle-control", "bridle-host"}
+        assert taken.spans == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("--otlp-endpoint", "here:1"),
+            "invalid value for '--otlp-endpoint': no URL of a collector",
+        ),
+        (("--trace-ratio", "1.5"), "invalid value for '--trace-ratio': no number from 0 to 1"),
+        (
+            ("--metrics-port", "65536"),
+            "invalid value for '--metrics-port': 65536 is not in the range 0<=x<=65535",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_them_is_one_line_before_anything_starts(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    result = await one_shot(tmp_path / "home", "--port", "0", *words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"bridle: up: {told}")
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "home" / "control").exists()
+
+
+async def test_a_port_for_metrics_that_is_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = await one_shot(tmp_path / "home", "--port", "0", "--metrics-port", str(port))
+    told = f"bridle: up: port {port} of 127.0.0.1 is in use; --metrics-port takes another, 0 any\n"
+    assert result == Result(1, "", told)
+
+
+def test_the_hosts_metrics_are_one_port_above_controls() -> None:
+    control, host = Measuring(None, 9464, 0.5).arguments("[::1]")
+    assert control == ["--trace-ratio", "0.5", "--metrics-listen", "[::1]:9464"]
+    assert host == ["--trace-ratio", "0.5", "--metrics-listen", "[::1]:9465"]
+    assert Measuring(None, 65535, None).ports == (65535, 0)
+    assert (
+        Measuring("http://c", None, None).arguments("::1") == (["--otlp-endpoint", "http://c"],) * 2
+    )
+
+
+def test_the_ready_line_names_metrics_behind_all_else() -> None:
+    told = ready_line("ready grpc=h:1 http=h:2 metrics=h:3", "ready host=mine metrics=h:4")
+    assert told == "ready grpc=h:1 http=h:2 host=mine metrics=h:3 host-metrics=h:4"
+    assert ready_line("ready grpc=h:1", "ready host=mine") == "ready grpc=h:1 host=mine"

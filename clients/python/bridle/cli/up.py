@@ -25,7 +25,7 @@ from typing import IO
 
 import click
 
-from bridle.cli import output
+from bridle.cli import measuring, output
 from bridle.cli.base import Call, ExitCode, command, report
 from bridle.cli.processes import Service, ServiceError, entry_point, environment
 from bridle.errors import BridleError
@@ -76,6 +76,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     metavar="LIMITS",
     help="Keep no more of all events than, say, 50GiB; the oldest go first.",
 )
+@measuring.options
 async def up(
     call: Call,
     port: int,
@@ -89,6 +90,9 @@ async def up(
     insecure_public: bool,
     retain_per_session: str | None,
     retain_total: str | None,
+    otlp_endpoint: str | None,
+    metrics_port: int | None,
+    trace_ratio: float | None,
 ) -> int:
     """Start control and an agent host on this machine, until Ctrl-C."""
     address = f"[{bind}]" if ":" in bind else bind
@@ -115,7 +119,8 @@ async def up(
         control += ["--insecure-public"] if insecure_public else []
         control += ["--retain-per-session", retain_per_session] if retain_per_session else []
         control += ["--retain-total", retain_total] if retain_total else []
-        pair = Pair(call, places, address, port, http_port, name, where, control)
+        measured = measuring.Measuring(otlp_endpoint, metrics_port, trace_ratio)
+        pair = Pair(call, places, address, port, http_port, name, where, control, measured)
         return await pair.run(tour, stay=not (tour and temporary), temporary=temporary)
 
 
@@ -166,6 +171,7 @@ class Pair:
     name: str | None
     directory: Path
     control_arguments: list[str]
+    measured: measuring.Measuring
 
     def __post_init__(self) -> None:
         self.address = ""  # of control, for this machine
@@ -231,6 +237,8 @@ class Pair:
 
         self._check_port("--port", self.port)
         self._check_port("--http-port", self.http_port)
+        for metrics in self.measured.ports or ():
+            self._check_port("--metrics-port", metrics)
         token = await self._token()
         control = await self._start_control()
         self.address = control.removeprefix("ready grpc=").partition(" ")[0]
@@ -238,7 +246,7 @@ class Pair:
             self.address = f"127.0.0.1:{self.address.rpartition(':')[2]}"
         credentials.store(self.places.credentials, self.address, token)
         host = await self._start_host(token)
-        return f"{control} {host.removeprefix('ready ')}"
+        return measuring.ready_line(control, host)
 
     def _check_port(self, option: str, port: int) -> None:
         """A port in use is told at once, and not as the failure of a service."""
@@ -282,7 +290,7 @@ class Pair:
     async def _start_control(self) -> str:
         arguments = ["serve", "--store", str(self.places.store)]
         arguments += ["--listen", f"{self.bind}:{self.port}"]
-        arguments += self.control_arguments
+        arguments += self.control_arguments + self.measured.arguments(self.bind)[0]
         return await self._started(Service("control", arguments, self.places.log("control")))
 
     async def _start_host(self, token: str) -> str:
@@ -294,6 +302,7 @@ class Pair:
         arguments += ["--directory", str(self.directory)]
         arguments += ["--on-end", "stop", "--stop-grace", str(STOP_GRACE)]
         arguments += ["--name", self.name] if self.name else []
+        arguments += self.measured.arguments(self.bind)[1]
         if not (state / "credential").exists():
             async with Client(self.address, token=token) as client:
                 write_secret(join, (await client.create_join_token()).join_token)
