@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -18,7 +19,6 @@ from tests.pair import Pair, running_pair
 
 HERE = Path(__file__).parent
 WORST = ["", "passed", "skipped", "failed"]
-MATRIX = pytest.StashKey[dict[tuple[str, str], str]]()
 
 
 def chosen() -> list[Language]:
@@ -71,39 +71,50 @@ async def runner(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[MATRIX] = {}
+    config.pluginmanager.register(Matrix())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     report = yield
     if HERE in item.path.parents and (call.when == "call" or report.outcome != "passed"):
-        values = vars(item)["callspec"].params.values()
-        language = next(each.name for each in values if isinstance(each, Language))
-        cell = (item.name.partition("[")[0], language)
-        results = item.config.stash[MATRIX]
-        # A scenario that has several forms is as good as its worst.
-        results[cell] = max(results.get(cell, ""), report.outcome, key=WORST.index)
+        values = getattr(item, "callspec").params.values()  # noqa: B009 - of functions only
+        for language in (each.name for each in values if isinstance(each, Language)):
+            # With the report, since the one who prints may be another process.
+            report.user_properties.append(("clients", [item.name.partition("[")[0], language]))
     return report
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Scenario by client, as far as they ran in this process."""
-    results = config.stash[MATRIX]
-    names = list(dict.fromkeys(name for name, _ in results))
-    languages = [each.name for each in chosen() if any(each.name == at for _, at in results)]
-    if not languages:
-        return
-    signs = {"passed": "ok", "failed": "FAILED", "skipped": "SKIP"}
-    terminalreporter.section("clients")
-    width = max(len(name) for name in names) - len("test_") + 2
-    terminalreporter.write_line(" " * width + "  ".join(languages))
-    for name in names:
-        cells = (
-            signs[results.get((name, language), "skipped")].ljust(len(language))
-            for language in languages
-        )
-        shown = name.removeprefix("test_").replace("_", " ")
-        terminalreporter.write_line(shown.ljust(width) + "  ".join(cells).rstrip())
+class Matrix:
+    """Scenario by client, of all that reports tell."""
+
+    def __init__(self) -> None:
+        self._results: dict[tuple[str, str], str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, cell in report.user_properties:
+            if name == "clients":
+                scenario, language = cast("list[str]", cell)
+                before = self._results.get((scenario, language), "")
+                # A scenario that has several forms is as good as its worst.
+                worst = max(before, report.outcome, key=WORST.index)
+                self._results[scenario, language] = worst
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        names = list(dict.fromkeys(name for name, _ in self._results))
+        languages = [
+            each.name for each in chosen() if any(each.name == at for _, at in self._results)
+        ]
+        if not languages:
+            return
+        signs = {"passed": "ok", "failed": "FAILED", "skipped": "SKIP", "": "-"}
+        terminalreporter.section("clients")
+        width = max(len(name) for name in names) - len("test_") + 2
+        terminalreporter.write_line(" " * width + "  ".join(languages))
+        for name in names:
+            cells = (
+                signs[self._results.get((name, language), "")].ljust(len(language))
+                for language in languages
+            )
+            shown = name.removeprefix("test_").replace("_", " ")
+            terminalreporter.write_line(shown.ljust(width) + "  ".join(cells).rstrip())
