@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import platform
+import pwd
 import re
 import shutil
 import subprocess
@@ -33,13 +35,17 @@ NEEDED = {
 }
 
 
+#: Colours, which some tools use in a pipe, too.
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
 class MissingError(Exception):
     """A language can't be had here; the text is one line for the user, with the way out."""
 
 
 def version_of(output: str) -> tuple[int, ...]:
     """The first version that a program's words tell: (1, 26, 8); () where none does."""
-    found = re.search(r"(\d+(?:\.\d+)+|\d+)", re.sub(r"\x1b\[[0-9;]*m", "", output))
+    found = re.search(r"(\d+(?:\.\d+)+|\d+)", ESCAPES.sub("", output))
     return tuple(int(part) for part in found.group().split(".")) if found else ()
 
 
@@ -57,18 +63,40 @@ def need(name: str) -> None:
 
 def run(command: list[str], folder: Path) -> None:
     """Run a package tool quietly. Raises MissingError with what it says of the reason."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = _ran(command, folder)
     if done.returncode != 0:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
-        errors = [line.strip() for line in lines if "error" in line.lower()] or lines[-1:]
-        raise MissingError(f"{' '.join(command[:2])} failed: {'; '.join(errors[:3])}")
+        said = ESCAPES.sub("", f"{done.stderr}\n{done.stdout}").splitlines()
+        lines = [line.strip() for line in said if line.strip()] or ["no reason given"]
+        errors = [line for line in lines if "error" in line.lower()] or lines[-1:]
+        raise MissingError(f"{' '.join(command[:2])} failed: {'; '.join(errors[:2])}")
 
 
 def build(command: list[str], folder: Path) -> None:
     """Build what is our own: where that fails, nothing is missing but something is wrong."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = _ran(command, folder)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+def _ran(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **environment()}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def environment() -> Mapping[str, str]:
+    """Variables for package tools.
+
+    Maven keeps what it fetches in the home that the system names, whatever HOME says; and service
+    users have none.
+    """
+    try:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        (home / ".m2").mkdir(parents=True, exist_ok=True)
+    except (KeyError, OSError):
+        home = Path(os.devnull)
+    if os.access(home / ".m2", os.W_OK):
+        return {}
+    return {"MAVEN_OPTS": f"{os.environ.get('MAVEN_OPTS', '')} -Dmaven.repo.local={TOOLS}/maven"}
 
 
 def once(mark: Path, sources: list[Path], work: Callable[[], None]) -> None:

@@ -44,10 +44,12 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def every_session_ends(pair: Pair) -> AsyncIterator[None]:
-    """The pair is shared, its sessions are not."""
+async def every_session_ends(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """The pair is shared, where one is asked for; its sessions are not."""
+    pair = request.getfixturevalue("pair") if "pair" in request.fixturenames else None
     yield
-    await pair.kill_all()
+    if pair is not None:
+        await pair.kill_all()
 
 
 @pytest_asyncio.fixture(
@@ -78,7 +80,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     report = yield
     if HERE in item.path.parents and (call.when == "call" or report.outcome != "passed"):
-        values = getattr(item, "callspec").params.values()  # noqa: B009 - of functions only
+        case = getattr(item, "callspec", None)
+        values = case.params.values() if case is not None else ()
         for language in (each.name for each in values if isinstance(each, Language)):
             # With the report, since the one who prints may be another process.
             report.user_properties.append(("clients", [item.name.partition("[")[0], language]))
