@@ -69,13 +69,16 @@ def compacted(floor: int) -> watch_pb2.WatchResponse:
 
 @dataclass
 class Server(SessionServiceServicer):
-    """Plays one script per Watch; `seen` holds the requests and their tokens."""
+    """Plays one script per Watch; `seen` holds the requests, `tokens` and `places` (in traces) what
+    came along.
+    """
 
     scripts: Sequence[Sequence[Step]]
-    sends: Sequence[Failure | None] = ()
+    sends: Sequence[Failure | Silence | None] = ()
     requests: list[pb.SendRequest] = field(default_factory=list)
     seen: list[watch_pb2.WatchRequest] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
 
@@ -88,12 +91,10 @@ class Server(SessionServiceServicer):
         self.seen.append(request)
         metadata = dict(context.invocation_metadata() or ())
         self.tokens.append(str(metadata.get("authorization")))
+        self.places.append(str(metadata.get("traceparent")))
         for step in script:
             if isinstance(step, Silence):
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    self.cancelled.set()
+                await self._say_nothing()
             elif isinstance(step, Failure):
                 await _fail(context, step)
             else:
@@ -106,10 +107,19 @@ class Server(SessionServiceServicer):
     ) -> pb.SendResponse:
         end = self.sends[len(self.requests)]
         self.requests.append(request)
-        if end is not None:
+        self.places.append(str(dict(context.invocation_metadata() or ()).get("traceparent")))
+        if isinstance(end, Silence):
+            await self._say_nothing()
+        elif end is not None:
             await _fail(context, end)
         receipt = receipt_pb2.Receipt(request_id=request.request_id)
         return pb.SendResponse(receipt=receipt)
+
+    async def _say_nothing(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
 
     async def GetSession(self, request: pb.GetSessionRequest, _: object) -> pb.GetSessionResponse:
         found = session_pb2.Session(
@@ -131,7 +141,7 @@ async def _fail(context: aio.ServicerContext[Any, Any], step: Failure) -> None:
 
 @asynccontextmanager
 async def serving(
-    *scripts: Sequence[Step], sends: Sequence[Failure | None] = ()
+    *scripts: Sequence[Step], sends: Sequence[Failure | Silence | None] = ()
 ) -> AsyncIterator[Server]:
     server = aio.server()
     service = Server(scripts, sends)  # type: ignore[abstract]  # the rest stays UNIMPLEMENTED
