@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import urllib.request
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from tests.pair import Pair, running_pair, until
 from tests.scenarios.support import turn_ends
 from tests.support.collector import Collector, Span, collector
 
+ROOT = Path(__file__).resolve().parents[2]
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
 #: Exporters send soon: tests wait for what they send.
@@ -144,6 +146,10 @@ async def test_both_services_tell_prometheus_what_they_do(tmp_path: Path) -> Non
             # And the same to the collector.
             names = await found.until(lambda: _with_points(found))
             assert {"bridle-control", "bridle-host"} <= names
+            # All that there is stands in the operators' tables.
+            page = (ROOT / "docs" / "operating.md").read_text("utf-8")
+            documented = set(re.findall(r"^\| `((?:bridle|rpc)\.[a-z.]+)` \|", page, re.MULTILINE))
+            assert {point.name for point in found.points} <= documented
 
 
 async def test_metrics_are_told_after_control_was_killed_and_started_again(
