@@ -92,3 +92,25 @@ def test_every_target_that_a_document_names_is_in_the_makefile() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench" / "README.md"]:
         for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
             assert target in targets, f"{page.name} names make {target}"
+
+
+#: What the suite of the clients runs (tests/clients/test_collected_traces.py).
+EXAMPLES = {
+    "python": ("clients/python/example.py",),
+    "go": ("clients/go/example/main.go", "clients/go/example/traces.go"),
+    "java": ("clients/java/src/test/java/dev/bridle/example/Example.java",),
+    "ts": ("clients/typescript/example/main.ts", "clients/typescript/example/page.ts"),
+}
+
+
+def test_how_to_trace_a_client_is_told_in_lines_of_the_examples() -> None:
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    section = page.partition("## Traces\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
+    assert {language for language, _ in blocks} == EXAMPLES.keys()
+    for language, block in blocks:
+        example = "\n".join(
+            (ROOT / each).read_text(encoding="utf-8") for each in EXAMPLES[language]
+        )
+        for line in filter(None, block.splitlines()):
+            assert line in example, f"no example has this line: {line}"
