@@ -36,7 +36,7 @@ async function main(): Promise<void> {
         console.log(`the session ended: ${EndReason[kind.value.reason]}`);
     }
   }
+  client.close();
 }
 
 await traced(main);
-process.exit(0);

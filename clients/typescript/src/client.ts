@@ -1,6 +1,13 @@
 /** The client: the contract's services over one transport, and watches that outlive it. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { createClient, type Client as Stub, type Interceptor, type Transport } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  createClient,
+  type Client as Stub,
+  type Interceptor,
+  type Transport,
+} from "@connectrpc/connect";
 
 import { ContentSchema, type Content } from "./gen/bridle/v1/content_pb.js";
 import { HostService } from "./gen/bridle/v1/host_service_pb.js";
@@ -34,16 +41,37 @@ export class Client {
   readonly transport: Transport;
   readonly #token: TokenSource;
   readonly #retry: Retry;
+  readonly #disconnect: () => void;
+  #closed = false;
 
-  /** `connect` makes a transport that has the given interceptors. */
-  constructor(settings: Settings, connect: (interceptors: Interceptor[]) => Transport) {
+  /** `connect` makes a transport that has the given interceptors; `disconnect` ends its connection. */
+  constructor(
+    settings: Settings,
+    connect: (interceptors: Interceptor[]) => Transport,
+    disconnect: () => void = () => {},
+  ) {
     const { token } = settings;
+    this.#disconnect = disconnect;
     this.#token = typeof token === "string" ? () => token : token;
     this.#retry = settings.retry ?? defaultRetry;
-    this.transport = connect([guard(this.#token, this.#retry), ...(settings.interceptors ?? [])]);
+    // (Below the guard, so that each try is looked at: closing breaks a connection as a loss does.)
+    const open: Interceptor = (next) => (request) => {
+      if (this.#closed) throw new ConnectError("the client was closed", Code.FailedPrecondition);
+      return next(request);
+    };
+    this.transport = connect([guard(this.#token, this.#retry), open, ...(settings.interceptors ?? [])]);
     this.sessions = createClient(SessionService, this.transport);
     this.hosts = createClient(HostService, this.transport);
     this.identities = createClient(IdentityService, this.transport);
+  }
+
+  /**
+   * Ends the connection, if there is one, and what goes on over it; a program in Node ends only then.
+   * Calls and watches of a closed client fail with FailedPrecondition.
+   */
+  close(): void {
+    this.#closed = true;
+    this.#disconnect();
   }
 
   /** Begins with the first update that is asked for; targets begin where their cursors say. */

@@ -1,6 +1,6 @@
 /** Bridle from Node, over gRPC. */
 import { readFileSync } from "node:fs";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
 import { Client, type Settings } from "./client.js";
 
@@ -20,16 +20,14 @@ export interface NodeSettings extends Settings {
 export function connect(address: string, settings: NodeSettings): Client {
   const ca = settings.authority === undefined ? undefined : readFileSync(settings.authority);
   const plain = ca === undefined && (settings.plaintext === true || isLoopback(address));
-  return new Client(settings, (interceptors) =>
-    createGrpcTransport({
-      baseUrl: `${plain ? "http" : "https"}://${address}`,
-      interceptors,
-      // Without it a peer that froze goes unnoticed for minutes.
-      pingIntervalMs: 10_000,
-      pingTimeoutMs: 5_000,
-      pingIdleConnection: true,
-      ...(ca === undefined ? {} : { nodeOptions: { ca } }),
-    }),
+  const baseUrl = `${plain ? "http" : "https"}://${address}`;
+  // Without the pings a peer that froze goes unnoticed for minutes.
+  const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 5_000, pingIdleConnection: true };
+  const sessionManager = new Http2SessionManager(baseUrl, pings, ca === undefined ? {} : { ca });
+  return new Client(
+    settings,
+    (interceptors) => createGrpcTransport({ baseUrl, interceptors, sessionManager }),
+    () => sessionManager.abort(),
   );
 }
 
