@@ -5,7 +5,7 @@ loaded. No provider is made the process's global one: what a service measures is
 parts.
 
 Exporters run on threads of the SDK. What a collector does not take in time is dropped, oldest
-first, and told once in the log; no call waits for it, and at the end it is waited for no longer
+first, and told in the log every five minutes; no call waits for it, and at the end it is waited for no longer
 than `CLOSE_GRACE`.
 """
 
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.trace import NoOpTracer, Tracer
 
+from bridle_telemetry.complaints import Complaints
 from bridle_telemetry.settings import MetricsListenError, TelemetrySettings
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Telemetry:
         # In this order, at the end; and what makes those give up that wait for a collector.
         self._closers: list[Callable[[], object]] = []
         self._aborts: list[Callable[[], object]] = []
+        self._complaints: Complaints | None = None
 
     @classmethod
     def off(cls) -> Telemetry:
@@ -73,6 +75,7 @@ class Telemetry:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
+        complaints = Complaints()
         resource = _resource(service, instance, version)
         closers: list[Callable[[], object]] = []
         aborts: list[Callable[[], object]] = []
@@ -100,10 +103,20 @@ class Telemetry:
         )
         made.metrics_address = address
         made._closers, made._aborts = closers, aborts
+        made._complaints = complaints
+        complaints.begin()
         return made
 
     async def close(self) -> None:
         """Hands over what exporters still have, as far as they take it within CLOSE_GRACE."""
+        try:
+            await self._close()
+        finally:
+            if self._complaints is not None:
+                self._complaints.end()
+                self._complaints = None
+
+    async def _close(self) -> None:
         closers, self._closers = self._closers, []
         if not closers:
             return
