@@ -5,8 +5,8 @@ loaded. No provider is made the process's global one: what a service measures is
 parts.
 
 Exporters run on threads of the SDK. What a collector does not take in time is dropped, oldest
-first, and told in the log every five minutes; no call waits for it, and at the end it is waited for no longer
-than `CLOSE_GRACE`.
+first, and told in the log every five minutes; no call waits for it, and at the end it is waited for
+no longer than `CLOSE_GRACE`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,18 +21,26 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-def clock() -> Iterator[Clock]:
-    made = Clock()
-    complaints = Complaints(made)
+@contextmanager
+def taken(clock: Clock) -> Iterator[None]:
+    # (Not a fixture: pytest listens at every logger that does not propagate when a test begins.)
+    complaints = Complaints(clock)
     complaints.begin()
-    yield made
-    complaints.end()
+    try:
+        yield
+    finally:
+        complaints.end()
 
 
 def test_what_is_said_again_and_again_is_one_line_in_five_minutes_and_then_a_number(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    clock = Clock()
+    with taken(clock):
+        _say_again_and_again(clock, caplog)
+
+
+def _say_again_and_again(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(100):
         TRACES.warning("Transient error %s", "refused")
         METRICS.error("Failed")
