@@ -108,6 +108,8 @@ class Host:
         for key, kept in runs.items():
             if kept.record and key in self.agents:
                 self.journal.adopt(key, kept.forgotten(), self.host_id)
+        for key in sorted(self.agents.keys() - self.journal.runs.keys()):
+            self.agents.pop(key).vanish()  # what belongs to no run is swept
 
     def agent(self, key: Key) -> Agent:
         """The run's agent; a new one where there is none."""
