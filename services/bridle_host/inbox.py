@@ -151,6 +151,10 @@ class Inbox:
         self._room.set()
         return taken
 
+    def put_back(self, queued: Sequence[Queued]) -> None:
+        """Some that were taken and can't be applied yet: they come first the next time."""
+        self._commands.extendleft(reversed(queued))
+
     def groups(self, *, bulk: bool = True) -> list[Group]:
         """The oldest: one batch. Without `bulk` only those before the first that has bulk in it."""
         taken: list[Group] = []

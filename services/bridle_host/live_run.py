@@ -63,6 +63,7 @@ from bridle_host.artifacts import collect
 from bridle_host.calls import Calls
 from bridle_host.entries import Scribe
 from bridle_host.inbox import Broken, Gone, Inbox, Queued
+from bridle_host.intake import Intake
 from bridle_host.journal import Entry, Journal
 from bridle_host.launch import Prepared
 from bridle_host.observer import RunObserver
@@ -162,6 +163,7 @@ class LiveRun:
             called=inbox.wake.set,
         )
         self._driving: asyncio.Task[None] | None = None
+        self._intake = Intake(inbox, files)
         #: The append of output that is under way; it wakes the loop when it is through.
         self._output: asyncio.Task[None] | None = None
         self._room: asyncio.Task[None] | None = None
@@ -183,6 +185,7 @@ class LiveRun:
                     while not (self.machine.closed or self.muted or self.detached):
                         await self._step()
                 finally:
+                    self._intake.close()
                     if self.detached:
                         # Before the driver is ended, which else would end its agent.
                         await self._detach()
@@ -272,13 +275,14 @@ class LiveRun:
 
     async def _step(self) -> None:
         await self._wait()
-        now = self._loop.time()
         machine, inbox = self.machine, self._inbox
+        commands = await self._intake.take(self._loop.time())
+        now = self._loop.time()
         effects: list[Effect] = []
         if self._parked or self._astray:
             effects += machine.park(now)
         delivered: dict[str, tuple[Content, ...]] = {}
-        for queued in inbox.commands():
+        for queued in commands:
             effects += self._apply(queued, now)
             if isinstance(queued.command, Deliver):
                 delivered[queued.command.input_id] = queued.command.content
@@ -432,30 +436,21 @@ class LiveRun:
         Returns the inputs whose files are no longer needed after that.
         """
         inputs = frozenset(self.machine.input_ids)
-        new = [(i, delivered[i]) for i in inputs - self._filed if i in delivered]
-        over = self._filed - inputs
+        over = (self._filed | delivered.keys()) - inputs
         told = (record.phase, record.turn, record.last_turn, record.pid, inputs, record.queue_state)
         state = self._dump(record) if told != self._told else None
         # What a turn came to; not while one is on, or each line of its output would be waited for.
         said = self._keeper.fresh() if state is not None and not record.turn else b""
-        if new or state is not None:
-            await asyncio.to_thread(self._write_files, new, state, said)
+        if state is not None:
+            await asyncio.to_thread(self._write_files, state, said)
         self._filed, self._told = inputs, told
         if over or len(self._contents) > len(inputs):
             self._contents = {i: c for i, c in self._contents.items() if i in inputs}
         return over
 
-    def _write_files(
-        self,
-        inputs: Sequence[tuple[str, tuple[Content, ...]]],
-        state: bytes | None,
-        said: bytes,
-    ) -> None:
+    def _write_files(self, state: bytes, said: bytes) -> None:
         try:
-            for input_id, content in inputs:
-                self._files.write_input(input_id, content)
-            if state is not None:
-                self._files.write_state(state)
+            self._files.write_state(state)
             if said:
                 self._files.append_said(said)
         except OSError:

@@ -175,6 +175,37 @@ async def test_a_host_on_a_full_disk_reads_no_agent_and_loses_nothing(tmp_path: 
             assert event_pb2.DIAGNOSTIC_KIND_BACKPRESSURE in told
 
 
+async def test_an_input_that_comes_while_a_hosts_disk_is_full_outlives_the_host_service(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk", 32) as disk:
+        (disk / "host").mkdir(mode=0o700)
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "host").symlink_to(disk / "host")
+        filler = Filler(disk)
+        async with running_pair(tmp_path) as pair:
+            gate = tmp_path / "gate"
+            await pair.client.start_session("x", agent="shell")
+            await pair.client.send("x", f"until test -e {gate}; do sleep 0.1; done")
+            await reaches(pair, "x", session_pb2.PHASE_RUNNING)
+            filler.fill()
+            asked = [pair.client.send("x", f"echo input {number}") for number in range(3)]
+            sent = await asyncio.gather(*asked)
+            await pair.end_host(signal.SIGKILL)
+            filler.remove()
+            await pair.start_host()
+            gate.touch()
+            for each in sent:
+                async with asyncio.timeout(PATIENCE):
+                    receipt = await pair.client.wait(each.receipt)
+                assert receipt.outcome.state == RAN
+            await reaches(pair, "x", session_pb2.PHASE_IDLE)
+            events = await log(pair, "x")
+            check_order(events)
+            assert sorted(output(events).splitlines()) == ["input 0", "input 1", "input 2"]
+            await pair.kill_all()
+
+
 async def is_quiet(pair: Pair, slug: str) -> bool:
     """Whether nothing came for a second and a half, with an agent that says something all along."""
     before = (await pair.client.get_session(slug)).last_sequence
