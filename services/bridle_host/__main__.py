@@ -2,8 +2,9 @@
 
     bridle-host serve --control HOST:PORT --state DIR [--name NAME] [--join-token-file FILE] …
 
-Prints one line, `ready host=NAME`, on stdout once control has welcomed it. Logs to stderr. Exit
-codes: 0 after SIGTERM or SIGINT, 1 for a failure (one line on stderr), 2 for wrong usage.
+Prints one line, `ready host=NAME`, on stdout once control has welcomed it; behind it
+`metrics=HOST:PORT`, where --metrics-listen asks for it. Logs to stderr. Exit codes: 0 after SIGTERM
+or SIGINT, 1 for a failure (one line on stderr), 2 for wrong usage.
 """
 
 from __future__ import annotations

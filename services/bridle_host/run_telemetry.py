@@ -80,7 +80,7 @@ class _Turn:
     begun: int
     place: Place
     span: Span
-    #: Of what is inside; None where nobody wants to see it.
+    #: Of what is inside; None where nobody wants to see it. All of that ends before the turn does.
     inside: Context | None
     tools: dict[str, Span] = field(default_factory=dict)
     approvals: dict[str, Span] = field(default_factory=dict)
@@ -114,14 +114,14 @@ class RunTelemetry(RunObserver):
         self._turn: _Turn | None = None
         self._read = 0
         self._up = False
-        self._phase: str = Phase.STARTING
+        self._phase = ""
+        self._over = False
+        self._count(Phase.STARTING if left is None else left.record.phase)
         if left is not None:
             self._take_over(left)
-        means.phases[self._phase] += 1
 
     def _take_over(self, left: RunState) -> None:
         record = left.record
-        self._phase = record.phase
         self._read = left.acknowledge
         if record.pid:
             self._is_up(up=True)
@@ -167,9 +167,9 @@ class RunTelemetry(RunObserver):
         return kept
 
     def ended(self) -> None:
-        if self._phase:
-            self._means.phases[self._phase] -= 1
-            self._phase = ""
+        if not self._over:
+            self._over = True
+            self._count("")
             self._is_up(up=False)
             self._on_end(self._key, self)
 
@@ -208,10 +208,14 @@ class RunTelemetry(RunObserver):
             self._means.instruments.agents.add(1 if up else -1, {"bridle.agent": self._agent})
 
     def _on_phase(self, emit: Emit, event: PhaseChanged) -> None:
-        if self._phase:
-            self._means.phases[self._phase] -= 1
-            self._means.phases[event.after] += 1
-            self._phase = event.after
+        if not self._over:
+            self._count(event.after)
+
+    def _count(self, phase: str) -> None:
+        phases, before, self._phase = self._means.phases, self._phase, phase
+        for name, step in ((before, -1), (phase, 1)):
+            if name in phases:
+                phases[name] += step
 
     # --- turns ---
 
@@ -263,8 +267,6 @@ class RunTelemetry(RunObserver):
         self._means.instruments.turn_duration.record(
             took, {"bridle.agent": self._agent, "bridle.stop_reason": reason}
         )
-        for span in (*turn.tools.values(), *turn.approvals.values()):
-            span.end(now)
         turn.span.set_attribute("bridle.stop_reason", reason)
         if event.stop_reason in _FAILED:
             turn.span.set_status(Status(StatusCode.ERROR))

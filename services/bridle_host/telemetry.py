@@ -1,9 +1,10 @@
 """What is measured of the host's work: the spans of its commands, and the observers of its runs.
 
-A command has a span if it came with a trace: from when it was read to when it was answered, and
-that is durable. A Send is answered when its input is queued; what becomes of that is told by its
-turn. Where a command is begun by one process of the host and answered by the next, or by none, its
-span tells what was answered last, by the first. A repeat is told of by nothing: it does nothing.
+A command has a span if it came with a trace: from when the link hands it over to when it was
+answered, and that is durable. A Send is answered when its input is queued; what becomes of that is
+told by its turn. Where a command is begun by one process of the host and answered by the next, or
+by none, its span tells what was answered last, by the first. Of a repeat nothing is told: it does
+nothing.
 
 Without a trace there is no span: what control traces, it traces from its own side on. Whether one
 is kept, whoever began it has said.

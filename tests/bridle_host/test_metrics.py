@@ -164,6 +164,7 @@ async def test_what_is_taken_over_is_counted_on(
         await host.event("tool_call_started")
         await host.sessions.detach_all()
         assert await phases(host) == {}
+        assert await value(host, "agents", agent=FAKE) == 0
     factory = FakeFactory()
     async with measured(tmp_path, {FAKE: factory}, None, metrics_listen=HERE) as host:
         driver = await factory.driver()
