@@ -31,6 +31,7 @@ THE LAWS (what the table of phases can't hold)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bridle_core.commands import (
@@ -258,10 +259,13 @@ class Session(Recovery):
         self._wind_up()
         return self._flush()
 
-    def gone(self, swept: int, now: float, *, verified: bool = True) -> list[Effect]:
+    def gone(
+        self, swept: int, now: float, *, verified: bool = True, doubt: str = ""
+    ) -> list[Effect]:
         """The process and every descendant were seen gone; `swept` of them had to be killed.
 
-        Not `verified`: they are out of reach, and may live.
+        Not `verified`: they are out of reach, and may live. `doubt`: the process is gone, and why
+        not every descendant could be seen, a line for people.
         """
         if self._closed:
             return []
@@ -281,7 +285,8 @@ class Session(Recovery):
             start = self._spec.start_command
             self._refuse(start, Reason.START_FAILED, end.message, metadata)
         else:
-            self._finish(end, swept, verified)
+            message = f"{end.message}; {doubt}" if end.message and doubt else end.message or doubt
+            self._finish(replace(end, message=message), swept, verified and not doubt)
         self._out.append(Closed())
         return self._flush()
 

@@ -26,12 +26,12 @@ from bridle_host.identity import write_token
 from bridle_host.inbox import Inbox, Queued
 from bridle_host.journal import Journal
 from bridle_host.launch import Prepared
-from bridle_host.live_run import LiveRun, LiveText
+from bridle_host.live_run import UNSEEN, LiveRun, LiveText
 from bridle_host.observer import RunObserver
 from bridle_host.run_files import RunFiles
 from bridle_host.run_processes import sweep_until_gone
 from bridle_host.run_state import RunState
-from bridle_host.sweep import living_elsewhere
+from bridle_host.sweep import living_elsewhere, unseen
 
 log = logging.getLogger("bridle.host.actor")
 
@@ -244,12 +244,14 @@ class SessionActor:
             elif not self.held:
                 reason = EndReason.AGENT_LOST
                 message = "the agent was gone when the host service came back"
+            doubt = await asyncio.to_thread(unseen, self._files.process) and not elsewhere
             scribe = Scribe(left.spec, self.session_id, self.run_number)
             await end_lost_run(
                 *(self._journal, scribe, self._before, message, reason),
                 observer=self.observer,
                 swept=swept,
                 verified=not elsewhere,
+                doubt=UNSEEN if doubt else "",
             )
 
     async def _refuse(self, error: BridleError) -> None:
@@ -304,12 +306,14 @@ async def end_lost_run(
     observer: RunObserver,
     swept: int = 0,
     verified: bool = True,
+    doubt: str = "",
 ) -> None:
-    """Writes the end of a run whose processes are gone, or, not `verified`, out of reach. The
-    machine is a restored one."""
+    """Writes the end of a run whose processes are gone, or, not `verified`, out of reach; `doubt`
+    as `Session.gone` has it. The machine is a restored one."""
     if machine.closed:
         return
-    effects = machine.host_lost(0.0, message, reason) + machine.gone(swept, 0.0, verified=verified)
+    effects = machine.host_lost(0.0, message, reason)
+    effects += machine.gone(swept, 0.0, verified=verified, doubt=doubt)
     observer.performed(effects, 0)
     # Whatever room there is: control takes them only once it has heard of them.
     await journal.append(scribe.entries(effects), always=True)

@@ -52,9 +52,10 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The run's processes were seen gone."""
+    """The run's processes were seen gone; or those that could be seen, see `sweep.unseen`."""
 
     swept: int
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,12 @@ NOWHERE = Checkpoint(b"", 0)
 #: Seconds that an agent gets to end a turn that is over for the log.
 ASTRAY_GRACE = 5.0
 
+#: What the end of a run says that may have left something behind.
+UNSEEN = (
+    "its shim and the shim's guardian were killed together: a process that had left the agent's"
+    " tree may live on unseen"
+)
+
 LiveText = Callable[[host_pb.LiveTextPiece], None]
 
 
@@ -269,7 +275,7 @@ class LiveRun:
         if self._driving is not None:
             self._driving.cancel()
             await asyncio.wait({self._driving})
-        self._inbox.put_news(Gone(swept))
+        self._inbox.put_news(Gone(swept, self._processes.unseen))
 
     # --- the loop ---
 
@@ -297,8 +303,8 @@ class LiveRun:
             if not (self._parked or self._astray):
                 effects += machine.unpark(now)
             match inbox.news():
-                case Gone(swept):
-                    effects += machine.gone(swept, now)
+                case Gone(swept, unseen):
+                    effects += machine.gone(swept, now, doubt=UNSEEN if unseen else "")
                 case Broken(message):
                     effects += machine.broken(message, now)
                 case None:

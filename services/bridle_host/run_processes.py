@@ -21,6 +21,7 @@ from bridle_host.process import (
     ShimProcess,
     sweep,
 )
+from bridle_host.sweep import unseen
 
 log = logging.getLogger("bridle.host.processes")
 
@@ -56,6 +57,8 @@ class RunProcesses:
         self._process: ShimProcess | None = None
         self._over = asyncio.Event()
         self._detached = False
+        #: After `end`: something may live on that nobody could see, see `sweep.unseen`.
+        self.unseen = False
 
     async def spawn(
         self,
@@ -130,7 +133,9 @@ class RunProcesses:
             await self._process.close()
             swept = self._process.swept
             self._process = None
-        return swept + await sweep_until_gone(self._state_directory)
+        swept += await sweep_until_gone(self._state_directory)
+        self.unseen = await asyncio.to_thread(unseen, self._state_directory)
+        return swept
 
 
 async def sweep_until_gone(state_directory: Path) -> int:

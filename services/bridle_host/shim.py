@@ -152,6 +152,8 @@ DEAF_TO = (
 )
 
 STATE_FILE = "shim.json"
+# Where the guardian says that it has seen all of it gone: which guardian.
+SEEN_FILE = "seen.json"
 SOCKET_FILE = "shim.sock"
 INPUT_FILE = "input"  # the host's; removed with the others
 MARK_VARIABLE = "BRIDLE_SESSION_MARK"
@@ -646,11 +648,12 @@ class Reaper:
         reply["left"] = self.tree.describe(found)
 
 
-def guard(shim: int, options: Options) -> None:
+def guard(shim: int, options: Options, itself: Process | None) -> None:
     """The guardian: the shim's parent, where there is no PID namespace to die with the shim.
 
     It waits. A subreaper itself, it inherits what was beneath a shim that was killed, wherever that
-    hangs and whatever environment it has; it kills all of that, and ends. Needs no host for it.
+    hangs and whatever environment it has; it kills all of that, says so, and ends. Needs no host
+    for it.
     """
     be_deaf()
     os.waitpid(shim, 0)
@@ -662,8 +665,24 @@ def guard(shim: int, options: Options) -> None:
         time.sleep(pause)
     if proof["remaining"]:
         complain(f"could not kill {proof['left']}")
-    elif reaper.tree.cgroup is not None:
+        return
+    if reaper.tree.cgroup is not None:
         reaper.tree.cgroup.remove()
+    with suppress(OSError, ValueError):
+        testify(options.state, itself)
+
+
+def testify(directory: str, guardian: Process | None) -> None:
+    """Tell the sweep that is to come that nothing is left. A shim that ended well needs nobody to
+    say so, and its directory may be another's by now."""
+    with open(os.path.join(directory, STATE_FILE), "rb") as file:
+        recorded = json.load(file).get("guardian")
+    if guardian is None or recorded != {"pid": guardian.pid, "start_ticks": guardian.start}:
+        return
+    path = os.path.join(directory, SEEN_FILE)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w") as file:
+        json.dump(recorded, file)
 
 
 # --- The socket ----------------------------------------------------------------------------------
@@ -1874,7 +1893,7 @@ def main(arguments: list[str]) -> None:
             if child:
                 os.write(1, f"pid {child}\n".encode())
                 leave_pipes()
-                guard(child, options)
+                guard(child, options, guardian)
                 return
             host_pid = os.getpid()
             os.setsid()

@@ -23,13 +23,17 @@ from bridle_host.process_types import ProcessInfo
 LISTED = 256
 # What a guardian may take to kill all that has come to it, before it is killed itself.
 GUARDIAN_SECONDS = 3.0
+#: Stays until the run's files go.
+UNSEEN_FILE = "unseen"
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
     """found: False when there was no state file, so nothing to do. rebooted: the machine has
     started anew since, so nothing can be left. killed: the first 256 that were, without shim and
-    guardian. remaining: must be 0. duration: seconds.
+    guardian. remaining: must be 0. duration: seconds. seen: False when something that left the
+    tree may live on unseen: shim and guardian were killed together, and no namespace or cgroup
+    holds the rest.
     """
 
     found: bool
@@ -39,12 +43,14 @@ class SweepReport:
     killed: tuple[ProcessInfo, ...] = ()
     remaining: int = 0
     duration: float = 0.0
+    seen: bool = True
 
 
 def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
     """Kill what is left of the session and prove it. Blocks for `limit` seconds at the most.
 
-    On remaining == 0 the state file is removed, so that the next sweep finds nothing.
+    On remaining == 0 the state file is removed, so that the next sweep finds nothing; but that not
+    all was seen is remembered (see `unseen`).
     """
     started = time.monotonic()
     state = read_state(state_directory)
@@ -75,10 +81,12 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     remaining = len(left)
+    seen = _all_seen(state_directory, state)
     if remaining == 0:
         if search.cgroup is not None:
             search.cgroup.remove()
-        _forget(state_directory)
+        if seen or _note_unseen(state_directory):
+            _forget(state_directory)
     return SweepReport(
         found=True,
         session_id=session,
@@ -86,7 +94,35 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
         killed=tuple(killed.values()),
         remaining=remaining,
         duration=time.monotonic() - started,
+        seen=seen,
     )
+
+
+def _all_seen(state_directory: Path, state: dict[str, Any]) -> bool:
+    """Whether nothing can have escaped a sweep: what was beneath the shim is dead with its
+    namespace, or hangs in its cgroup, or the guardian got it and says that it is gone."""
+    guardian = state.get("guardian")
+    if state["cgroup"] or state.get("level") == "PID_NAMESPACE":
+        return True
+    try:
+        return guardian is not None and guardian == json.loads(
+            (state_directory / shim.SEEN_FILE).read_bytes()
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _note_unseen(state_directory: Path) -> bool:
+    try:
+        (state_directory / UNSEEN_FILE).touch(mode=0o600)
+    except OSError:
+        return False
+    return True
+
+
+def unseen(state_directory: Path) -> bool:
+    """Whether a sweep of this directory, now or ever, could not see all that was left. Blocks."""
+    return (state_directory / UNSEEN_FILE).exists() or read_state(state_directory) is not None
 
 
 def living_elsewhere(state_directory: Path) -> int:
@@ -206,5 +242,5 @@ def _describe(process: shim.Process) -> ProcessInfo:
 
 
 def _forget(state_directory: Path) -> None:
-    for name in (shim.SOCKET_FILE, shim.INPUT_FILE, shim.STATE_FILE):
+    for name in (shim.SOCKET_FILE, shim.INPUT_FILE, shim.SEEN_FILE, shim.STATE_FILE):
         (state_directory / name).unlink(missing_ok=True)

@@ -107,7 +107,7 @@ class Twins:
         if not callable(held) or name in ("record", "recovered"):
             return held
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             machine = self._machine
             record = RunRecord.load(machine.record().dump())
             assert record == machine.record()
@@ -115,8 +115,8 @@ class Twins:
             assert again.record() == record
             if isinstance(arguments[0], Deliver):
                 self.contents.setdefault(arguments[0].input_id, arguments[0].content)
-            done = held(*arguments)
-            assert getattr(again, name)(*arguments) == done
+            done = held(*arguments, **named)
+            assert getattr(again, name)(*arguments, **named) == done
             assert again.record() == machine.record()
             assert again.deadline == machine.deadline
             assert again.input_ids == machine.input_ids

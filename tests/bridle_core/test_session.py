@@ -839,3 +839,14 @@ def test_a_queue_that_was_held_is_held_in_the_next_run() -> None:
     run.send("x")
     assert calls(run.said[-1:]) == []
     assert run.machine.input_ids == ("x",)
+
+
+def test_an_end_of_which_not_all_could_be_seen_does_not_say_that_it_was() -> None:
+    run = Run().up()
+    run.see(ProcessGone(7, signal=9))
+    run.take(run.machine.gone(0, run.now, doubt="nobody was there to see"))
+    end = end_of(run)
+    assert not end.verified
+    assert end.message == "the agent was ended by signal 9; nobody was there to see"
+    assert [e.pid for e in run.events(ProcessExited)] == [7]
+    run.checker.finish()

@@ -28,6 +28,7 @@ from bridle_host.process import (
     ShimProcess,
     sweep,
 )
+from bridle_host.sweep import unseen
 from tests.bridle_host.process_support import (
     LEVELS,
     Bench,
@@ -244,8 +245,10 @@ async def test_the_death_of_the_shim_kills_the_tree_with_no_host_there(
     with pytest.raises(ShimLostError):
         await ShimProcess.adopt(room.directory / "state-0", room.containment)
     report = await asyncio.to_thread(sweep, room.directory / "state-0")
-    assert (report.found, report.remaining) == (True, 0)
+    # All of it was seen: by the kernel, by the cgroup, or by the guardian, which says so.
+    assert (report.found, report.remaining, report.seen) == (True, 0, True)
     assert not (room.directory / "state-0" / "shim.json").exists()
+    assert not unseen(room.directory / "state-0")
 
 
 @pytest.mark.parametrize("agent", DEATHS)
@@ -303,6 +306,47 @@ async def test_a_sweep_finds_what_shim_and_guardian_left_that_were_killed_at_one
     if room.containment.cgroup_root is not None:
         assert list(room.containment.cgroup_root.glob(f"bridle-{room.tag[:8]}-*")) == []
     assert not sweep(room.directory / "state-0").found
+    # What had left the tree would be known to nobody, where neither kernel nor cgroup holds it.
+    sure = room.containment.level is Level.PID_NAMESPACE or room.containment.cgroup_root is not None
+    assert report.seen == sure
+    assert unseen(room.directory / "state-0") == (not sure)
+
+
+async def test_a_shim_that_ends_as_it_is_told_leaves_no_doubt(room: Bench) -> None:
+    process = await room.spawn(python(DAEMON))
+    await read_until(process, b"ready")
+    await process.close()
+    assert not unseen(room.directory / "state-0")
+    assert not (room.directory / "state-0" / "seen.json").exists()
+
+
+async def test_a_sweep_that_can_not_note_its_doubt_leaves_the_state_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (containment,) = [
+        one for one in LEVELS if one.level is Level.SUBREAPER and one.cgroup_root is None
+    ]
+    async with bench(tmp_path, containment) as room:
+        process = await room.spawn(python(DAEMON), on_host_lost="keep")
+        await read_until(process, b"ready")
+        place = room.directory / "state-0"
+        state = json.loads((place / "shim.json").read_text())
+        process.detach()
+        pids = [state["guardian"]["pid"], process.shim_pid]
+        room.left_alone.append(pids[0])
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+
+        def touch(path: Path, mode: int) -> None:
+            raise OSError
+
+        with monkeypatch.context() as full:
+            full.setattr(Path, "touch", touch)
+            assert not (await asyncio.to_thread(sweep, place)).seen
+        assert unseen(place)
+        assert not (await asyncio.to_thread(sweep, place)).seen
+        assert (unseen(place), (place / "shim.json").exists()) == (True, False)
 
 
 async def test_a_sweep_takes_a_shim_that_still_lives(room: Bench) -> None:

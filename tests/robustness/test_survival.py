@@ -9,6 +9,7 @@ moments.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -366,6 +367,37 @@ async def test_an_upgraded_host_takes_over_the_sessions_of_its_predecessor(tmp_p
         await agent.finish()
         await turn_ends(pair, "lasting", 2)
         assert (await agent.lines())[-1] == "after"
+
+
+@pytest.mark.parametrize("back", ["there", "away"])
+async def test_an_end_that_nobody_could_see_all_of_does_not_say_that_it_was_seen(
+    tmp_path: Path, back: str
+) -> None:
+    async with running_pair(tmp_path, host_arguments=("--containment", "SUBREAPER")) as pair:
+        await pair.client.start_session("x", agent="shell", prompt="echo up")
+        await turn_ends(pair, "x", 1)
+        (place,) = pair.runs.glob("*/*/process/shim.json")
+        state = json.loads(place.read_text())
+        if state["cgroup"]:
+            pytest.skip("SKIP: a cgroup holds all here")
+        if back == "away":
+            await pair.end_host(signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # so that neither acts on the other's death
+            for pid in (state["guardian"]["pid"], state["pid"]):
+                os.kill(pid, number)
+        if back == "away":
+            await pair.start_host()
+        await reaches(pair, "x", session_pb2.PHASE_FAILED)
+        events = await log(pair, "x")
+        check_order(events)
+        end = events[-1].session_ended
+        assert (end.reason, end.verified) == (session_pb2.END_REASON_AGENT_LOST, False)
+        assert "killed together" in end.message
+        assert "process_exited" in kinds(events)
+        await pair.client.resume("x")
+        await reaches(pair, "x", session_pb2.PHASE_IDLE)
+        await pair.kill_all()
+        assert (await log(pair, "x"))[-1].session_ended.verified
 
 
 async def session_id(pair: Pair, slug: str) -> str:

@@ -2232,7 +2232,9 @@ type SessionEnded struct {
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// Whether the process and every descendant were seen gone. False only where a
 	// run was given up: by force, because its host lost what it knew of it, or by a
-	// host whose state is a copy, while the agent lives on under the original.
+	// host whose state is a copy, while the agent lives on under the original; and where
+	// nobody could see all of them: with the containment SUBREAPER alone, when the shim and
+	// its guardian were killed together. Then `message` says so.
 	Verified bool `protobuf:"varint,4,opt,name=verified,proto3" json:"verified,omitempty"`
 	// How many processes beyond the agent's own had to be killed at the end.
 	Swept         uint32 `protobuf:"varint,5,opt,name=swept,proto3" json:"swept,omitempty"`

@@ -1173,7 +1173,9 @@ class SessionEnded(_message.Message):
     verified: _builtins.bool
     """Whether the process and every descendant were seen gone. False only where a
     run was given up: by force, because its host lost what it knew of it, or by a
-    host whose state is a copy, while the agent lives on under the original.
+    host whose state is a copy, while the agent lives on under the original; and where
+    nobody could see all of them: with the containment SUBREAPER alone, when the shim and
+    its guardian were killed together. Then `message` says so.
     """
     swept: _builtins.int
     """How many processes beyond the agent's own had to be killed at the end."""

@@ -894,7 +894,9 @@ export type SessionEnded = Message<"bridle.v1.SessionEnded"> & {
   /**
    * Whether the process and every descendant were seen gone. False only where a
    * run was given up: by force, because its host lost what it knew of it, or by a
-   * host whose state is a copy, while the agent lives on under the original.
+   * host whose state is a copy, while the agent lives on under the original; and where
+   * nobody could see all of them: with the containment SUBREAPER alone, when the shim and
+   * its guardian were killed together. Then `message` says so.
    *
    * @generated from field: bool verified = 4;
    */

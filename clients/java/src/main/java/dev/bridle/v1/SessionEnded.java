@@ -151,7 +151,9 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * Whether the process and every descendant were seen gone. False only where a
    * run was given up: by force, because its host lost what it knew of it, or by a
-   * host whose state is a copy, while the agent lives on under the original.
+   * host whose state is a copy, while the agent lives on under the original; and where
+   * nobody could see all of them: with the containment SUBREAPER alone, when the shim and
+   * its guardian were killed together. Then `message` says so.
    * </pre>
    *
    * <code>bool verified = 4 [json_name = "verified"];</code>
@@ -841,7 +843,9 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * Whether the process and every descendant were seen gone. False only where a
      * run was given up: by force, because its host lost what it knew of it, or by a
-     * host whose state is a copy, while the agent lives on under the original.
+     * host whose state is a copy, while the agent lives on under the original; and where
+     * nobody could see all of them: with the containment SUBREAPER alone, when the shim and
+     * its guardian were killed together. Then `message` says so.
      * </pre>
      *
      * <code>bool verified = 4 [json_name = "verified"];</code>
@@ -855,7 +859,9 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * Whether the process and every descendant were seen gone. False only where a
      * run was given up: by force, because its host lost what it knew of it, or by a
-     * host whose state is a copy, while the agent lives on under the original.
+     * host whose state is a copy, while the agent lives on under the original; and where
+     * nobody could see all of them: with the containment SUBREAPER alone, when the shim and
+     * its guardian were killed together. Then `message` says so.
      * </pre>
      *
      * <code>bool verified = 4 [json_name = "verified"];</code>
@@ -873,7 +879,9 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * Whether the process and every descendant were seen gone. False only where a
      * run was given up: by force, because its host lost what it knew of it, or by a
-     * host whose state is a copy, while the agent lives on under the original.
+     * host whose state is a copy, while the agent lives on under the original; and where
+     * nobody could see all of them: with the containment SUBREAPER alone, when the shim and
+     * its guardian were killed together. Then `message` says so.
      * </pre>
      *
      * <code>bool verified = 4 [json_name = "verified"];</code>
