@@ -194,7 +194,7 @@ def build_typescript() -> Sequence[str]:
     home, tools = CLIENTS / "typescript", TOOLS / "typescript"
 
     def work() -> None:
-        for script in ("interop", "example:build"):
+        for script in ("check", "interop", "example:build"):
             build(["npm", "run", "--silent", script], home)
 
     with alone():
