@@ -26,6 +26,7 @@ export async function traced(run: () => Promise<void>): Promise<void> {
       }
     });
   } finally {
-    await provider.shutdown(); // What is not yet with the collector goes there now.
+    // What is not yet with the collector goes there now. That it is not there is no fault of the program.
+    await provider.shutdown().catch((error: unknown) => console.warn("traces:", error));
   }
 }
