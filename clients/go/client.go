@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,6 +32,8 @@ type Client struct {
 	connection *grpc.ClientConn
 	retry      Retry
 	token      TokenSource
+	closing    sync.Once
+	closed     chan struct{}
 }
 
 // TokenSource gives the token for a call; it is asked anew for each, so that a token may be renewed
@@ -119,13 +122,15 @@ func DialOptions(extra ...grpc.DialOption) Option {
 }
 
 // Environment takes what BRIDLE_TOKEN, BRIDLE_TOKEN_FILE, BRIDLE_TLS_CA and BRIDLE_INSECURE say;
-// inside a session that is the session's own identity. AddressFromEnvironment goes with it.
+// inside a session (BRIDLE_SESSION is set) the token is the session's own, of the file.
+// AddressFromEnvironment goes with it.
 func Environment() Option {
 	return func(o *options) error {
-		if token := os.Getenv("BRIDLE_TOKEN"); token != "" {
-			_ = Token(token)(o)
-		} else if path := os.Getenv("BRIDLE_TOKEN_FILE"); path != "" {
+		token, path := os.Getenv("BRIDLE_TOKEN"), os.Getenv("BRIDLE_TOKEN_FILE")
+		if path != "" && (token == "" || os.Getenv("BRIDLE_SESSION") != "") {
 			_ = TokenFile(path)(o)
+		} else if token != "" {
+			_ = Token(token)(o)
 		}
 		switch strings.ToLower(os.Getenv("BRIDLE_INSECURE")) {
 		case "1", "true", "yes", "on":
@@ -161,7 +166,8 @@ func Dial(address string, settings ...Option) (*Client, error) {
 	if chosen.token == nil {
 		return nil, errors.New("no token was given")
 	}
-	guard := &guard{token: chosen.token, retry: chosen.retry}
+	closed := make(chan struct{})
+	guard := &guard{token: chosen.token, retry: chosen.retry, closed: closed}
 	all := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport(host, chosen)),
 		// Without it a peer that froze goes unnoticed for minutes; control allows it.
@@ -196,14 +202,18 @@ func Dial(address string, settings ...Option) (*Client, error) {
 		connection: connection,
 		retry:      chosen.retry,
 		token:      chosen.token,
+		closed:     closed,
 	}, nil
 }
 
 // Connection is the connection below, for stubs of other services.
 func (c *Client) Connection() *grpc.ClientConn { return c.connection }
 
-// Close ends the connection and all calls on it.
-func (c *Client) Close() error { return c.connection.Close() }
+// Close ends the connection, and all calls and watches on it, with CANCELLED.
+func (c *Client) Close() error {
+	c.closing.Do(func() { close(c.closed) })
+	return c.connection.Close()
+}
 
 func isLoopback(host string) bool {
 	if host == "localhost" {

@@ -12,12 +12,14 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // guard stands before every call: it adds the token and the request id, and tries again.
 type guard struct {
-	token TokenSource
-	retry Retry
+	token  TokenSource
+	retry  Retry
+	closed <-chan struct{}
 	// known says that control has answered here, so that a lost connection is no wrong address.
 	known atomic.Bool
 }
@@ -26,6 +28,9 @@ func (g *guard) withToken(ctx context.Context) (context.Context, string, error) 
 	token, err := g.token()
 	if err != nil {
 		return nil, "", status.Error(codes.Unauthenticated, "the token can't be read: "+err.Error())
+	}
+	if !isToken(token) {
+		return nil, "", status.Error(codes.Unauthenticated, "the token is empty, or holds characters that no token has")
 	}
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), token, nil
 }
@@ -47,14 +52,15 @@ func (g *guard) unary(
 ) error {
 	request = withRequestID(request)
 	patience := time.Now().Add(g.retry.Patience)
-	limit := g.retry.AttemptTimeout
+	asked := waitOf(request) // Control was asked to wait so long, and then to answer.
+	limit := g.retry.AttemptTimeout + asked
 	for attempt := 1; ; attempt++ {
 		token, err := g.try(ctx, limit, method, request, reply, cc, invoker, opts)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		var wait time.Duration
-		if !g.renewed(err, token) {
+		if attempt >= g.retry.Attempts || !g.renewed(err, token) {
 			wait = g.retry.delay(attempt, err)
 			left := time.Until(patience) - wait
 			patient := isLost(err) && g.known.Load() && left > 0
@@ -63,16 +69,14 @@ func (g *guard) unary(
 			}
 			if patient {
 				// While gRPC pauses between its connects every try would fail at once.
-				limit = min(g.retry.AttemptTimeout, left)
+				limit = min(g.retry.AttemptTimeout, left) + asked
 				opts = append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
 			}
 		}
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			return err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if err := pause(ctx, wait, g.closed); err != nil {
 			return err
 		}
 	}
@@ -93,6 +97,13 @@ func (g *guard) try(
 		g.known.Store(true)
 	}
 	return token, err
+}
+
+func waitOf(request any) time.Duration {
+	if asks, ok := request.(interface{ GetWait() *durationpb.Duration }); ok {
+		return asks.GetWait().AsDuration()
+	}
+	return 0
 }
 
 // renewed says whether the token was made fresh while the call was under way.
@@ -125,13 +136,28 @@ func withRequestID(request any) any {
 	return whole
 }
 
-// pause waits, unless the context ends first.
-func pause(ctx context.Context, wait time.Duration) error {
+// isToken says whether it can be sent: visible ASCII and no more.
+func isToken(token string) bool {
+	for _, char := range []byte(token) {
+		if char <= ' ' || char > '~' {
+			return false
+		}
+	}
+	return token != ""
+}
+
+// errClosed is what gRPC says, too, of calls after Close.
+var errClosed = status.Error(codes.Canceled, "the client is closed")
+
+// pause waits, unless the context ends first, or the client is closed.
+func pause(ctx context.Context, wait time.Duration, closed <-chan struct{}) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
+	case <-closed:
+		return errClosed
 	case <-ctx.Done():
 		return status.FromContextError(ctx.Err()).Err()
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -50,6 +51,7 @@ type Watch struct {
 	targets []*target
 	fresh   bool // nothing of the current stream was seen yet
 	gaps    int
+	renewed int // times in a row that it was refused, and found another token
 }
 
 // target is one session of a watch and how far it was told.
@@ -129,7 +131,7 @@ func (w *Watch) run(ctx context.Context, tell func(Update) bool) error {
 		token, _ := w.client.token()
 		err := w.stream(ctx, func(update Update) bool {
 			if w.fresh {
-				w.fresh, connected, attempt = false, true, 0
+				w.fresh, connected, attempt, w.renewed = false, true, 0, 0
 				if !tell(Update{Connected: true}) {
 					return false
 				}
@@ -142,6 +144,9 @@ func (w *Watch) run(ctx context.Context, tell func(Update) bool) error {
 		if ctx.Err() != nil {
 			return status.FromContextError(ctx.Err()).Err()
 		}
+		if w.client.connection.GetState() == connectivity.Shutdown {
+			return errClosed
+		}
 		attempt++
 		if !w.goesOn(err, token) || !(connected || attempt < firstTries) {
 			return err
@@ -149,7 +154,7 @@ func (w *Watch) run(ctx context.Context, tell func(Update) bool) error {
 		if connected && !tell(Update{Disconnected: err}) {
 			return nil
 		}
-		if err := pause(ctx, w.client.retry.delay(attempt, err)); err != nil {
+		if err := pause(ctx, w.client.retry.delay(attempt, err), w.client.closed); err != nil {
 			return err
 		}
 	}
@@ -162,7 +167,8 @@ func (w *Watch) goesOn(err error, token string) bool {
 	}
 	if code(err) == codes.Unauthenticated {
 		now, failed := w.client.token()
-		return failed == nil && now != token
+		w.renewed++
+		return failed == nil && now != token && w.renewed < firstTries
 	}
 	return isBroken(err)
 }

@@ -7,6 +7,7 @@ import base64
 import json
 import sys
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
@@ -17,6 +18,7 @@ from bridle.calls import by_id
 from bridle.errors import BridleError, from_rpc
 from bridle.ids import uuid7
 from bridle.retry import RetryPolicy
+from bridle.settings import load, token_file
 from bridle.transport import Transport
 from bridle.v1 import (
     event_pb2,
@@ -78,16 +80,10 @@ class Runner:
 
     def take(self, order: dict[str, Any]) -> None:
         if order["op"] == "dial":
-            token, tls = order["token"], order.get("authority")
-            self._clients[order["client"]] = Transport(
-                order["address"],
-                lambda: token,
-                insecure=True,
-                retry=RetryPolicy(),
-                tls_ca=tls,
-                interceptors=(UnaryMetadata(), StreamMetadata()),
-            )
+            self._clients[order["client"]] = dial(order)
             self._say(order, done=True)
+        elif order["op"] == "close":
+            self._running[order["id"]] = self._tasks.create_task(self._close(order))
         elif order["op"] == "cancel":
             if (task := self._running.get(order["target"])) is not None:
                 task.cancel()
@@ -104,6 +100,10 @@ class Runner:
         for client in self._clients.values():
             await client.close()
 
+    async def _close(self, order: dict[str, Any]) -> None:
+        await self._clients[order["client"]].close()
+        self._say(order, done=True)
+
     async def _work(self, order: dict[str, Any]) -> None:
         METADATA.set(order.get("metadata", {}))
         try:
@@ -116,6 +116,9 @@ class Runner:
         except json_format.ParseError as error:
             self._say(order, error={"code": "UNKNOWN", "reason": "", "message": str(error)})
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling(), "cancelled by nobody"
             self._say(order, error={"code": "CANCELLED", "reason": "", "message": "cancelled"})
 
     async def _call(self, order: dict[str, Any]) -> None:
@@ -166,24 +169,49 @@ class Runner:
             connect_timeout=10.0,
         )
         async with watch:
-            async for _, item in watch.updates():
-                self._tell(order, item)
+            async for session_id, item in watch.updates():
+                self._tell(order, session_id, item)
         self._say(order, end=True)
 
-    def _tell(self, order: dict[str, Any], item: object) -> None:
+    def _tell(self, order: dict[str, Any], session_id: str, item: object) -> None:
         match item:
             case Connected():
                 self._say(order, connected=True)
             case Disconnected(error):
                 self._say(order, disconnected=shown_error(error))
             case event_pb2.Event():
-                self._say(order, event=json_format.MessageToDict(item))
+                self._say(order, event=json_format.MessageToDict(item), session=session_id)
             case watch_pb2.Progress():
                 self._say(order, progress=json_format.MessageToDict(item))
             case watch_pb2.Compacted():
                 self._say(order, compacted=json_format.MessageToDict(item))
             case watch_pb2.LiveText():
                 self._say(order, live_text=json_format.MessageToDict(item))
+
+
+def dial(order: dict[str, Any]) -> Transport:
+    interceptors = (UnaryMetadata(), StreamMetadata())
+    if order.get("environment"):
+        found = load()
+        return Transport(
+            found.address,
+            found.token,
+            insecure=found.insecure,
+            retry=RetryPolicy(),
+            tls_ca=found.tls_ca,
+            interceptors=interceptors,
+        )
+    token, authority = order["token"], order.get("authority")
+    source = token_file(Path(order["token_file"])) if "token_file" in order else lambda: token
+    tls_ca = None if authority is None else Path(authority)
+    return Transport(
+        order["address"],
+        source,
+        insecure=False,
+        retry=RetryPolicy(),
+        tls_ca=tls_ca,
+        interceptors=interceptors,
+    )
 
 
 def target(from_: watch_pb2.WatchTarget) -> Target:

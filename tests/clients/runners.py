@@ -17,7 +17,13 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from scripts import client_tools
@@ -110,6 +116,10 @@ class Runner:
         transport = {"transport": self.language.transport} if self.language.transport else {}
         words = {"client": client, "address": where, "token": token, **transport, **more}
         assert await self.next(self.order("dial", **words)) == {"done": True}
+
+    async def close(self, client: str) -> None:
+        """Closes a client."""
+        assert await self.next(self.order("close", client=client)) == {"done": True}
 
     async def call(self, method: str, request: object = None, **more: Any) -> Answer:
         """A unary call, of SessionService unless it names a service: its response, or its error."""
@@ -221,6 +231,10 @@ class _PageServer(uvicorn.Server):
         return _Nothing()
 
 
+def _read(path: Path) -> str:
+    return path.read_text()  # a line
+
+
 class _Nothing:
     def __enter__(self) -> None: ...
 
@@ -250,6 +264,12 @@ async def _in_browser(
 
         return StreamingResponse(lines(), media_type="text/event-stream")
 
+    async def token(request: Request) -> Response:
+        try:
+            return PlainTextResponse(_read(Path(request.query_params["file"])))
+        except OSError:
+            return Response(status_code=404)
+
     async def said(request: Request) -> Response:
         for line in (await request.body()).decode().split("\n"):
             runner.take(line)
@@ -259,6 +279,7 @@ async def _in_browser(
         Route("/", page),
         Route("/runner.js", script),
         Route("/orders", told),
+        Route("/token", token),
         Route("/said", said, methods=["POST"]),
     ]
     config = uvicorn.Config(
@@ -268,6 +289,8 @@ async def _in_browser(
         lifespan="off",
         log_config=None,
         timeout_graceful_shutdown=1,
+        # A connection that is kept for the next answer would count as left behind by a test.
+        headers=[("connection", "close")],
     )
     server = _PageServer(config)
     async with asyncio.TaskGroup() as tasks:

@@ -33,7 +33,7 @@ from bridle.session_calls import SessionCalls
 from bridle.transport import Transport, is_broken
 from bridle.v1 import event_pb2, session_pb2, watch_pb2
 from bridle.v1 import session_service_pb2 as pb
-from bridle.watching import Target, Watch
+from bridle.watching import FIRST_TRIES, Target, Watch
 
 if TYPE_CHECKING:
     from grpc_health.v1 import health_pb2
@@ -90,7 +90,7 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; streams that are open end."""
+        """Closes the connection, for good; what goes on over it ends with CANCELLED."""
         await self._transport.close()
 
     # --- streams -------------------------------------------------------------------------------
@@ -166,15 +166,20 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
         """
         known: dict[str, str] = {}
         request = watch_pb2.WatchSessionsRequest(workspace=self._workspace, filter=filter)
-        attempt = 0
+        attempt = renewed = 0
         connected = False
         while True:
             await self._transport.ready(None if connected else self._timeout)
             seen: dict[str, str] | None = {}
-            call = self._sessions.WatchSessions(request, metadata=self._transport.metadata())
+            metadata = self._transport.metadata()
+            call = self._sessions.WatchSessions(request, metadata=metadata)
             try:
-                async for message in call:
-                    connected, attempt = True, 0
+                while True:
+                    with self._transport.calling():
+                        message = await call.read()
+                    if not isinstance(message, watch_pb2.WatchSessionsResponse):
+                        break
+                    connected, attempt, renewed = True, 0, 0
                     kind = message.WhichOneof("response")
                     if kind == "session":
                         known[message.session.session_id] = message.session.slug
@@ -190,7 +195,9 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
                 error: BridleError = ConnectionLostError(f"{self.address} broke off")
             except aio.AioRpcError as raised:
                 error = from_rpc(raised, self.address)
-                if not is_broken(error):
+                if self._transport.renewed(error, metadata) and renewed < FIRST_TRIES:
+                    renewed += 1
+                elif not is_broken(error):
                     raise error from raised
             finally:
                 call.cancel()
@@ -210,7 +217,11 @@ class Client(SessionCalls, HostCalls, IdentityCalls):
         )
         call = self._sessions.ReadArtifact(request, metadata=self._transport.metadata())
         try:
-            async for piece in call:
+            while True:
+                with self._transport.calling():
+                    piece = await call.read()
+                if not isinstance(piece, pb.ReadArtifactResponse):
+                    break
                 if piece.data:
                     yield piece.data
         except aio.AioRpcError as raised:

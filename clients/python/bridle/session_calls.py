@@ -22,6 +22,7 @@ from bridle.calls import (
     content_of,
     duration_of,
 )
+from bridle.transport import wait_of
 from bridle.v1 import (
     event_pb2,
     input_pb2,
@@ -352,12 +353,17 @@ class SessionCalls(Calls):
         wait: DurationLike | None = None,
         timeout: float | None = None,
     ) -> receipt_pb2.Receipt:
-        """Reads a receipt by its id, or by the id of the caller's own request."""
+        """Reads a receipt by its id, or by the id of the caller's own request.
+
+        `wait`: for its outcome; that long is added to the time that a call may take by default.
+        """
         request = pb.GetCommandRequest(workspace=self._workspace, wait=duration_of(wait))
         if request_id:
             request.request_id = request_id
         else:
             request.command_id = command_id
+        if timeout is None:
+            timeout = self._timeout + wait_of(request)
         return (await self._call(self._sessions.GetCommand, request, timeout)).receipt
 
     async def wait(self, receipt: receipt_pb2.Receipt) -> receipt_pb2.Receipt:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridle.errors import SettingsError
+from bridle.errors import Code, SettingsError
 
 if TYPE_CHECKING:
     import yaml
@@ -179,7 +179,9 @@ def token_file(path: Path) -> Callable[[], str | None]:
         try:
             return path.read_text("ascii").strip()
         except (OSError, ValueError) as error:
-            raise SettingsError(f"{path}: the token can't be read") from error
+            raise SettingsError(
+                f"{path}: the token can't be read", code=Code.UNAUTHENTICATED
+            ) from error
 
     return read
 

@@ -6,10 +6,12 @@ Called by `Client` and the watcher. Belongs to the event loop that it was first 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc import ChannelConnectivity, aio
 
@@ -82,16 +84,27 @@ class Transport:
             if isinstance(each, Addressed):
                 each.address = address
         self._token = token
-        self._plaintext = insecure or (tls_ca is None and is_loopback(address))
+        # Who names a CA wants TLS, whatever else is set.
+        self._plaintext = tls_ca is None and (insecure or is_loopback(address))
         self._tls_ca = tls_ca
         self._retry = retry
         self._channel: aio.Channel | None = None
+        self._closed = asyncio.Event()
         #: Control has answered here.
         self._known = False
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, for good."""
+        return self._closed.is_set()
+
+    @property
     def channel(self) -> aio.Channel:
-        """The one channel; it reconnects by itself and is never replaced."""
+        """The one channel; it reconnects by itself and is never replaced. Raises BridleError
+        (CANCELLED) where it was closed.
+        """
+        if self.closed:
+            raise _closed()
         if self._channel is None:
             options: list[tuple[str, str | int]] = [
                 *_KEEPALIVE,
@@ -133,8 +146,30 @@ class Transport:
         if token is None:
             raise error_class("TOKEN_MISSING")(f"no token is stored for {self.address}")
         if not (token.isascii() and token.isprintable()) or not token:
-            raise SettingsError("the token holds characters that no token has")
+            raise SettingsError(
+                "the token holds characters that no token has", code=Code.UNAUTHENTICATED
+            )
         return (("authorization", f"Bearer {token}"),)
+
+    def renewed(self, error: BridleError, metadata: tuple[tuple[str, str], ...]) -> bool:
+        """Whether a call was refused for a token that was made fresh meanwhile."""
+        if error.code is not Code.UNAUTHENTICATED:
+            return False
+        try:
+            return self.metadata() != metadata
+        except BridleError:
+            return False  # what the call failed with tells more
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Around what awaits gRPC, which cancels whoever waits when the channel is closed."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.closed and not (task is not None and task.cancelling()):
+                raise _closed() from None
+            raise
 
     async def call(
         self,
@@ -144,19 +179,22 @@ class Transport:
     ) -> Response:
         """Makes a unary call, again where that is safe. `timeout` is for all tries, in seconds.
 
-        The request must be a read or carry its request id, the same for every try.
+        The request must be a read or carry its request id, the same for every try. One that asks to
+        wait is given that time on top in each try.
         """
         if request.ByteSize() > MESSAGE_CAP:
             raise error_class("MESSAGE_TOO_LARGE")("the message is larger than 4 MiB")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        longest = self._retry.attempt_timeout + wait_of(request)
         attempt = 0
         while True:
             attempt += 1
-            left = min(deadline - loop.time(), self._retry.attempt_timeout)
+            left = min(deadline - loop.time(), longest)
             metadata = self.metadata()
             try:
-                answer = await method(request, timeout=max(0.001, left), metadata=metadata)
+                with self.calling():
+                    answer = await method(request, timeout=max(0.001, left), metadata=metadata)
                 self._known = True
                 return answer
             except aio.AioRpcError as raised:
@@ -164,11 +202,11 @@ class Transport:
                 self._known = self._known or bool(error.reason)
                 left = deadline - loop.time()
                 delay = self._retry.next_delay(error, attempt, left, known=self._known)
-                if error.code is Code.UNAUTHENTICATED and self.metadata() != metadata:
-                    delay = 0.0  # the token's file was made fresh while the call was under way
+                if attempt < self._retry.attempts and self.renewed(error, metadata):
+                    delay = 0.0
                 if delay is None:
                     raise error from raised
-            await asyncio.sleep(delay)
+            await self._sleep(delay)
             if self._known and not error.reason:
                 # While gRPC pauses between its connects every try would fail at once.
                 await self.ready(deadline - loop.time())
@@ -193,12 +231,34 @@ class Transport:
 
     async def pause(self, attempt: int, error: BridleError) -> None:
         """Waits before a stream is opened again, after failure number `attempt` in a row."""
-        await asyncio.sleep(self._retry.backoff.delay(attempt, error))
+        await self._sleep(self._retry.backoff.delay(attempt, error))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Raises BridleError (CANCELLED) as soon as it is closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        if self.closed:
+            raise _closed()
 
     async def close(self) -> None:
+        """Ends the connection and what goes on over it, for good."""
+        self._closed.set()
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
+
+
+def _closed() -> BridleError:
+    return BridleError("the client is closed", code=Code.CANCELLED)
+
+
+def wait_of(request: Message) -> float:
+    """Seconds that a request asks control to wait before it answers."""
+    if "wait" not in request.DESCRIPTOR.fields_by_name:
+        return 0.0
+    wait: Duration = getattr(request, "wait")  # noqa: B009
+    return wait.seconds + wait.nanos / 1e9
 
 
 #: What gRPC, a proxy or a dying service say when a stream breaks off.

@@ -31,6 +31,9 @@ SILENCE = 30.0
 CLOSING = 1.0
 #: Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment.
 GAPS_CAP = 5
+#: Failures in a row before the first answer, after which a watch gives up; and times in a row that
+#: it is refused although the token was made fresh.
+FIRST_TRIES = 5
 
 
 class Disconnected(NamedTuple):
@@ -133,6 +136,7 @@ class Watch:
         self._silence = silence
         self._fresh = True  # nothing of the current stream was seen yet
         self._gaps = 0
+        self._renewed = 0  # times in a row that it was refused, and found another token
         self._updates = self._run()
 
     @property
@@ -187,12 +191,14 @@ class Watch:
                 async for update in self._stream(metadata):
                     if self._fresh:
                         self._fresh, connected, attempt = False, True, 0
+                        self._renewed = 0
                         yield Update("", Connected())
                     yield update
                 return
             except BridleError as error:
                 attempt += 1
-                if not self._goes_on(error, metadata) or not (connected or attempt < 5):
+                early = not connected and attempt >= FIRST_TRIES
+                if early or self._transport.closed or not self._goes_on(error, metadata):
                     raise
                 lost = error
             if connected:
@@ -203,8 +209,9 @@ class Watch:
         if isinstance(error, GapError):
             self._gaps += 1
             return self._gaps < GAPS_CAP
-        if error.code is Code.UNAUTHENTICATED and metadata is not None:
-            return self._transport.metadata() != metadata  # the token's file was made fresh
+        if metadata is not None and self._transport.renewed(error, metadata):
+            self._renewed += 1
+            return self._renewed < FIRST_TRIES
         return is_broken(error)
 
     async def _pin_all(self) -> None:
@@ -229,8 +236,9 @@ class Watch:
         try:
             while not all(target.ended for target in self._targets):
                 try:
-                    async with asyncio.timeout(self._silence):
-                        response = await call.read()
+                    with self._transport.calling():
+                        async with asyncio.timeout(self._silence):
+                            response = await call.read()
                 except TimeoutError as error:
                     raise ConnectionLostError(
                         f"nothing from {self._transport.address} for {self._silence:g} s"

@@ -18,14 +18,21 @@ async function flush(): Promise<void> {
   sending = false;
 }
 
+/** A page asks where it came from for a token that is kept fresh. */
+async function read(file: string): Promise<string> {
+  const answer = await fetch(`/token?file=${encodeURIComponent(file)}`);
+  if (!answer.ok) throw new Error(`no token: ${answer.status}`);
+  return (await answer.text()).trim();
+}
+
 const runner = new Runner(
   (line) => {
     waiting.push(line);
     void flush();
   },
-  ({ address, token, transport }) =>
+  ({ address, token, token_file: file, transport }) =>
     connect(address, {
-      token,
+      token: file === undefined ? token : () => read(file),
       protocol: transport === "grpc-web" ? "grpc-web" : "connect",
       interceptors: [tracing()],
     }),

@@ -24,11 +24,13 @@ import { CompactedSchema, LiveTextSchema, ProgressSchema, WatchRequestSchema } f
 /** One line of the suite. */
 export interface Order {
   id: string;
-  op: "dial" | "call" | "stream" | "watch" | "cancel";
+  op: "dial" | "close" | "call" | "stream" | "watch" | "cancel";
   client: string;
   address: string;
   token: string;
+  token_file?: string;
   authority?: string;
+  environment?: boolean;
   transport?: "grpc" | "connect" | "grpc-web";
   service: string;
   method: string;
@@ -56,7 +58,15 @@ export class Runner {
     const order = JSON.parse(line) as Order;
     switch (order.op) {
       case "dial":
-        this.#clients.set(order.client, this.dial(order));
+        try {
+          this.#clients.set(order.client, this.dial(order));
+          this.#answer(order, { done: true });
+        } catch (error) {
+          this.#answer(order, { refused: String(error) });
+        }
+        break;
+      case "close":
+        this.#clients.get(order.client)?.close();
         this.#answer(order, { done: true });
         break;
       case "cancel":
@@ -93,7 +103,7 @@ export class Runner {
     for await (const update of client.watch(request, { signal, headers }).updates()) {
       switch (update.kind) {
         case "event":
-          this.#answer(order, { event: toJson(EventSchema, update.event) });
+          this.#answer(order, { event: toJson(EventSchema, update.event), session: update.sessionId });
           break;
         case "progress":
           this.#answer(order, { progress: toJson(ProgressSchema, update.progress) });

@@ -1,13 +1,6 @@
 /** The client: the contract's services over one transport, and watches that outlive it. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  createClient,
-  type Client as Stub,
-  type Interceptor,
-  type Transport,
-} from "@connectrpc/connect";
+import { createClient, type Client as Stub, type Interceptor, type Transport } from "@connectrpc/connect";
 
 import { ContentSchema, type Content } from "./gen/bridle/v1/content_pb.js";
 import { HostService } from "./gen/bridle/v1/host_service_pb.js";
@@ -16,11 +9,10 @@ import { SessionRefSchema, type SessionRef } from "./gen/bridle/v1/session_pb.js
 import { SessionService } from "./gen/bridle/v1/session_service_pb.js";
 import type { WatchRequestSchema } from "./gen/bridle/v1/watch_pb.js";
 import { guard } from "./guard.js";
+import { Life } from "./life.js";
 import { defaultRetry, type Retry } from "./retry.js";
+import { checked, type TokenSource } from "./token.js";
 import { Watch, type WatchOptions } from "./watch.js";
-
-/** Gives the token for a call; asked anew for each, so that it may be renewed meanwhile. */
-export type TokenSource = () => string | Promise<string>;
 
 export interface Settings {
   /** The token, or what gives it. */
@@ -41,8 +33,8 @@ export class Client {
   readonly transport: Transport;
   readonly #token: TokenSource;
   readonly #retry: Retry;
+  readonly #life = new Life();
   readonly #disconnect: () => void;
-  #closed = false;
 
   /** `connect` makes a transport that has the given interceptors; `disconnect` ends its connection. */
   constructor(
@@ -50,33 +42,30 @@ export class Client {
     connect: (interceptors: Interceptor[]) => Transport,
     disconnect: () => void = () => {},
   ) {
-    const { token } = settings;
-    this.#disconnect = disconnect;
-    this.#token = typeof token === "string" ? () => token : token;
+    this.#token = checked(settings.token);
     this.#retry = settings.retry ?? defaultRetry;
-    // (Below the guard, so that each try is looked at: closing breaks a connection as a loss does.)
-    const open: Interceptor = (next) => (request) => {
-      if (this.#closed) throw new ConnectError("the client was closed", Code.FailedPrecondition);
-      return next(request);
-    };
-    this.transport = connect([guard(this.#token, this.#retry), open, ...(settings.interceptors ?? [])]);
+    this.#disconnect = disconnect;
+    const own = guard(this.#token, this.#retry, this.#life);
+    this.transport = connect([own, ...(settings.interceptors ?? [])]);
     this.sessions = createClient(SessionService, this.transport);
     this.hosts = createClient(HostService, this.transport);
     this.identities = createClient(IdentityService, this.transport);
   }
 
-  /**
-   * Ends the connection, if there is one, and what goes on over it; a program in Node ends only then.
-   * Calls and watches of a closed client fail with FailedPrecondition.
-   */
-  close(): void {
-    this.#closed = true;
-    this.#disconnect();
-  }
-
   /** Begins with the first update that is asked for; targets begin where their cursors say. */
   watch(request: MessageInitShape<typeof WatchRequestSchema>, options: WatchOptions = {}): Watch {
-    return new Watch(request, { options, sessions: this.sessions, token: this.#token, retry: this.#retry });
+    return new Watch(request, {
+      options, sessions: this.sessions, token: this.#token, retry: this.#retry, life: this.#life,
+    });
+  }
+
+  /**
+   * Ends the connection, if there is one, and all calls and watches with Canceled, as all that come
+   * later; a program in Node ends only then.
+   */
+  close(): void {
+    this.#life.end();
+    this.#disconnect();
   }
 }
 

@@ -1,52 +1,72 @@
 /** What stands before every call: the token, the request id, and further tries. */
-import { clone, type DescMessage, type Message } from "@bufbuild/protobuf";
+import { clone, isMessage, type DescMessage, type Message } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
-import { Code, ConnectError, type Interceptor, type UnaryRequest } from "@connectrpc/connect";
+import { DurationSchema, durationMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, type Interceptor, type UnaryRequest, type UnaryResponse } from "@connectrpc/connect";
 
-import type { TokenSource } from "./client.js";
 import { failureOf } from "./errors.js";
-import { delay, isLost, mayRetry, pause, type Retry } from "./retry.js";
 import { uuid7 } from "./ids.js";
+import { reasonFor, type Life } from "./life.js";
+import { delay, isLost, mayRetry, pause, type Retry } from "./retry.js";
+import { renewed, type TokenSource } from "./token.js";
 
 /** The interceptor of every transport that a client uses. */
-export function guard(token: TokenSource, retry: Retry): Interceptor {
+export function guard(token: TokenSource, retry: Retry, life: Life): Interceptor {
   // Control has answered here, so that a lost connection is no wrong address.
-  let known = false;
+  const control = { known: false };
   return (next) => async (request) => {
-    if (request.stream) {
-      request.header.set("authorization", `Bearer ${await token()}`);
-      return next(request);
-    }
-    const message = withRequestId(request.method.input, request.message);
-    const patience = Date.now() + retry.patience;
-    for (let attempt = 1; ; attempt++) {
-      const sent = await token();
-      // Each try has headers of its own: interceptors below add what belongs to it alone.
-      const header = new Headers(request.header);
-      header.set("authorization", `Bearer ${sent}`);
-      try {
-        const answer = await limited({ ...request, message, header }, retry.attemptTimeout, next as (r: UnaryRequest) => ReturnType<typeof next>);
-        known = true;
-        return answer;
-      } catch (error) {
-        if (failureOf(error) !== undefined) known = true;
-        if (request.signal.aborted) throw error;
-        if (await renewed(error, token, sent)) continue;
-        const wait = delay(retry, attempt, error);
-        const patient = known && isLost(error) && Date.now() + wait < patience;
-        if (!mayRetry(error) || (attempt >= retry.attempts && !patient)) throw error;
-        await pause(wait, request.signal);
+    const open = life.begin();
+    const signal = AbortSignal.any([request.signal, open.signal]);
+    try {
+      if (request.stream) {
+        request.header.set("authorization", `Bearer ${await token()}`);
+        const answer = await next({ ...request, signal });
+        // It is open for as long as somebody reads, or until who has enough aborts it.
+        request.signal.addEventListener("abort", () => life.done(open), { once: true });
+        return answer.stream ? { ...answer, message: until(answer.message, () => life.done(open)) } : answer;
       }
+      const answer = await tried({ ...request, signal }, token, retry, next as Next, control);
+      life.done(open);
+      return answer;
+    } catch (error) {
+      life.done(open);
+      throw open.signal.aborted ? reasonFor(open.signal, error) : error;
     }
   };
 }
 
+type Next = (request: UnaryRequest) => Promise<UnaryResponse>;
+
+/** A unary call and all of its tries. */
+async function tried(
+  request: UnaryRequest, token: TokenSource, retry: Retry, next: Next, control: { known: boolean },
+): Promise<UnaryResponse> {
+  const message = withRequestId(request.method.input, request.message);
+  const longest = retry.attemptTimeout + waitOf(message);
+  const patience = Date.now() + retry.patience;
+  for (let attempt = 1; ; attempt++) {
+    const sent = await token();
+    // Each try has headers of its own: interceptors below add what belongs to it alone.
+    const header = new Headers(request.header);
+    header.set("authorization", `Bearer ${sent}`);
+    try {
+      const answer = await limited({ ...request, message, header }, longest, next);
+      control.known = true;
+      return answer;
+    } catch (error) {
+      if (failureOf(error) !== undefined) control.known = true;
+      if (request.signal.aborted) throw error;
+      if (attempt < retry.attempts && (await renewed(error, token, sent))) continue;
+      const wait = delay(retry, attempt, error);
+      const patient = control.known && isLost(error) && Date.now() + wait < patience;
+      if (!mayRetry(error) || (attempt >= retry.attempts && !patient)) throw error;
+      await pause(wait, request.signal);
+    }
+  }
+}
+
 /** One try, ended after so many milliseconds: a longer silence is a lost connection. */
-async function limited<Response>(
-  request: UnaryRequest,
-  milliseconds: number,
-  next: (request: UnaryRequest) => Promise<Response>,
-): Promise<Response> {
+async function limited(request: UnaryRequest, milliseconds: number, next: Next): Promise<UnaryResponse> {
   const own = AbortSignal.timeout(milliseconds);
   try {
     return await next({ ...request, signal: AbortSignal.any([request.signal, own]) });
@@ -58,9 +78,18 @@ async function limited<Response>(
   }
 }
 
-/** Whether the token was made fresh while the call was under way. */
-async function renewed(error: unknown, token: TokenSource, sent: string): Promise<boolean> {
-  return ConnectError.from(error).code === Code.Unauthenticated && (await token()) !== sent;
+async function* until<T>(messages: AsyncIterable<T>, done: () => void): AsyncGenerator<T, void, undefined> {
+  try {
+    yield* messages;
+  } finally {
+    done();
+  }
+}
+
+/** Milliseconds that a request asks control to wait before it answers. */
+function waitOf(message: Message): number {
+  const wait = "wait" in message ? message.wait : undefined;
+  return isMessage(wait, DurationSchema) ? durationMs(wait) : 0;
 }
 
 /**

@@ -5,7 +5,8 @@
  * anywhere), over Connect or gRPC-Web. Both give a `Client`; the messages are in `@bridle/client/v1`,
  * whose comments are the specification.
  */
-export { Client, content, session, type Settings, type TokenSource } from "./client.js";
+export { Client, content, session, type Settings } from "./client.js";
 export { failureOf, reasonOf, type Failure } from "./errors.js";
+export type { TokenSource } from "./token.js";
 export { defaultRetry, type Retry } from "./retry.js";
 export { Watch, type Update, type WatchOptions, type WatchSettings } from "./watch.js";

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
+import { isLoopback } from "./address.js";
 import { Client, type Settings } from "./client.js";
 
 export * from "./index.js";
@@ -16,10 +17,12 @@ export interface NodeSettings extends Settings {
   readonly plaintext?: boolean;
 }
 
-/** A client of the control at `address`, "host:port". It connects at the first call. */
+/** A client of the control at `address`, "host:port". It connects at the first call; close it in the end. */
 export function connect(address: string, settings: NodeSettings): Client {
+  const host = /^([\w.-]+|\[[\da-fA-F:.]+\]):\d+$/.exec(address)?.[1];
+  if (host === undefined) throw new Error(`${JSON.stringify(address)} is no address, which is HOST:PORT`);
   const ca = settings.authority === undefined ? undefined : readFileSync(settings.authority);
-  const plain = ca === undefined && (settings.plaintext === true || isLoopback(address));
+  const plain = ca === undefined && (settings.plaintext === true || isLoopback(host));
   const baseUrl = `${plain ? "http" : "https"}://${address}`;
   // Without the pings a peer that froze goes unnoticed for minutes.
   const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 5_000, pingIdleConnection: true };
@@ -33,22 +36,18 @@ export function connect(address: string, settings: NodeSettings): Client {
 
 /**
  * A client as BRIDLE_ADDRESS, BRIDLE_TOKEN, BRIDLE_TOKEN_FILE, BRIDLE_TLS_CA and BRIDLE_INSECURE
- * say; inside a session that is the session's own identity.
+ * say; inside a session (BRIDLE_SESSION is set) the token is the session's own, of the file.
  */
 export function connectFromEnvironment(settings: Partial<NodeSettings> = {}): Client {
-  const { BRIDLE_ADDRESS, BRIDLE_TOKEN, BRIDLE_TOKEN_FILE, BRIDLE_TLS_CA, BRIDLE_INSECURE } = process.env;
-  const token =
-    BRIDLE_TOKEN || (BRIDLE_TOKEN_FILE ? () => readFileSync(BRIDLE_TOKEN_FILE, "ascii").trim() : undefined);
+  const { BRIDLE_ADDRESS, BRIDLE_TOKEN, BRIDLE_TOKEN_FILE, BRIDLE_TLS_CA, BRIDLE_INSECURE, BRIDLE_SESSION } =
+    process.env;
+  const file = BRIDLE_TOKEN_FILE ? () => readFileSync(BRIDLE_TOKEN_FILE, "ascii").trim() : undefined;
+  const token = settings.token ?? ((BRIDLE_SESSION ? undefined : BRIDLE_TOKEN) || file || BRIDLE_TOKEN);
   if (token === undefined) throw new Error("neither BRIDLE_TOKEN nor BRIDLE_TOKEN_FILE is set");
   return connect(BRIDLE_ADDRESS || defaultAddress, {
-    token,
     plaintext: /^(1|true|yes|on)$/i.test(BRIDLE_INSECURE ?? ""),
     ...(BRIDLE_TLS_CA ? { authority: BRIDLE_TLS_CA } : {}),
     ...settings,
+    token,
   });
-}
-
-function isLoopback(address: string): boolean {
-  const host = address.replace(/:\d+$/, "");
-  return host === "localhost" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }

@@ -3,6 +3,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import { ErrorReason } from "./gen/bridle/v1/error_reason_pb.js";
 import { failureOf } from "./errors.js";
+import { reasonFor } from "./life.js";
 
 /**
  * How often, and for how long, a unary call is tried. Only what is safe is tried again: a lost
@@ -74,7 +75,7 @@ export function pause(milliseconds: number, signal?: AbortSignal): Promise<void>
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);
-      reject(new ConnectError("cancelled", Code.Canceled));
+      reject(signal === undefined ? new ConnectError("cancelled", Code.Canceled) : reasonFor(signal));
     };
     const timer = setTimeout(() => {
       signal?.removeEventListener("abort", stop);

@@ -8,7 +8,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type CallOptions, type Client as Stub } from "@connectrpc/connect";
 
-import type { TokenSource } from "./client.js";
 import { failureOf } from "./errors.js";
 import type { Event } from "./gen/bridle/v1/event_pb.js";
 import { SessionRefSchema, type SessionRef } from "./gen/bridle/v1/session_pb.js";
@@ -24,7 +23,9 @@ import {
   type WatchResponse,
   type WatchTarget,
 } from "./gen/bridle/v1/watch_pb.js";
+import { reasonFor, type Life } from "./life.js";
 import { delay, isBroken, pause, type Retry } from "./retry.js";
+import { renewed, type TokenSource } from "./token.js";
 
 /** Milliseconds without a word from control, which says something every 15 s, that mean a loss. */
 const SILENCE = 30_000;
@@ -50,11 +51,15 @@ export type Update = { readonly sessionId: string } & (
 /** `signal` ends the watch when it is aborted; the others go with each of its connections. */
 export type WatchOptions = Readonly<Pick<CallOptions, "signal" | "headers" | "contextValues">>;
 
+/** Of one watch: its signal is there, and ends it for whatever reason. */
+type Given = WatchOptions & { readonly signal: AbortSignal };
+
 export interface WatchSettings {
   readonly options: WatchOptions;
   readonly sessions: Stub<typeof SessionService>;
   readonly token: TokenSource;
   readonly retry: Retry;
+  readonly life: Life;
 }
 
 /** Something between two events did not come: the stream can't be trusted any further. */
@@ -124,6 +129,7 @@ export class Watch implements AsyncIterable<Event> {
   readonly #targets: Target[];
   #fresh = true; // nothing of the current stream was seen yet
   #gaps = 0;
+  #renewed = 0; // times in a row that it was refused, and found another token
 
   constructor(request: MessageInitShape<typeof WatchRequestSchema>, settings: WatchSettings) {
     this.#request = create(WatchRequestSchema, request);
@@ -136,13 +142,43 @@ export class Watch implements AsyncIterable<Event> {
     return this.#targets.map((target) => target.request());
   }
 
-  async *[Symbol.asyncIterator](): AsyncIterator<Event> {
-    for await (const update of this.updates()) if (update.kind === "event") yield update.event;
+  /** The events alone. Leaving the loop, `return()` and `throw()` end the watch at once. */
+  [Symbol.asyncIterator](): AsyncGenerator<Event, void, undefined> {
+    const stop = new AbortController();
+    return stoppable(this.#events(stop.signal), stop);
   }
 
-  /** Everything that the watch tells, for all of its sessions. */
-  async *updates(): AsyncGenerator<Update, void, undefined> {
-    const { options, token, retry } = this.#settings;
+  /** Everything that the watch tells, for all of its sessions; ends as the events do. */
+  updates(): AsyncGenerator<Update, void, undefined> {
+    const stop = new AbortController();
+    return stoppable(this.#updates(stop.signal), stop);
+  }
+
+  async *#events(stop: AbortSignal): AsyncGenerator<Event, void, undefined> {
+    for await (const update of this.#updates(stop)) if (update.kind === "event") yield update.event;
+  }
+
+  /** Until the reader has enough, or whoever made the watch or its client ends it. */
+  async *#updates(stop: AbortSignal): AsyncGenerator<Update, void, undefined> {
+    const { options, life } = this.#settings;
+    const { signal: outer } = options;
+    const open = life.begin();
+    const end = () => open.abort(outer?.reason);
+    if (outer?.aborted) end();
+    outer?.addEventListener("abort", end);
+    try {
+      yield* this.#run({ ...options, signal: AbortSignal.any([open.signal, stop]) });
+    } catch (error) {
+      if (stop.aborted) return;
+      throw open.signal.aborted ? reasonFor(open.signal, error) : error;
+    } finally {
+      outer?.removeEventListener("abort", end);
+      life.done(open);
+    }
+  }
+
+  async *#run(options: Given): AsyncGenerator<Update, void, undefined> {
+    const { token, retry } = this.#settings;
     const { signal } = options;
     let connected = false;
     for (let attempt = 0; ; ) {
@@ -154,14 +190,14 @@ export class Watch implements AsyncIterable<Event> {
           if (this.#fresh) {
             this.#fresh = false;
             connected = true;
-            attempt = 0;
+            attempt = this.#renewed = 0;
             yield { sessionId: "", kind: "connected" };
           }
           yield update;
         }
         return;
       } catch (error) {
-        if (signal?.aborted) throw new ConnectError("cancelled", Code.Canceled, undefined, undefined, error);
+        if (signal.aborted) throw error;
         attempt++;
         if (!(await this.#goesOn(error, sent)) || !(connected || attempt < FIRST_TRIES)) throw error;
         lost = error;
@@ -174,7 +210,7 @@ export class Watch implements AsyncIterable<Event> {
   async #goesOn(error: unknown, sent: string | undefined): Promise<boolean> {
     const { code } = ConnectError.from(error);
     if (code === Code.DataLoss && failureOf(error) === undefined) return ++this.#gaps < GAPS_CAP;
-    if (code === Code.Unauthenticated) return (await this.#settings.token()) !== sent;
+    if (await renewed(error, this.#settings.token, sent)) return ++this.#renewed < FIRST_TRIES;
     return isBroken(error);
   }
 
@@ -191,10 +227,10 @@ export class Watch implements AsyncIterable<Event> {
   }
 
   /** One connection, until all targets have ended. Throws where it is lost. */
-  async *#stream(given: WatchOptions): AsyncGenerator<Update, void, undefined> {
+  async *#stream(given: Given): AsyncGenerator<Update, void, undefined> {
     this.#fresh = true;
     const silent = new AbortController();
-    const signal = AbortSignal.any([silent.signal, ...(given.signal === undefined ? [] : [given.signal])]);
+    const signal = AbortSignal.any([given.signal, silent.signal]);
     const options = { ...given, signal };
     try {
       await this.#pinAll(options);
@@ -278,6 +314,24 @@ export class Watch implements AsyncIterable<Event> {
     target.logId ||= logId;
     return target;
   }
+}
+
+/** A generator that `return()` and `throw()` end although it waits; on its own it would go on waiting. */
+function stoppable<T>(
+  inner: AsyncGenerator<T, void, undefined>, stop: AbortController,
+): AsyncGenerator<T, void, undefined> {
+  const end = (): Promise<IteratorResult<T, void>> => {
+    stop.abort();
+    return inner.return();
+  };
+  return Object.assign(Object.create(Object.getPrototypeOf(inner) as object) as typeof inner, {
+    next: () => inner.next(),
+    return: end,
+    throw: async (error: unknown) => {
+      await end();
+      throw error;
+    },
+  });
 }
 
 function max(one: bigint, other: bigint): bigint {

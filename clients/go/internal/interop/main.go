@@ -36,7 +36,9 @@ type order struct {
 
 	Address   string `json:"address"`
 	Token     string `json:"token"`
+	TokenFile string `json:"token_file"`
 	Authority string `json:"authority"`
+	FromEnv   bool   `json:"environment"`
 
 	Service      string            `json:"service"`
 	Method       string            `json:"method"`
@@ -135,8 +137,15 @@ func (r *runner) now(next order) {
 	switch next.Op {
 	case "dial":
 		settings := []bridle.Option{bridle.Token(next.Token)}
+		if next.TokenFile != "" {
+			settings = []bridle.Option{bridle.TokenFile(next.TokenFile)}
+		}
 		if next.Authority != "" {
 			settings = append(settings, bridle.Authority(next.Authority))
+		}
+		if next.FromEnv {
+			next.Address = bridle.AddressFromEnvironment()
+			settings = []bridle.Option{bridle.Environment()}
 		}
 		client, err := bridle.Dial(next.Address, settings...)
 		if err != nil {
@@ -144,6 +153,8 @@ func (r *runner) now(next order) {
 			return
 		}
 		r.clients[next.Client] = client
+	case "close":
+		_ = r.clients[next.Client].Close()
 	case "cancel":
 		if cancel := r.running[next.Target]; cancel != nil {
 			cancel()
@@ -181,7 +192,7 @@ func (r *runner) watch(ctx context.Context, client *bridle.Client, next order) e
 		case err != nil:
 			return err
 		case update.Event != nil:
-			r.say(next.ID, answer{"event": shown(update.Event)})
+			r.say(next.ID, answer{"event": shown(update.Event), "session": update.SessionID})
 		case update.Progress != nil:
 			r.say(next.ID, answer{"progress": shown(update.Progress)})
 		case update.Compacted != nil:

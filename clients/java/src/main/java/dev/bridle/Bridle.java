@@ -20,9 +20,13 @@ import java.net.UnknownHostException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
+import java.util.WeakHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 
@@ -35,6 +39,9 @@ public final class Bridle implements AutoCloseable {
   private final Channel channel;
   private final Supplier<String> token;
   private final Retry retry;
+  // Those that nobody holds any more are not kept.
+  private final Set<Watch> watches =
+      Collections.synchronizedSet(Collections.newSetFromMap(new WeakHashMap<>()));
 
   private Bridle(
       ManagedChannel connection,
@@ -42,11 +49,11 @@ public final class Bridle implements AutoCloseable {
       Retry retry,
       List<ClientInterceptor> interceptors) {
     this.connection = connection;
-    this.token = token;
+    this.token = Guard.checked(token);
     this.retry = retry;
     // Behind the guard: each try is a call of its own to them.
     Channel below = ClientInterceptors.interceptForward(connection, interceptors);
-    this.channel = ClientInterceptors.intercept(below, new Guard(token, retry));
+    this.channel = ClientInterceptors.intercept(below, new Guard(this.token, retry, connection::isShutdown));
   }
 
   /** Begins to describe a client of the control at {@code address}, "host:port". */
@@ -56,15 +63,17 @@ public final class Bridle implements AutoCloseable {
 
   /**
    * As BRIDLE_ADDRESS, BRIDLE_TOKEN, BRIDLE_TOKEN_FILE, BRIDLE_TLS_CA and BRIDLE_INSECURE say; inside
-   * a session that is the session's own identity.
+   * a session (BRIDLE_SESSION is set) the token is the session's own, of the file.
    */
   public static Builder fromEnvironment() {
-    Map<String, String> set = System.getenv();
+    Map<String, String> set = new HashMap<>(System.getenv());
+    set.values().removeIf(String::isEmpty);
     Builder builder = at(set.getOrDefault("BRIDLE_ADDRESS", DEFAULT_ADDRESS));
-    if (set.containsKey("BRIDLE_TOKEN")) {
-      builder.token(set.get("BRIDLE_TOKEN"));
-    } else if (set.containsKey("BRIDLE_TOKEN_FILE")) {
+    boolean own = set.containsKey("BRIDLE_SESSION") || !set.containsKey("BRIDLE_TOKEN");
+    if (own && set.containsKey("BRIDLE_TOKEN_FILE")) {
       builder.tokenFile(Path.of(set.get("BRIDLE_TOKEN_FILE")));
+    } else if (set.containsKey("BRIDLE_TOKEN")) {
+      builder.token(set.get("BRIDLE_TOKEN"));
     }
     if (set.containsKey("BRIDLE_TLS_CA")) {
       builder.authority(Path.of(set.get("BRIDLE_TLS_CA")));
@@ -94,13 +103,24 @@ public final class Bridle implements AutoCloseable {
 
   /** Begins with the first update that is asked for; targets begin where their cursors say. */
   public Watch watch(WatchRequest request) {
-    return new Watch(this, request, token, retry);
+    Watch watch = new Watch(this, request, token, retry);
+    watches.add(watch);
+    return watch;
   }
 
-  /** Ends the connection and all calls on it. */
+  boolean isClosed() {
+    return connection.isShutdown();
+  }
+
+  /** Ends the connection, and all calls and watches on it, with CANCELLED. */
   @Override
   public void close() {
     connection.shutdownNow();
+    List<Watch> open;
+    synchronized (watches) {
+      open = List.copyOf(watches);
+    }
+    open.forEach(Watch::close);
     try {
       connection.awaitTermination(5, TimeUnit.SECONDS);
     } catch (InterruptedException interrupted) {

@@ -7,11 +7,15 @@ import io.grpc.Channel;
 import io.grpc.ClientCall;
 import io.grpc.ClientInterceptor;
 import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
+import io.grpc.ForwardingClientCallListener.SimpleForwardingClientCallListener;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
 import java.security.SecureRandom;
+import java.time.Duration;
 import java.util.UUID;
+import java.util.function.BooleanSupplier;
 import java.util.function.Supplier;
 
 /** What stands before every call: the token, the request id, and further tries. */
@@ -22,12 +26,15 @@ final class Guard implements ClientInterceptor {
 
   private final Supplier<String> token;
   private final Retry retry;
+  private final BooleanSupplier closed;
   // Control has answered here, so that a lost connection is no wrong address.
   private volatile boolean known;
 
-  Guard(Supplier<String> token, Retry retry) {
+  /** {@code token} is checked; {@code closed} says whether the client is. */
+  Guard(Supplier<String> token, Retry retry, BooleanSupplier closed) {
     this.token = token;
     this.retry = retry;
+    this.closed = closed;
   }
 
   @Override
@@ -40,14 +47,21 @@ final class Guard implements ClientInterceptor {
       @Override
       public void start(Listener<A> listener, Metadata headers) {
         authorize(headers);
-        super.start(listener, headers);
+        super.start(
+            new SimpleForwardingClientCallListener<>(listener) {
+              @Override
+              public void onClose(Status status, Metadata trailers) {
+                super.onClose(told(status), trailers);
+              }
+            },
+            headers);
       }
     };
   }
 
   /** Returns the token that was put in. */
   String authorize(Metadata headers) {
-    String now = current();
+    String now = token.get();
     headers.discardAll(AUTHORIZATION);
     headers.put(AUTHORIZATION, "Bearer " + now);
     return now;
@@ -63,20 +77,62 @@ final class Guard implements ClientInterceptor {
     return known;
   }
 
-  /** Whether the token was made fresh while the call was under way. */
-  boolean renewed(Status status, String sent) {
-    return status.getCode() == Status.Code.UNAUTHENTICATED && !current().equals(sent);
+  boolean closed() {
+    return closed.getAsBoolean();
   }
 
-  private String current() {
-    try {
-      return token.get();
-    } catch (RuntimeException failed) {
-      throw Status.UNAUTHENTICATED
-          .withDescription("the token can't be read")
-          .withCause(failed)
-          .asRuntimeException();
+  /** What to tell of the end of a call: gRPC calls it UNAVAILABLE where the client was closed. */
+  Status told(Status status) {
+    boolean lost = status.getCode() == Status.Code.UNAVAILABLE;
+    return lost && closed() ? Status.CANCELLED.withDescription("the client is closed") : status;
+  }
+
+  boolean renewed(Status status, String sent) {
+    return renewed(token, status, sent);
+  }
+
+  /** Whether a call was refused for a token that was made fresh meanwhile. */
+  static boolean renewed(Supplier<String> token, Status status, String sent) {
+    if (status.getCode() != Status.Code.UNAUTHENTICATED) {
+      return false;
     }
+    try {
+      return !token.get().equals(sent);
+    } catch (StatusRuntimeException unreadable) {
+      return false; // What the call failed with tells more.
+    }
+  }
+
+  /** What gives the token; StatusRuntimeException UNAUTHENTICATED: there is none that can be sent. */
+  static Supplier<String> checked(Supplier<String> source) {
+    return () -> {
+      String token;
+      try {
+        token = source.get();
+      } catch (RuntimeException failed) {
+        throw Status.UNAUTHENTICATED
+            .withDescription("the token can't be read")
+            .withCause(failed)
+            .asRuntimeException();
+      }
+      if (token == null || !token.matches("[\\x21-\\x7e]+")) {
+        throw Status.UNAUTHENTICATED
+            .withDescription("the token is empty, or holds characters that no token has")
+            .asRuntimeException();
+      }
+      return token;
+    };
+  }
+
+  /** How long a request asks control to wait before it answers. */
+  static Duration waitOf(Object request) {
+    if (request instanceof Message message) {
+      FieldDescriptor field = message.getDescriptorForType().findFieldByName("wait");
+      if (field != null && message.getField(field) instanceof com.google.protobuf.Duration wait) {
+        return Duration.ofSeconds(wait.getSeconds(), wait.getNanos());
+      }
+    }
+    return Duration.ZERO;
   }
 
   /** Gives a request that changes something an id, one for all tries. */

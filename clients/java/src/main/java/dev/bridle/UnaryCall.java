@@ -34,6 +34,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
   private Q request;
   private ClientCall<Q, A> current;
   private Status cancelled;
+  private boolean over;
 
   UnaryCall(
       Guard guard, Retry retry, MethodDescriptor<Q, A> method, CallOptions options, Channel next) {
@@ -42,9 +43,13 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     this.method = method;
     this.options = options;
     this.next = next;
-    Deadline given = options.getDeadline();
+    Deadline given = earliest(options.getDeadline(), Context.current().getDeadline());
     this.deadline = given == null ? Long.MAX_VALUE : given.timeRemaining(TimeUnit.MILLISECONDS) + now();
     this.patience = now() + retry.patience().toMillis();
+  }
+
+  private static Deadline earliest(Deadline one, Deadline other) {
+    return one == null || other == null ? (one == null ? other : one) : one.minimum(other);
   }
 
   private static long now() {
@@ -81,19 +86,30 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     }
     if (running != null) {
       running.cancel(message, cause);
+    } else {
+      executor().execute(() -> close(cancelled, new Metadata())); // Between two tries.
     }
   }
 
+  /** What fails here would be told to nobody, and the caller would wait for ever. */
   private void attempt(int number, long most, CallOptions options) {
+    try {
+      begin(number, most, options);
+    } catch (RuntimeException failed) {
+      close(Status.fromThrowable(failed), new Metadata());
+    }
+  }
+
+  private void begin(int number, long most, CallOptions options) {
     Metadata own = new Metadata();
     own.merge(headers);
     String sent = guard.authorize(own);
-    long limit = Math.min(most, deadline - now());
+    // Control may have been asked to wait, and then to answer.
+    long limit = Math.min(most + Guard.waitOf(request).toMillis(), deadline - now());
     ClientCall<Q, A> call = next.newCall(method, options.withDeadlineAfter(limit, TimeUnit.MILLISECONDS));
     synchronized (this) {
       if (cancelled != null) {
-        listener.onClose(cancelled, new Metadata());
-        return;
+        return; // It was closed, or is just now.
       }
       current = call;
     }
@@ -130,26 +146,27 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
       if (status.isOk()) {
         guard.answered();
         listener.onHeaders(answerHeaders);
-        listener.onMessage(answer);
-        listener.onClose(status, trailers);
+        if (answer != null) {
+          listener.onMessage(answer);
+        }
+        close(status, trailers);
         return;
       }
       var error = status.asRuntimeException(trailers);
       if (Failure.of(error).isPresent()) {
         guard.answered();
       }
-      boolean renewed = guard.renewed(status, sent);
+      boolean renewed = number < retry.attempts() && guard.renewed(status, sent);
       long wait = renewed ? 0 : retry.delay(number, error).toMillis();
       long left = patience - now() - wait;
       boolean patient = Retry.isLost(error) && guard.isKnown() && left > 0;
       boolean again =
           renewed || (Retry.mayRetry(error) && (number < retry.attempts() || patient));
-      if (!again || isCancelled() || now() + wait >= deadline) {
-        listener.onClose(status, trailers);
+      if (!again || now() + wait >= deadline || !waits()) {
+        close(guard.told(status), trailers);
         return;
       }
-      Executor executor = options.getExecutor() == null ? Runnable::run : options.getExecutor();
-      CompletableFuture.delayedExecutor(wait, TimeUnit.MILLISECONDS, executor)
+      CompletableFuture.delayedExecutor(wait, TimeUnit.MILLISECONDS, executor())
           .execute(context.wrap(() -> again(patient, left)));
     }
 
@@ -164,7 +181,24 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     }
   }
 
-  private synchronized boolean isCancelled() {
-    return cancelled != null;
+  private Executor executor() {
+    return options.getExecutor() == null ? Runnable::run : options.getExecutor();
+  }
+
+  /** From now on no try is under way; false where there is to be none any more. */
+  private synchronized boolean waits() {
+    current = null;
+    return cancelled == null && !guard.closed();
+  }
+
+  /** Tells the caller the end, once. */
+  private void close(Status status, Metadata trailers) {
+    synchronized (this) {
+      if (over) {
+        return;
+      }
+      over = true;
+    }
+    listener.onClose(status, trailers);
   }
 }

@@ -8,6 +8,7 @@ import dev.bridle.v1.Progress;
 import dev.bridle.v1.WatchRequest;
 import dev.bridle.v1.WatchResponse;
 import dev.bridle.v1.WatchTarget;
+import io.grpc.Context;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.time.Duration;
@@ -16,6 +17,8 @@ import java.util.Deque;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
@@ -50,11 +53,15 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   private final List<WatchCursor> targets;
   private final Deque<Update> ready = new ArrayDeque<>();
 
-  private Answers answers;
+  private final CountDownLatch ending = new CountDownLatch(1);
+
+  private volatile Answers answers;
+  private volatile Context.CancellableContext pinning;
   private String sent = "";
   private boolean connected;
   private int attempt;
   private int gaps;
+  private int renewed; // times in a row that it was refused, and found another token
   private volatile boolean closed;
 
   Watch(Bridle bridle, WatchRequest request, Supplier<String> token, Retry retry) {
@@ -82,9 +89,14 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   @Override
   public void close() {
     closed = true;
+    ending.countDown();
     Answers open = answers;
     if (open != null) {
       open.cancel();
+    }
+    Context.CancellableContext asking = pinning;
+    if (asking != null) {
+      asking.cancel(null);
     }
   }
 
@@ -126,11 +138,15 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       WatchRequest.Builder open = request.toBuilder().clearTargets();
       targets.stream().filter(each -> !each.ended()).forEach(each -> open.addTargets(each.request()));
       answers = new Answers(bridle.channel(), open.build());
+      if (closed) {
+        answers.cancel(); // Whoever closed it just now may not have seen it.
+      }
     }
     WatchResponse answer = answers.next(silence);
     if (fresh) {
       connected = true;
       attempt = 0;
+      renewed = 0;
       ready.add(new Update.Connected());
     }
     return answer;
@@ -152,7 +168,8 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       answers.cancel();
       answers = null;
     }
-    if (closed) {
+    if (closed || bridle.isClosed()) {
+      closed = true;
       throw Status.CANCELLED.withCause(lost).asRuntimeException();
     }
     attempt++;
@@ -164,7 +181,9 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       ready.add(new Update.Disconnected(lost));
     }
     try {
-      Thread.sleep(retry.delay(attempt, lost).toMillis());
+      if (ending.await(retry.delay(attempt, lost).toMillis(), TimeUnit.MILLISECONDS)) {
+        throw Status.CANCELLED.withCause(lost).asRuntimeException();
+      }
     } catch (InterruptedException interrupted) {
       closed = true;
       Thread.currentThread().interrupt();
@@ -176,8 +195,8 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
     if (lost instanceof GapException) {
       return ++gaps < GAPS_CAP;
     }
-    if (lost.getStatus().getCode() == Status.Code.UNAUTHENTICATED) {
-      return !token.get().equals(sent); // The token was made fresh meanwhile.
+    if (Guard.renewed(token, lost.getStatus(), sent)) {
+      return ++renewed < FIRST_TRIES;
     }
     return Retry.isBroken(lost);
   }
@@ -188,13 +207,21 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
    */
   private void pin() {
     if (targets.size() > 1) {
-      for (WatchCursor each : targets) {
-        if (each.sessionId().isEmpty()) {
-          var get = GetSessionRequest.newBuilder().setSession(each.session()).build();
-          each.pin(bridle.sessions().getSession(get).getSession().getSessionId());
-        }
+      try (Context.CancellableContext asking = Context.current().withCancellation()) {
+        pinning = asking;
+        asking.run(() -> targets.stream().filter(each -> each.sessionId().isEmpty()).forEach(this::pin));
+      } finally {
+        pinning = null;
       }
     }
+  }
+
+  private void pin(WatchCursor target) {
+    if (closed) {
+      throw Status.CANCELLED.asRuntimeException();
+    }
+    var get = GetSessionRequest.newBuilder().setSession(target.session()).build();
+    target.pin(bridle.sessions().getSession(get).getSession().getSessionId());
   }
 
   // --- one answer ---------------------------------------------------------------------------

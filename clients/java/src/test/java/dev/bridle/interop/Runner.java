@@ -79,13 +79,21 @@ public final class Runner {
     switch (text(order, "op")) {
       case "dial" -> {
         var builder =
-            Bridle.at(text(order, "address"))
-                .token(text(order, "token"))
-                .interceptors(Runner::withCallersMetadata);
+            order.has("environment")
+                ? Bridle.fromEnvironment()
+                : Bridle.at(text(order, "address")).token(text(order, "token"));
+        builder.interceptors(Runner::withCallersMetadata);
+        if (!text(order, "token_file").isEmpty()) {
+          builder.tokenFile(Path.of(text(order, "token_file")));
+        }
         if (!text(order, "authority").isEmpty()) {
           builder.authority(Path.of(text(order, "authority")));
         }
         clients.put(text(order, "client"), builder.connect());
+        say(order, "done", true);
+      }
+      case "close" -> {
+        clients.get(text(order, "client")).close();
         say(order, "done", true);
       }
       case "cancel" -> {
@@ -122,7 +130,7 @@ public final class Runner {
       while (watch.hasNext()) {
         Update update = watch.next();
         if (update instanceof Update.Told told) {
-          say(order, "event", json(told.event()));
+          say(order, "event", json(told.event()), "session", told.sessionId());
         } else if (update instanceof Update.Progressed progressed) {
           say(order, "progress", json(progressed.progress()));
         } else if (update instanceof Update.Shortened shortened) {
@@ -233,10 +241,13 @@ public final class Runner {
     return shown;
   }
 
-  private void say(JsonObject order, String key, Object value) {
+  private void say(JsonObject order, Object... what) {
     JsonObject line = new JsonObject();
     line.add("id", order.get("id"));
-    line.add(key, value instanceof JsonElement element ? element : gson.toJsonTree(value));
+    for (int at = 0; at < what.length; at += 2) {
+      Object value = what[at + 1];
+      line.add(what[at].toString(), value instanceof JsonElement element ? element : gson.toJsonTree(value));
+    }
     synchronized (out) {
       out.println(line);
       out.flush();
