@@ -119,9 +119,12 @@ async def test_a_turn_of_a_real_shell_is_in_the_collector_without_a_word_of_it(
             async with running(joined, control, *more) as (process, ready):
                 assert ready == "ready host=h1"
                 control.command(start(directory=str(joined / secret), environment={"KEY": secret}))
-                control.command(deliver(f"echo {secret} $KEY; ls /{secret}"))
+                where = "$OTEL_EXPORTER_OTLP_ENDPOINT"
+                control.command(deliver(f'echo {secret} $KEY; ls /{secret}; echo "<{where}>"'))
                 await control.until(lambda: ended_turns(control))
                 await process.end(signal.SIGTERM)
+        # The flag is the host's alone: its agents know of no collector.
+        assert any(b"<>" in record.event.event for record in control.records)
         await taken.until(lambda: len(taken.spans) >= 5)
         turn, call = only(taken, "turn"), only(taken, "tool call")
         assert {(s.trace_id, s.service) for s in taken.spans} == {(TRACE, "bridle-host")}
@@ -135,6 +138,37 @@ async def test_a_turn_of_a_real_shell_is_in_the_collector_without_a_word_of_it(
         }
         for body in taken.bodies:
             assert secret.encode() not in body
+
+
+async def test_a_turn_over_which_its_host_was_killed_is_one_span_of_its_input(
+    joined: Path,
+) -> None:
+    with collector() as taken:
+        async with FakeControl() as control:
+            more = ("--otlp-endpoint", taken.endpoint)
+            marker = joined / "marker"
+            async with running(joined, control, *more) as (process, _):
+                control.command(start())
+                control.command(deliver(f"until test -e {marker}; do sleep 0.05; done"))
+                await control.until(
+                    lambda: any(
+                        r.event.kind == event_pb2.EVENT_KIND_TOOL_CALL_STARTED
+                        for r in control.records
+                    )
+                )
+                # A second one waits, of which control has heard.
+                control.command(deliver("echo on", 2))
+                await control.until(lambda: answered(control, "c-2"))
+                killed = time.time_ns()
+                await process.end(signal.SIGKILL)
+            async with running(joined, control, *more) as (process, _):
+                marker.touch()
+                await control.until(lambda: ended_turns(control) == 2)
+                await process.end(signal.SIGTERM)
+        first, second = named(taken, "turn")
+        assert {(turn.trace_id, turn.parent_id) for turn in (first, second)} == {(TRACE, CALLER)}
+        assert first.start < killed < first.end <= second.start
+        assert [turn.attributes["bridle.turn"] for turn in (first, second)] == [1, 2]
 
 
 async def test_the_collector_may_stand_in_the_environment(
