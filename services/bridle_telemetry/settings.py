@@ -55,9 +55,11 @@ class TelemetrySettings:
     ) -> TelemetrySettings:
         """From what flags or a file say; None: nothing. Raises TelemetrySettingsError."""
         host, port = _address(metrics_listen) if metrics_listen is not None else (None, 0)
-        endpoint = otlp_endpoint if otlp_endpoint is not None else os.environ.get(ENDPOINT_VARIABLE)
+        name, endpoint = "otlp-endpoint", otlp_endpoint
+        if endpoint is None:
+            name, endpoint = ENDPOINT_VARIABLE, os.environ.get(ENDPOINT_VARIABLE)
         return cls(
-            otlp_endpoint=_url(endpoint) if endpoint else None,
+            otlp_endpoint=_url(name, endpoint) if endpoint else None,
             metrics_host=host,
             metrics_port=port,
             trace_ratio=_ratio(trace_ratio) if trace_ratio is not None else 1.0,
@@ -87,9 +89,9 @@ def add_flags(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _url(value: object) -> str:
+def _url(name: str, value: object) -> str:
     fault = TelemetrySettingsError(
-        f"otlp-endpoint: {value!r} is no URL of a collector, such as http://127.0.0.1:4318"
+        f"{name}: {value!r} is no URL of a collector, such as http://127.0.0.1:4318"
     )
     if not isinstance(value, str):
         raise fault

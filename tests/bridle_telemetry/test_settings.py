@@ -34,6 +34,9 @@ def test_the_standard_variable_names_the_collector_where_nothing_else_does(
     monkeypatch.setenv(ENDPOINT_VARIABLE, "http://127.0.0.1:4318")
     assert TelemetrySettings.of().otlp_endpoint == "http://127.0.0.1:4318"
     assert TelemetrySettings.of("http://other:1").otlp_endpoint == "http://other:1"
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "foo")
+    with pytest.raises(TelemetrySettingsError, match=rf"^{ENDPOINT_VARIABLE}: 'foo' is no URL"):
+        TelemetrySettings.of()
     monkeypatch.setenv(ENDPOINT_VARIABLE, "")
     assert TelemetrySettings.of() == OFF
 
