@@ -6,7 +6,7 @@ handlers are of the test, and they remember what came with each call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,13 @@ from typing import Any
 
 import grpc.aio
 
-from bridle.v1 import session_service_pb2, session_service_pb2_grpc, watch_pb2
+from bridle.v1 import (
+    event_pb2,
+    session_pb2,
+    session_service_pb2,
+    session_service_pb2_grpc,
+    watch_pb2,
+)
 from bridle_control.auth import Authenticator
 from bridle_control.gateway.calls import Handlers
 from bridle_control.gateway.server import Gateway
@@ -28,8 +34,13 @@ from tests.bridle_control.serving import mint
 
 #: How often a watch breaks off.
 BREAKS = 2
-#: A Session of a later release: number 10 (phase) is 77, and number 1000 is "later".
-ODD_SESSION = bytes.fromhex("504d") + bytes.fromhex("c23e05") + b"later"
+#: Field number 1000, which is "later".
+LATER = bytes.fromhex("c23e05") + b"later"
+#: A Session of a later release: number 1 (session_id) is "s", number 10 (phase) is 77.
+ODD_SESSION = bytes.fromhex("0a0173504d") + LATER
+
+#: These slugs: how many seconds the caller gives, as the title; and no answer at all.
+DEADLINE, NEVER = "deadline", "never"
 
 
 def slug_of(reason: Reason) -> str:
@@ -57,6 +68,8 @@ class OddService(_Servicer):  # type: ignore[misc]
 
     def __init__(self, metadata: dict[str, list[dict[str, list[str]]]]) -> None:
         self._metadata = metadata
+        #: That somebody waits for an answer that never comes; that he has gone.
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
 
     def _seen(self, method: str, context: Any) -> int:
         """Remembers what came with a call; returns how many there were of its method."""
@@ -68,8 +81,13 @@ class OddService(_Servicer):  # type: ignore[misc]
         return len(calls)
 
     async def Watch(self, request: Any, context: Any) -> None:
-        """Breaks off after its first answer, twice; the third time the session has ended."""
+        """Breaks off after its first answer, twice; the third time the session has ended.
+
+        Before that it tells what nobody knows yet: a kind of event, a value, a kind of answer.
+        """
         whole = self._seen("Watch", context) > BREAKS
+        for answer in odd_answers() if whole else ():
+            await context.write(answer)
         progress = watch_pb2.Progress(session_id="s", log_id="l", ended=whole)
         await context.write(watch_pb2.WatchResponse(progress=progress).SerializeToString())
         if not whole:
@@ -80,13 +98,36 @@ class OddService(_Servicer):  # type: ignore[misc]
         for reason in Reason:
             if request.session.slug == slug_of(reason):
                 raise refusal(reason)
+        if request.session.slug == DEADLINE:
+            session = session_pb2.Session(title=str(context.time_remaining()))
+            return session_service_pb2.GetSessionResponse(session=session).SerializeToString()
+        if request.session.slug == NEVER:
+            self.asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left.set()
         size = len(ODD_SESSION)
         return b"\x0a" + bytes([size]) + ODD_SESSION
+
+
+def odd_answers() -> Iterator[bytes]:
+    """Events 1 to 3, of which only the first is known, and an answer that is no event."""
+    held = event_pb2.Event(sequence=1, queue_held=event_pb2.QueueHeld())
+    kind = event_pb2.Event.FromString(event_pb2.Event(sequence=2).SerializeToString() + LATER)
+    ended = event_pb2.TurnEnded(stop_reason=77)  # type: ignore[arg-type]
+    value = event_pb2.Event(sequence=3, turn_ended=ended)
+    for events in ((held, kind), (), (value,)):
+        batch = watch_pb2.EventBatch(session_id="s", log_id="l", events=events)
+        response = watch_pb2.WatchResponse(events=batch)
+        yield response.SerializeToString() if events else LATER
 
 
 @dataclass(frozen=True)
 class Odd:
     """Where it serves, the token for it, and what came: method -> the metadata of each call."""
+
+    service: OddService
 
     grpc: str
     http: str
@@ -102,8 +143,9 @@ async def odd_service(place: Path) -> AsyncIterator[Odd]:
     server = grpc.aio.server(interceptors=[gate], options=OPTIONS)
     handlers: Any = Handlers()
     metadata: dict[str, list[dict[str, list[str]]]] = {}
+    service = OddService(metadata)
     for where in (server, handlers):
-        session_service_pb2_grpc.add_SessionServiceServicer_to_server(OddService(metadata), where)
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(service, where)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     gateway = Gateway(
@@ -119,7 +161,7 @@ async def odd_service(place: Path) -> AsyncIterator[Odd]:
             up = asyncio.Event()
             tasks.create_task(gateway.run(up))
             await up.wait()
-            yield Odd(f"127.0.0.1:{port}", str(http), token, metadata)
+            yield Odd(service, f"127.0.0.1:{port}", str(http), token, metadata)
             await gateway.end()
     finally:
         gateway.close()

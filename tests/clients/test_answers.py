@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,19 @@ import pytest
 from bridle_core.errors import CODE_OF, Reason
 from scripts.client_tools import MissingError
 from tests.clients.conftest import chosen
-from tests.clients.odd_service import ODD_SESSION, odd_service, refusal, slug_of
+from tests.clients.odd_service import (
+    DEADLINE,
+    NEVER,
+    ODD_SESSION,
+    OddService,
+    odd_service,
+    refusal,
+    slug_of,
+)
 from tests.clients.runners import Language, Runner, running
 from tests.clients.test_calls import ref
+from tests.clients.test_watching import until_end
+from tests.pair import PATIENCE
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -22,13 +33,13 @@ pytestmark = [
 
 
 @asynccontextmanager
-async def asking(language: Language, place: Path) -> AsyncIterator[Runner]:
+async def asking(language: Language, place: Path) -> AsyncIterator[tuple[Runner, OddService]]:
     """A runner whose client "c" asks the odd service."""
     async with odd_service(place / "odd") as odd:
         try:
             async with running(language, place) as runner:
                 await runner.dial("c", odd.http if language.over_http else odd.grpc, odd.token)
-                yield runner
+                yield runner, odd.service
         except MissingError as why:
             pytest.skip(f"{language.name}: {why}")
 
@@ -36,7 +47,7 @@ async def asking(language: Language, place: Path) -> AsyncIterator[Runner]:
 async def test_every_reason_of_an_error_is_read_with_all_that_it_carries(
     language: Language, tmp_path: Path
 ) -> None:
-    async with asking(language, tmp_path) as runner:
+    async with asking(language, tmp_path) as (runner, _):
         for reason in Reason:
             error = refusal(reason)
             answer = await runner.call("GetSession", ref(slug_of(reason)))
@@ -53,9 +64,43 @@ async def test_every_reason_of_an_error_is_read_with_all_that_it_carries(
 async def test_what_a_later_release_answers_is_kept_as_it_came(
     language: Language, tmp_path: Path
 ) -> None:
-    async with asking(language, tmp_path) as runner:
+    async with asking(language, tmp_path) as (runner, _):
         if language.transport != "connect":  # JSON carries no unknown fields
             answer = await runner.call("GetSession", ref("x"), answer_bytes=True)
             assert ODD_SESSION in answer["response"]
         found = await runner.call("GetSession", ref("x"))
         assert found["session"].get("phase") == 77
+
+
+async def test_a_watch_goes_on_over_what_it_does_not_know(
+    language: Language, tmp_path: Path
+) -> None:
+    async with asking(language, tmp_path) as (runner, _):
+        events, end = await until_end(runner, runner.watch("x", until="WATCH_UNTIL_RUN_END"))
+        assert end == {"end": True}
+        known, kind, value = events
+        assert (known["sequence"], known["queueHeld"]) == ("1", {})
+        assert kind == {"sequence": "2"}, "in JSON nothing is left of a kind that one doesn't know"
+        assert value["turnEnded"] == {"stopReason": 77}
+
+
+async def test_control_learns_how_long_a_caller_waits_and_when_it_goes(
+    language: Language, tmp_path: Path
+) -> None:
+    async with asking(language, tmp_path) as (runner, service):
+        found = await runner.call("GetSession", ref(DEADLINE), timeout=3)
+        assert 0 < float(found["session"]["title"]) <= 3
+        endless = runner.begin("call", "GetSession", ref(NEVER))
+        async with asyncio.timeout(PATIENCE):
+            await service.asked.wait()
+            await runner.cancel(endless)
+            assert (await runner.next(endless))["error"]["code"] == "CANCELLED"
+            await service.left.wait()
+
+
+async def test_a_call_that_gets_no_answer_ends_at_its_deadline(
+    language: Language, tmp_path: Path
+) -> None:
+    async with asking(language, tmp_path) as (runner, _):
+        late = await runner.call("GetSession", ref(NEVER), timeout=0.5)
+        assert (late["error"]["code"], late["error"]["reason"]) == ("DEADLINE_EXCEEDED", "")
