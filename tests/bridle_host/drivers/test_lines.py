@@ -33,7 +33,7 @@ from bridle_core.observations import (
 from bridle_core.phases import Phase
 from bridle_core.transcript import Transcript
 from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
-from bridle_host.drivers.lines.dialect import Began, Order, Said
+from bridle_host.drivers.lines.dialect import Began, Ended, Order, Said
 from bridle_host.drivers.lines.driver import LineDriver
 from bridle_host.drivers.scripted import ScriptedFactory, agent
 from bridle_host.drivers.scripted.dialect import ScriptedDialect
@@ -130,6 +130,44 @@ async def test_a_turn_of_its_own_waits_until_the_interrupted_one_has_left_nothin
         assert said(run, after) == ["begun", "own"]
         [note] = run.notes(NoteKind.ESCALATED)
         assert "left behind" in note.message
+        check(run.seen, ended=False)
+
+
+class Abrupt(ScriptedDialect):
+    """One whose agent has no word for the end of a turn of its own but the begin of the next."""
+
+    _own = False
+
+    def read(self, line: bytes) -> Iterable[Said]:
+        for one in super().read(line):
+            if isinstance(one, Ended) and self._own:
+                self._own = False
+            elif isinstance(one, Began) and one.turn is not None:
+                yield Ended(StopReason.INTERRUPTED)
+                yield one
+            else:
+                self._own = self._own or isinstance(one, Began)
+                yield one
+
+
+@pytest.mark.parametrize("dialect", [ScriptedDialect, Abrupt])
+async def test_an_input_that_came_into_a_turn_of_the_agents_own_runs_when_that_is_interrupted(
+    agents: Agents, dialect: type[ScriptedDialect]
+) -> None:
+    async with agents(dialect=dialect) as run:
+        await run.start()
+        # It began by itself in the moment in which the input was on its way.
+        after = await run.begin("say first; end; turn; fork ignore=INT 6903; say own; silent")
+        await run.until(lambda: said(run, after) == ["first", "own"])
+        await eventually(lambda: run.commands("sleep 6903"))
+        await run.driver.send(2, [Text("say second; say third")])
+        over = await run.interrupt(run.seen.index(run.all(TurnBegan)[1]))
+        assert over.stop_reason is StopReason.INTERRUPTED
+        await run.until(lambda: len(run.all(TurnOver)) == 3)
+        assert [began.turn for began in run.all(TurnBegan)] == [1, None, 2]
+        # Of what it says nothing is lost, nor is it another turn's.
+        assert said(run, run.seen.index(over)) == ["second", "third"]
+        assert not run.notes(NoteKind.UNPARSED)
         check(run.seen, ended=False)
 
 

@@ -54,6 +54,9 @@ class Course:
         self.asked: Turn | None = None
         self.turn: Turn | None = None
         self.own = 0
+        #: The turn that was asked for and has begun, while one of the agent's own that was
+        #: interrupted before it is not told to be over; 0 for none.
+        self.begun = 0
         self.places = Places()
         self.lines = Lines()
         self.log = Log()
@@ -102,6 +105,7 @@ class Course:
             turn=turn.name if turn is not None else "",
             ended=turn is not None and turn.ended.is_set(),
             own=self.own,
+            begun=self.begun,
             overlong=self.lines.overlong,
             log=self.log.standing,
             unreadable=self.unreadable,
@@ -120,6 +124,7 @@ class Course:
         self.lines = Lines(overlong=standing.overlong)
         self.log = Log(*standing.log)
         self.own, self.unreadable = standing.own, standing.unreadable
+        self.begun = standing.begun
         self.refused, self.bye = standing.refused, standing.bye
         self.seeded = standing.seeded
         if self.refused:
@@ -201,6 +206,24 @@ class Course:
         self.open(asked, confirmed=confirmed)
         return True
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether the next turn may begin before the one that is on is told to be over."""
+        turn = self.turn
+        return self.asked is not None and turn is not None and turn.interrupted
+
+    def begin_next(self, number: int) -> bool:
+        """The turn that was asked for begins behind an interrupted one of the agent's own, which
+        the agent has thereby ended: it is told as soon as that is over. False where it isn't so."""
+        if not self.may_wait or self.asked is None or self.asked.number != number:
+            return False
+        assert self.turn is not None
+        if self.turn.number is not None:
+            return False
+        self.begun = number
+        self.turn.end()
+        return True
+
     def over(
         self,
         turn: Turn,
@@ -217,6 +240,9 @@ class Course:
             text = f"{self.unreadable - UNREADABLE} more lines of this turn were unreadable"
             self.group.append(Note(NoteKind.UNPARSED, text))
         self.group.append(TurnOver(reason, exit_code=exit_code, message=message))
+        begun, self.begun = self.begun, 0
+        if begun:
+            self.begin_asked(begun)
 
     def unparsed(self, why: str, line: bytes, size: int) -> None:
         self.unreadable += 1

@@ -90,10 +90,14 @@ class Hearing:
                 if course.turn is None:
                     self._mark = await self._mark_own()
             course.spoke = course.now()
-            course.places.took(part)
-            for line in course.lines.feed(part.data):
-                self.line(line)
-            course.tell()
+            for piece in _lines(part) if course.may_wait else (part,):
+                if course.begun:
+                    # This is of a turn that is told to have begun when the one before is over.
+                    await course.settle()
+                course.places.took(piece)
+                for line in course.lines.feed(piece.data):
+                    self.line(line)
+                course.tell()
             if self._dialect.conversation != self._held:
                 await self._hold(self._dialect.conversation)
 
@@ -238,6 +242,8 @@ class Hearing:
             # It was not waited for any longer, and here it is: now it can be interrupted.
             background = turn.background
             course.order(self._dialect.interrupt(turn.name, include_background=background))
+        elif number is not None and course.begin_next(number):
+            pass
         elif turn is not None or course.process is None or course.stage is not Stage.UP:
             course.unparsed("no turn can begin now", line, len(line))
         elif number is None:
@@ -245,6 +251,15 @@ class Hearing:
             course.open(Turn(None, mark, f"own-{course.own}"))
         elif not course.begin_asked(number):
             course.unparsed("nobody asked for this turn", line, len(line))
+
+
+def _lines(chunk: Chunk) -> Iterator[Chunk]:
+    """Line by line; the last may have no end."""
+    start = 0
+    while start < len(chunk.data):
+        end = chunk.data.find(b"\n", start) + 1 or len(chunk.data)
+        yield _cut(chunk, start, end)
+        start = end
 
 
 def _first(data: bytes, needles: tuple[bytes, ...], start: int) -> int:

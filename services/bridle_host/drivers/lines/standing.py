@@ -40,6 +40,8 @@ class Standing:
     ended: bool = False
     #: How many turns the agent began by itself.
     own: int = 0
+    #: See `Course.begun`.
+    begun: int = 0
     #: A line that is too long and goes on.
     overlong: Overlong | None = None
     log: tuple[int, int, int] = (LOG_BYTES, LOG_NOTES, 0)
