@@ -127,7 +127,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """New rules, all of them; they hold from the next decision on."""
+    """New rules, all of them; they hold from the next decision on, and for the calls that wait."""
 
     command_id: str
     policy: Policy

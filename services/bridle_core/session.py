@@ -321,6 +321,7 @@ class Session(Recovery):
 
     def _apply_update(self, command: Update) -> None:
         self._policy = command.policy
+        self._rule_open()
         self._timers.pop(Timer.IDLE, None)
         self._rest()
         self._answer(command.command_id, OutcomeState.RAN, Met.DONE)

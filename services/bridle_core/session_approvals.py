@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridle_core.approval_rules import decide, rule_text
+from bridle_core.approval_rules import Ruling, decide, rule_text
 from bridle_core.commands import Resolve
 from bridle_core.effects import (
     ApprovalRequested,
@@ -43,7 +43,7 @@ class Approvals(Inputs):
         timeout = self._policy.approval_timeout
         asks = ruling.decision is ApprovalPolicy.ASK
         expires = self._now + timeout if asks and timeout > 0 else None
-        turn.approvals[approval_id] = expires
+        turn.ask(approval_id, expires, observation.tool, observation.arguments_json)
         self._emit(
             ApprovalRequested(
                 approval_id,
@@ -58,15 +58,9 @@ class Approvals(Inputs):
         if asks:
             self._move(Move.APPROVAL_OPENED)
             return
-        allow = ruling.decision is ApprovalPolicy.ALLOW
-        decision = Decision.ALLOW if allow else Decision.DENY
-        by, message = Decider.POLICY, "by policy"
-        if ruling.rule is not None:
-            by, message = Decider.RULE, f"by the rule {rule_text(ruling.rule)}"
-        resolved = turn.resolve(approval_id, decision, message, by, ruling.rule)
+        resolved = _ruled(turn, approval_id, ruling)
         self._emit(resolved, turn.number, SYSTEM)
-        # With what is allowed, an agent takes a message for a person's, or for an answer.
-        self._respond(approval_id, decision, "" if decision is Decision.ALLOW else message)
+        self._respond_ruled(resolved)
 
     def _on_approval_withdrawn(self, observation: ApprovalWithdrawn) -> None:
         turn = self._turn
@@ -83,8 +77,8 @@ class Approvals(Inputs):
             rule = command.rule if always else None
             resolved = turn.resolve(approval_id, decision, message, Decider.PRINCIPAL, rule)
             self._close_approval(turn, resolved, command.principal)
-            self._keep_rule(rule)
             self._respond(approval_id, decision, message)
+            self._keep_rule(rule)
             self._answer(command.command_id, OutcomeState.RAN, Met.DONE, turn=turn.number)
         elif turn is not None and approval_id in turn.resolved:
             metadata = {
@@ -128,6 +122,24 @@ class Approvals(Inputs):
         """From now on it is allowed; control keeps the same rule with the event that tells it."""
         if rule is not None and rule not in self._policy.rules:
             self._policy = replace(self._policy, rules=(*self._policy.rules, rule))
+            self._rule_open()
+
+    def _rule_open(self) -> None:
+        """The rules are others: what they decide of the calls that wait for an answer need nobody
+        answer any more. The policy's own word is for calls that come."""
+        turn = self._turn
+        for approval_id, call in list(turn.calls.items()) if turn is not None else ():
+            assert turn is not None
+            ruling = decide(self._policy, *call)
+            if ruling.rule is not None and ruling.decision is not ApprovalPolicy.ASK:
+                resolved = _ruled(turn, approval_id, ruling)
+                self._close_approval(turn, resolved, SYSTEM)
+                self._respond_ruled(resolved)
+
+    def _respond_ruled(self, resolved: ApprovalResolved) -> None:
+        # With what is allowed, an agent takes a message for a person's, or for an answer.
+        told = "" if resolved.decision is Decision.ALLOW else resolved.message
+        self._respond(resolved.approval_id, resolved.decision, told)
 
     def _respond(self, approval_id: str, decision: Decision, message: str) -> None:
         """What the agent is told. Never "always": it would ask no more, and a rule that is taken
@@ -136,3 +148,13 @@ class Approvals(Inputs):
             decision = Decision.ALLOW
         if not self._dying:
             self._out.append(RespondApproval(approval_id, decision, message))
+
+
+def _ruled(turn: Turn, approval_id: str, ruling: Ruling) -> ApprovalResolved:
+    """Closes an open approval as the policy decides it."""
+    allow = ruling.decision is ApprovalPolicy.ALLOW
+    decision = Decision.ALLOW if allow else Decision.DENY
+    by, message = Decider.POLICY, "by policy"
+    if ruling.rule is not None:
+        by, message = Decider.RULE, f"by the rule {rule_text(ruling.rule)}"
+    return turn.resolve(approval_id, decision, message, by, ruling.rule)

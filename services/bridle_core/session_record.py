@@ -104,6 +104,8 @@ class RunRecord:
     trigger: TurnTrigger = TurnTrigger.INPUT
     #: (approval id, when it is denied by itself).
     expiries: tuple[tuple[str, float], ...] = ()
+    #: (approval id, tool, arguments) of those of which the call is remembered.
+    calls: tuple[tuple[str, str, str], ...] = ()
     #: (approval id, decision, message) of the open turn.
     resolved: tuple[tuple[str, Decision, str], ...] = ()
     writing: tuple[WritingRecord, ...] = ()

@@ -82,6 +82,7 @@ class Recovery(Ends):
             queue=tuple(map(_item, self._queue.items)),
             trigger=turn.trigger if turn is not None else TurnTrigger.INPUT,
             expiries=_expiries(turn),
+            calls=_calls(turn),
             resolved=_resolved(turn),
             writing=_writing(turn),
             written=tuple(turn.written) if turn is not None else (),
@@ -201,6 +202,7 @@ class Recovery(Ends):
         turn = self._turn = Turn(record.turn, record.trigger)
         turn.tools = dict.fromkeys(record.tools)
         turn.approvals = {**dict.fromkeys(record.approvals), **dict(record.expiries)}
+        turn.calls = {name: (tool, arguments) for name, tool, arguments in record.calls}
         turn.resolved = {i: ApprovalResolved(i, d, message) for i, d, message in record.resolved}
         for one in record.writing:
             parts = [one.text] if one.text else []
@@ -270,6 +272,12 @@ def _expiries(turn: Turn | None) -> tuple[tuple[str, float], ...]:
     if turn is None:
         return ()
     return tuple((name, moment) for name, moment in turn.approvals.items() if moment is not None)
+
+
+def _calls(turn: Turn | None) -> tuple[tuple[str, str, str], ...]:
+    if turn is None:
+        return ()
+    return tuple((name, *call) for name, call in turn.calls.items())
 
 
 def _resolved(turn: Turn | None) -> tuple[tuple[str, Decision, str], ...]:

@@ -47,6 +47,10 @@ LAST_OUTPUT = 4 * 1024
 OPEN_TOOLS = 1024
 OPEN_MESSAGES = 64
 OPEN_APPROVALS = 256
+#: What is remembered of the calls that they are about, in characters: of one, and of all together.
+#: A call that is longer is answered by people alone.
+KEPT_CALL = 16 * 1024
+KEPT_CALLS = 64 * 1024
 #: How many messages and approvals that are over are remembered, for what comes late.
 REMEMBERED = 256
 
@@ -128,6 +132,8 @@ class Turn:
         self.tools: dict[str, None] = {}
         #: Open approvals and when each is denied by itself.
         self.approvals: dict[str, float | None] = {}
+        #: The calls that they are about, (tool, arguments as JSON), as far as they are remembered.
+        self.calls: dict[str, tuple[str, str]] = {}
         #: The newest of this turn that are over.
         self.resolved: dict[str, ApprovalResolved] = {}
         #: Messages that are being written, and the newest that are written.
@@ -189,6 +195,14 @@ class Turn:
         if kept:
             writing.parts.append(kept)
 
+    def ask(self, approval_id: str, expires: float | None, tool: str, arguments_json: str) -> None:
+        """Open an approval."""
+        self.approvals[approval_id] = expires
+        size = len(tool) + len(arguments_json)
+        kept = sum(len(name) + len(arguments) for name, arguments in self.calls.values())
+        if size <= KEPT_CALL and kept + size <= KEPT_CALLS:
+            self.calls[approval_id] = (tool, arguments_json)
+
     def resolve(
         self,
         approval_id: str,
@@ -199,6 +213,7 @@ class Turn:
     ) -> ApprovalResolved:
         """Close an open approval."""
         del self.approvals[approval_id]
+        self.calls.pop(approval_id, None)
         resolved = ApprovalResolved(approval_id, decision, message, by, rule)
         self.resolved[approval_id] = resolved
         _forget(self.resolved)

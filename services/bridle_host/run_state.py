@@ -88,6 +88,7 @@ class RunState:
             turn=0,
             tools=(),
             approvals=(),
+            calls=(),
             expiries=(),
             resolved=(),
             writing=(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridle_core.commands import Deliver, Release, Resolve, RunSpec
+from bridle_core.commands import Deliver, Release, Resolve, RunSpec, Update
 from bridle_core.effects import (
     Answer,
     ApprovalResolved,
@@ -64,6 +64,7 @@ from bridle_core.phases import (
 )
 from bridle_core.session_inputs import SETTLED
 from bridle_core.session_record import RunRecord
+from bridle_core.turn import KEPT_CALL, KEPT_CALLS
 from tests.bridle_core.session_support import Run, calls, events
 
 PENDING, RAN, NOT_RUN = OutcomeState.PENDING, OutcomeState.RAN, OutcomeState.NOT_RUN
@@ -668,6 +669,85 @@ def test_what_is_allowed_always_is_a_rule_from_then_on_and_the_agent_asks_again(
     assert again.policy is not None
     assert again.policy.rules == (ALWAYS,)
     assert RunRecord.load(again.dump()).policy == again.policy
+
+
+def test_a_new_rule_answers_the_others_that_wait_and_that_it_is_about() -> None:
+    run = run_of().begin("x")
+    run.see(
+        ApprovalAsked("a", "bash", GIT),
+        ApprovalAsked("b", "bash", '{"command":"ls"}'),
+        ApprovalAsked("c", "bash", GIT),
+    )
+    effects = run.do(Resolve("r", "a", Decision.ALLOW_ALWAYS, "yes", ANNA, ALWAYS))
+    ruled = ApprovalResolved(
+        "c", Decision.ALLOW, "by the rule bash(git status)", Decider.RULE, ALWAYS
+    )
+    assert effects == [
+        Emit(ApprovalResolved("a", Decision.ALLOW_ALWAYS, "yes", rule=ALWAYS), 1, ANNA),
+        RespondApproval("a", Decision.ALLOW, "yes"),
+        Emit(ruled, 1, SYSTEM),
+        RespondApproval("c", Decision.ALLOW, ""),
+        Answer("r", RAN, Met.DONE, 1),
+    ]
+    assert run.phase() is Phase.WAITING
+    assert run.do(Resolve("s", "c", Decision.DENY, "", ANNA)) == [
+        Answer(
+            "s",
+            OutcomeState.NOT_RUN,
+            Met.REFUSED,
+            message="somebody answered first",
+            error=Reason.APPROVAL_RESOLVED,
+            metadata={"approval": "c", "decision": "ALLOW"},
+        )
+    ]
+
+
+def test_the_last_that_a_new_rule_answers_lets_the_turn_go_on() -> None:
+    run = run_of().begin("x")
+    run.see(ApprovalAsked("a", "bash", GIT), ApprovalAsked("b", "bash", GIT))
+    effects = run.do(Resolve("r", "a", Decision.ALLOW_ALWAYS, "", ANNA, ALWAYS))
+    assert events(effects)[-1] == PhaseChanged(Phase.WAITING, Phase.RUNNING)
+    assert run.phase() is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [(ApprovalPolicy.ALLOW, Decision.ALLOW), (ApprovalPolicy.DENY, Decision.DENY)],
+)
+def test_new_rules_of_the_session_answer_what_waits_and_its_own_word_does_not(
+    decision: ApprovalPolicy, told: Decision
+) -> None:
+    run = run_of().begin("x")
+    run.see(ApprovalAsked("a", "bash", GIT), ApprovalAsked("b", "edit"))
+    rule = Rule("bash", decision, value="git")
+    run.do(Update("u", Policy(approval=decision, rules=(rule,))))
+    [resolved] = run.events(ApprovalResolved)
+    assert (resolved.approval_id, resolved.decision, resolved.by, resolved.rule) == (
+        "a",
+        told,
+        Decider.RULE,
+        rule,
+    )
+    assert run.phase() is Phase.WAITING
+
+
+def test_a_call_that_is_too_long_to_be_remembered_waits_for_people() -> None:
+    run = run_of().begin("x")
+    long = '{"command":"git status","more":"' + "x" * KEPT_CALL + '"}'
+    every = Rule("bash", ApprovalPolicy.ALLOW)
+    run.see(ApprovalAsked("a", "bash", long), ApprovalAsked("b", "bash", GIT))
+    run.do(Update("u", Policy(rules=(every,))))
+    assert [each.approval_id for each in run.events(ApprovalResolved)] == ["b"]
+    assert run.phase() is Phase.WAITING
+
+
+def test_what_is_remembered_of_open_calls_is_bounded_together() -> None:
+    run = run_of().begin("x")
+    arguments = '{"command":"' + "x" * (KEPT_CALL - 100) + '"}'
+    for number in range(10):
+        run.see(ApprovalAsked(f"a{number}", "bash", arguments))
+    assert len(run.machine.record().calls) == KEPT_CALLS // KEPT_CALL
+    assert len(run.machine.record().approvals) == 10
 
 
 def test_what_is_allowed_once_or_denied_makes_no_rule() -> None:

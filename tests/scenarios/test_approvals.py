@@ -101,6 +101,24 @@ async def test_what_is_allowed_always_is_a_rule_over_restarts_and_a_resume(tmp_p
         await pair.kill_all()
 
 
+async def test_a_rule_that_comes_while_a_call_waits_answers_it(tmp_path: Path) -> None:
+    async with running_pair(tmp_path) as pair:
+        await start(pair, asks("git log"))
+        await reaches(pair, "x", WAITING)
+        await restart_all(pair)
+        rules = [parse_rule("Bash(git*)", ALLOW), parse_rule("Bash(git push*)", DENY)]
+        policy = session_pb2.SessionPolicy(approval_rules=rules)
+        await pair.client.update_session("x", policy=policy)
+        await turn_ends(pair, "x", 1)
+        events = await log(pair, "x")
+        check_order(events)
+        [decided] = resolved(events)
+        told = decided.approval_resolved
+        assert (told.by, told.rule.value) == (event_pb2.APPROVAL_DECIDER_RULE, "git")
+        assert said(events, 1) == ["yes"]
+        await pair.kill_all()
+
+
 async def test_a_rule_decides_on_the_host_while_control_is_away(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     async with running_pair(tmp_path) as pair:

@@ -881,7 +881,9 @@ type SessionPolicy struct {
 	// killed. Default 5 s.
 	InterruptGrace *durationpb.Duration `protobuf:"bytes,9,opt,name=interrupt_grace,json=interruptGrace,proto3" json:"interrupt_grace,omitempty"`
 	// What is decided of single calls; `approval` decides the others. Of the rules that are about
-	// a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+	// a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+	// change, they answer the approvals that are open and that they now decide, unless the call is
+	// longer than 16 KiB; `approval` is for calls that come.
 	ApprovalRules []*ApprovalRule `protobuf:"bytes,10,rep,name=approval_rules,json=approvalRules,proto3" json:"approval_rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1488,7 +1488,7 @@ type RespondRequest struct {
 	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
 	// With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
 	// means this tool with exactly this command; where it runs none, on exactly this file or
-	// address; else with exactly these arguments.
+	// address; else with exactly these arguments. Open approvals that it is about are answered by it.
 	Rule          *ApprovalRule `protobuf:"bytes,6,opt,name=rule,proto3" json:"rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

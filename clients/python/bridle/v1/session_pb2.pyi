@@ -511,7 +511,9 @@ class SessionPolicy(_message.Message):
     @_builtins.property
     def approval_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalRule]:
         """What is decided of single calls; `approval` decides the others. Of the rules that are about
-        a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+        a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+        change, they answer the approvals that are open and that they now decide, unless the call is
+        longer than 16 KiB; `approval` is for calls that come.
         """
 
     def __init__(

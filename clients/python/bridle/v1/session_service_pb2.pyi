@@ -880,7 +880,7 @@ class RespondRequest(_message.Message):
     def rule(self) -> _session_pb2.ApprovalRule:
         """With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
         means this tool with exactly this command; where it runs none, on exactly this file or
-        address; else with exactly these arguments.
+        address; else with exactly these arguments. Open approvals that it is about are answered by it.
         """
 
     def __init__(

@@ -351,7 +351,9 @@ export type SessionPolicy = Message<"bridle.v1.SessionPolicy"> & {
 
   /**
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    *
    * @generated from field: repeated bridle.v1.ApprovalRule approval_rules = 10;
    */

@@ -888,7 +888,7 @@ export type RespondRequest = Message<"bridle.v1.RespondRequest"> & {
   /**
    * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
    * means this tool with exactly this command; where it runs none, on exactly this file or
-   * address; else with exactly these arguments.
+   * address; else with exactly these arguments. Open approvals that it is about are answered by it.
    *
    * @generated from field: bridle.v1.ApprovalRule rule = 6;
    */

@@ -259,7 +259,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
    * means this tool with exactly this command; where it runs none, on exactly this file or
-   * address; else with exactly these arguments.
+   * address; else with exactly these arguments. Open approvals that it is about are answered by it.
    * </pre>
    *
    * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -273,7 +273,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
    * means this tool with exactly this command; where it runs none, on exactly this file or
-   * address; else with exactly these arguments.
+   * address; else with exactly these arguments. Open approvals that it is about are answered by it.
    * </pre>
    *
    * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -287,7 +287,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
    * means this tool with exactly this command; where it runs none, on exactly this file or
-   * address; else with exactly these arguments.
+   * address; else with exactly these arguments. Open approvals that it is about are answered by it.
    * </pre>
    *
    * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1293,7 +1293,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1306,7 +1306,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1323,7 +1323,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1345,7 +1345,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1365,7 +1365,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1392,7 +1392,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1411,7 +1411,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1425,7 +1425,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -1442,7 +1442,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
      * means this tool with exactly this command; where it runs none, on exactly this file or
-     * address; else with exactly these arguments.
+     * address; else with exactly these arguments. Open approvals that it is about are answered by it.
      * </pre>
      *
      * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>

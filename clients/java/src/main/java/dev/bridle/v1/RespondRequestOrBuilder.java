@@ -118,7 +118,7 @@ public interface RespondRequestOrBuilder extends
    * <pre>
    * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
    * means this tool with exactly this command; where it runs none, on exactly this file or
-   * address; else with exactly these arguments.
+   * address; else with exactly these arguments. Open approvals that it is about are answered by it.
    * </pre>
    *
    * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -129,7 +129,7 @@ public interface RespondRequestOrBuilder extends
    * <pre>
    * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
    * means this tool with exactly this command; where it runs none, on exactly this file or
-   * address; else with exactly these arguments.
+   * address; else with exactly these arguments. Open approvals that it is about are answered by it.
    * </pre>
    *
    * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>
@@ -140,7 +140,7 @@ public interface RespondRequestOrBuilder extends
    * <pre>
    * With ALLOW_ALWAYS: what is allowed from now on; an ALLOW rule that is about this call. Unset
    * means this tool with exactly this command; where it runs none, on exactly this file or
-   * address; else with exactly these arguments.
+   * address; else with exactly these arguments. Open approvals that it is about are answered by it.
    * </pre>
    *
    * <code>.bridle.v1.ApprovalRule rule = 6 [json_name = "rule"];</code>

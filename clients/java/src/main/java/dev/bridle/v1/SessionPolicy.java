@@ -363,7 +363,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -375,7 +377,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -388,7 +392,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -400,7 +406,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -412,7 +420,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2288,7 +2298,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2303,7 +2315,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2318,7 +2332,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2333,7 +2349,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2355,7 +2373,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2374,7 +2394,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2395,7 +2417,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2417,7 +2441,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2436,7 +2462,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2455,7 +2483,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2475,7 +2505,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2493,7 +2525,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2511,7 +2545,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2523,7 +2559,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2538,7 +2576,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2554,7 +2594,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2566,7 +2608,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -2579,7 +2623,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What is decided of single calls; `approval` decides the others. Of the rules that are about
-     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+     * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+     * change, they answer the approvals that are open and that they now decide, unless the call is
+     * longer than 16 KiB; `approval` is for calls that come.
      * </pre>
      *
      * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>

@@ -233,7 +233,9 @@ public interface SessionPolicyOrBuilder extends
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -243,7 +245,9 @@ public interface SessionPolicyOrBuilder extends
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -252,7 +256,9 @@ public interface SessionPolicyOrBuilder extends
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -261,7 +267,9 @@ public interface SessionPolicyOrBuilder extends
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
@@ -271,7 +279,9 @@ public interface SessionPolicyOrBuilder extends
   /**
    * <pre>
    * What is decided of single calls; `approval` decides the others. Of the rules that are about
-   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB.
+   * a call the strictest counts: DENY, then ASK, then ALLOW. Together at most 64 KiB. Where they
+   * change, they answer the approvals that are open and that they now decide, unless the call is
+   * longer than 16 KiB; `approval` is for calls that come.
    * </pre>
    *
    * <code>repeated .bridle.v1.ApprovalRule approval_rules = 10 [json_name = "approvalRules"];</code>
