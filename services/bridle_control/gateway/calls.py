@@ -125,10 +125,9 @@ def _endpoint(
         stream_type=StreamType.SERVER_STREAM if method.server_streaming else StreamType.UNARY,
     )
     if method.server_streaming:
-        stream: Any = guarded.unary_stream
 
         def answers(request: Request, context: RequestContext[Any, Any]) -> AsyncIterator[Answer]:
-            return _stream(stream, request, context, output, tasks)
+            return _stream(guarded, request, context, output, tasks)
 
         return Endpoint.server_stream(info, answers)
     unary: Any = guarded.unary_unary
@@ -140,7 +139,7 @@ def _endpoint(
 
 
 async def _stream(
-    handler: Any,
+    guarded: grpc.RpcMethodHandler[Any, Any],
     request: Request,
     context: RequestContext[Any, Any],
     output: type[Message],
@@ -153,7 +152,7 @@ async def _stream(
     """
     sending, receiving = anyio.create_memory_object_stream[bytes](max_buffer_size=0)
     failures: list[ConnectError] = []
-    task = tasks.create_task(_push(handler, request, context, sending, failures))
+    task = tasks.create_task(_push(guarded, request, context, sending, failures))
     try:
         async for raw in receiving:
             yield Answer(raw, output)
@@ -166,14 +165,22 @@ async def _stream(
 
 
 async def _push(
-    handler: Any,
+    guarded: grpc.RpcMethodHandler[Any, Any],
     request: Request,
     context: RequestContext[Any, Any],
     sending: MemoryObjectSendStream[bytes],
     failures: list[ConnectError],
 ) -> None:
+    # (grpc's types know only the synchronous shapes.)
+    handler: Any = guarded.unary_stream
+    encode: Any = guarded.response_serializer
+
+    async def write(answer: Message | bytes) -> None:
+        # As grpc does it: some handlers write messages, some the bytes that many share.
+        await sending.send(encode(answer))
+
     with sending:
         try:
-            await handler(request, Exchange(context, sending.send))
+            await handler(request, Exchange(context, write))
         except ConnectError as failure:
             failures.append(failure)

@@ -13,6 +13,7 @@ import grpc
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError, ErrorDetail
 from connectrpc.request import RequestContext
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 from protobuf.wkt import Any as DetailAny
 
@@ -29,7 +30,7 @@ class Exchange:
     def __init__(
         self,
         context: RequestContext[Any, Any],
-        write: Callable[[bytes], Awaitable[None]] | None = None,
+        write: Callable[[Message | bytes], Awaitable[None]] | None = None,
     ) -> None:
         self._context = context
         self._write = write
@@ -49,7 +50,7 @@ class Exchange:
         left = self._context.timeout_ms
         return None if left is None else max(0.0, left / 1000)
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, message: Message | bytes) -> None:
         """Sends one answer of a stream; returns once the caller has room for more."""
         assert self._write is not None, "this call has one answer"
         await self._write(message)

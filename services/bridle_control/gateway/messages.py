@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from connectrpc.code import Code
 from connectrpc.codec import Codec
+from connectrpc.errors import ConnectError
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
@@ -67,7 +69,11 @@ class JsonCodec(Codec[Answer, Request]):
 
     def encode(self, message: Answer) -> bytes:
         parsed = message.message_class.FromString(message.raw)
-        return json_format.MessageToJson(parsed, indent=None).encode()
+        try:
+            return json_format.MessageToJson(parsed, indent=None).encode()
+        except (ValueError, json_format.SerializeToJsonError) as error:
+            # (A time beyond the year 9999, say. The library would tell the caller its own words.)
+            raise ConnectError(Code.INTERNAL, "this has no JSON: ask for binary") from error
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Request:
         return Request(bytes(data), is_json=True)

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from google.rpc import error_details_pb2
 
+from bridle.v1 import session_pb2
+from bridle_control.gateway.messages import Answer, JsonCodec
 from bridle_control.settings import Address, Settings, SettingsError, load
 from tests.bridle_control.gateway.http_calls import SERVICE, call, raw, request, stream
 from tests.bridle_control.serving import RunningControl, control_server, mint
@@ -99,6 +103,14 @@ async def test_a_stream_tells_each_thing_as_it_comes_and_ends_with_its_token(
                 flags, end = await reply.frame()
         assert flags == 2
         assert end["error"]["code"] == "unauthenticated"
+
+
+def test_what_has_no_json_is_told_in_words_of_our_own() -> None:
+    session = session_pb2.Session()
+    session.create_time.seconds = 10**14  # JSON's times end with the year 9999
+    with pytest.raises(ConnectError, match="this has no JSON: ask for binary") as told:
+        JsonCodec().encode(Answer(session.SerializeToString(), session_pb2.Session))
+    assert told.value.code is Code.INTERNAL
 
 
 def revoke(tx: Any, name: str) -> None:
