@@ -61,7 +61,7 @@ def open_descriptors() -> set[Thing]:
 
 def live_threads() -> set[Thing]:
     return {
-        Thing("thread", (id(thread), thread.ident), repr(thread))
+        Thing("thread", (thread,), repr(thread))
         for thread in threading.enumerate()
         # A dummy stands for a thread of C code that once called Python: grpc's, which it keeps.
         if thread is not threading.main_thread() and not isinstance(thread, threading._DummyThread)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
+import threading
+import weakref
 from pathlib import Path
 
 import pytest
 
-from tests.support.leaks import ProcessTable
+from tests.support.leaks import ProcessTable, live_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -188,3 +191,20 @@ def test_a_skipped_test_fails_the_run_where_skips_are_refused(
     pytester.makepyfile("import pytest\n\ndef test_a():\n    pytest.skip('not today')\n")
     assert run_inner(pytester, monkeypatch).ret == 0
     assert run_inner(pytester, monkeypatch, "--no-skips").ret == 1
+
+
+def test_a_thread_that_was_seen_lends_its_place_in_memory_to_no_later_one() -> None:
+    """Else a thread that was on its way out, and one that began then, could count as the same."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    before = weakref.ref(thread)
+    thread.start()
+    seen = live_threads()
+    end.set()
+    thread.join()
+    del thread
+    gc.collect()
+    assert before() is not None
+    del seen
+    gc.collect()
+    assert before() is None
