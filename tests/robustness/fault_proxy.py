@@ -328,24 +328,35 @@ class FaultProxy:
     async def run(self) -> None:
         """Accepts until cancelled."""
         loop = asyncio.get_running_loop()
+        came = asyncio.Event()
+        # Not sock_accept: cancelled in the very turn of the loop in which somebody comes, it loses
+        # who came, and the loop tells of an error.
+        loop.add_reader(self._listener, came.set)
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:
-                    near, _ = await loop.sock_accept(self._listener)
-                    near.setblocking(False)
-                    if self._refusing:
-                        self.refused += 1
-                        near.setsockopt(
-                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                        )
-                        near.close()
-                        continue
-                    self.made += 1
-                    connection = Connection(self, self.made, near)
-                    self._connections.add(connection)
-                    tasks.create_task(self._serve(connection), name="fault-proxy-connection")
+                    await came.wait()
+                    came.clear()
+                    self._accept(tasks)
         finally:
+            loop.remove_reader(self._listener)
             self._listener.close()
+
+    def _accept(self, tasks: asyncio.TaskGroup) -> None:
+        try:
+            near, _ = self._listener.accept()
+        except BlockingIOError:
+            return  # who came is gone again
+        near.setblocking(False)
+        if self._refusing:
+            self.refused += 1
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            near.close()
+            return
+        self.made += 1
+        connection = Connection(self, self.made, near)
+        self._connections.add(connection)
+        tasks.create_task(self._serve(connection), name="fault-proxy-connection")
 
     async def _serve(self, connection: Connection) -> None:
         try:

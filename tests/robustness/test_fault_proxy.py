@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -236,6 +237,15 @@ async def test_the_slicer_passes_small_pieces() -> None:
             writer.write(b"x" * 100)
             assert await reader.readexactly(100) == b"x" * 100
     assert len(server.got) >= 5
+
+
+async def test_who_comes_in_the_very_moment_in_which_the_proxy_ends_is_not_left_behind() -> None:
+    async with fault_proxy("127.0.0.1:9") as proxy:
+        await asyncio.sleep(0)  # it accepts
+        host, _, port = proxy.address.rpartition(":")
+        late = socket.create_connection((host, int(port)))
+        await asyncio.sleep(0)  # the next turn of the loop knows of it, and ends the proxy first
+    late.close()  # (What was left behind, and what the loop told, the check of leaks finds.)
 
 
 def test_slices_are_whole_in_order_and_the_same_by_the_same_seed() -> None:
