@@ -1,0 +1,81 @@
+"""A connection over which nothing comes any more, though nobody has ended it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+import pytest
+import pytest_asyncio
+
+from scripts.client_tools import MissingError
+from tests.clients.conftest import chosen
+from tests.clients.runners import Answer, Language, Runner, built, running
+from tests.clients.test_calls import ref, start, text
+from tests.pair import Pair
+from tests.robustness.fault_proxy import FaultProxy, fault_proxy
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+#: Seconds, at most: control says something every 15 s, and 30 s without a word are a loss.
+NOTICED = 90.0
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def found(
+    pair: Pair, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, BaseException | None]:
+    """What came of each client; all at once, since most of it is waiting."""
+
+    async def story(language: Language) -> None:
+        async with running(language, tmp_path_factory.mktemp("runner")) as runner:
+            address = pair.http if language.over_http else pair.address
+            await runner.dial("c", address, pair.token)
+            async with fault_proxy(address) as proxy:
+                await runner.dial("far", proxy.address, pair.token)
+                await silent_and_back(runner, proxy)
+
+    for language in chosen():
+        with suppress(MissingError):
+            built(language)  # One after the other: it stops the loop.
+    outcomes = await asyncio.gather(*map(story, chosen()), return_exceptions=True)
+    return {each.name: outcome for each, outcome in zip(chosen(), outcomes, strict=True)}
+
+
+async def silent_and_back(runner: Runner, proxy: FaultProxy) -> None:
+    slug = await start(runner)
+    number = runner.watch(slug, client="far")
+    seen: list[Answer] = []
+    await until(runner, number, seen, "event")
+    proxy.stall()
+    await runner.call("Send", ref(slug) | text("say meanwhile"))
+    async with asyncio.timeout(NOTICED):
+        await until(runner, number, seen, "disconnected")
+    proxy.heal()
+    while "agentMessage" not in seen[-1]:
+        await until(runner, number, seen, "event")
+    assert [int(each["sequence"]) for each in seen] == list(range(1, len(seen) + 1))
+    await runner.cancel(number)
+
+
+async def until(runner: Runner, number: str, seen: list[Answer], wanted: str) -> None:
+    """Until an answer of a kind; events are kept."""
+    while True:
+        answer = await runner.next(number)
+        assert not answer.keys() & {"end", "error"}, answer
+        if "event" in answer:
+            seen.append(answer["event"])
+        if wanted in answer:
+            return
+
+
+@pytest.mark.parametrize("language", chosen(), ids=lambda language: language.name)
+async def test_a_watch_notices_that_its_connection_fell_silent_and_goes_on_over_another(
+    language: Language, found: Mapping[str, BaseException | None]
+) -> None:
+    outcome = found[language.name]
+    if isinstance(outcome, MissingError):
+        pytest.skip(f"{language.name}: {outcome}")
+    if outcome is not None:
+        raise outcome
