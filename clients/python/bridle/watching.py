@@ -9,6 +9,7 @@ in between are told by `updates` only. Made by `Client.watch`; does not touch th
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -181,11 +182,14 @@ class Watch:
     async def _run(self) -> AsyncGenerator[Update, None]:
         attempt = 0
         connected = False
+        loop = asyncio.get_running_loop()
+        patience = math.inf if self._connect_timeout is None else self._connect_timeout
+        deadline = loop.time() + patience
         while True:
             metadata = None
             try:
                 # Until the first success a wrong address should be told, later on not.
-                await self._transport.ready(None if connected else self._connect_timeout)
+                await self._transport.ready(None if connected else deadline - loop.time())
                 await self._pin_all()
                 metadata = self._transport.metadata()
                 async for update in self._stream(metadata):
@@ -197,7 +201,8 @@ class Watch:
                 return
             except BridleError as error:
                 attempt += 1
-                early = not connected and attempt >= FIRST_TRIES
+                late = attempt >= FIRST_TRIES or loop.time() >= deadline
+                early = not connected and late
                 if early or self._transport.closed or not self._goes_on(error, metadata):
                     raise
                 lost = error
