@@ -15,12 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from bridle_core.commands import Interrupt, Stop
-from bridle_core.effects import ProcessStarted, SessionEnded, TurnEnded
+from bridle_core.commands import Interrupt, Resolve, Stop
+from bridle_core.effects import ApprovalRequested, ProcessStarted, SessionEnded, TurnEnded
 from bridle_core.observations import (
+    ApprovalAsked,
+    Checkpoint,
     Content,
+    Decision,
     Message,
     NoteKind,
+    Observation,
     ProcessGone,
     ProcessUp,
     ResumeMode,
@@ -35,11 +39,12 @@ from bridle_core.transcript import Transcript
 from bridle_host.drivers.base import Driver, DriverContext, ResumeFrom
 from bridle_host.drivers.lines.dialect import Began, Ended, Order, Said
 from bridle_host.drivers.lines.driver import LineDriver
+from bridle_host.drivers.lines.standing import Standing
 from bridle_host.drivers.scripted import ScriptedFactory, agent
 from bridle_host.drivers.scripted.dialect import ScriptedDialect
 from tests.conformance.observed import check
 from tests.conformance.profiles import words
-from tests.conformance.succession import succession
+from tests.conformance.succession import Moment, succession
 from tests.support.driving import Drive, driving, eventually
 
 Agents = Callable[..., AbstractAsyncContextManager[Drive]]
@@ -157,7 +162,11 @@ async def test_an_input_that_came_into_a_turn_of_the_agents_own_runs_when_that_i
     async with agents(dialect=dialect) as run:
         await run.start()
         # It began by itself in the moment in which the input was on its way.
-        after = await run.begin("say first; end; turn; fork ignore=INT 6903; say own; silent")
+        # What it starts is of this turn for certain, once its begin was read.
+        own = "turn; ask may I; fork ignore=INT 6903; say own; silent"
+        after = await run.begin(f"say first; end; {own}")
+        asked = await run.wait(ApprovalAsked)
+        await run.driver.respond(asked.approval_id, Decision.ALLOW, "")
         await run.until(lambda: said(run, after) == ["first", "own"])
         await eventually(lambda: run.commands("sleep 6903"))
         await run.driver.send(2, [Text("say second; say third")])
@@ -169,6 +178,38 @@ async def test_an_input_that_came_into_a_turn_of_the_agents_own_runs_when_that_i
         assert said(run, run.seen.index(over)) == ["second", "third"]
         assert not run.notes(NoteKind.UNPARSED)
         check(run.seen, ended=False)
+
+
+def has_begun(seen: Observation) -> bool:
+    return isinstance(seen, Checkpoint) and bool(Standing.load(seen.state).begun)
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+async def test_it_runs_over_the_death_of_the_host_in_between_too(
+    tmp_path: Path, moment: Moment
+) -> None:
+    async with succession(ScriptedFactory(), tmp_path) as run:
+        await run.begin()
+        own = "turn; ask may I; fork ignore=INT 6904; say own,; silent"
+        await run.send(f"ask may I; say first,; end; {own}")
+        asked = (await run.event(ApprovalRequested)).event
+        assert isinstance(asked, ApprovalRequested)
+        await run.send("say second,; say third")
+        run.do(Resolve("go", asked.approval_id, Decision.ALLOW))
+        asked = (await run.event(ApprovalRequested, 2)).event
+        assert isinstance(asked, ApprovalRequested)
+        assert run.machine.record().handed  # at the end of the turn before
+        run.do(Resolve("yes", asked.approval_id, Decision.ALLOW))
+        await run.until(lambda: "own" in words(run.told()))
+        await eventually(lambda: run.living("sleep 6904"))
+        # While what the agent left behind is being ended its next turn has begun, and is not told.
+        run.trap(lambda group: any(map(has_begun, group)), moment)
+        run.do(Interrupt("stop it"))
+        await run.dies()
+        await run.event(TurnEnded, 3)
+        assert words(run.told()) == "first,own,second,third"
+        run.do(Stop("last"))
+        await run.event(SessionEnded)
 
 
 class Prompt(ScriptedDialect):
