@@ -93,8 +93,8 @@ def accept(tx: Tx, host_id: str, hello: wire.Hello) -> Accepted:
     )
     tx.update_host(host)
     high_water, lost = _journal(tx, host_id, hello)
-    adopted = hello.journal_adopted
-    adopts = lost and high_water == 0 and 0 < adopted <= hello.journal_sequence
+    adopted = min(hello.journal_adopted, hello.journal_sequence)
+    adopts = lost and high_water == 0 and adopted > 0
     return Accepted(host, epoch, hello.journal_id, high_water, lost, adopted, adopts)
 
 
