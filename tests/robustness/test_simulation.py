@@ -49,6 +49,12 @@ def test_no_law_is_broken_at_any_step_while_the_faults_go_on(first: int) -> None
         simulate(seed, liveness=False, storm=STORM)
 
 
+@pytest.mark.parametrize("first", range(460, 520, 30))
+def test_no_law_is_broken_where_hosts_lose_their_journals_and_agents_live_on(first: int) -> None:
+    for seed in range(first, first + 30):
+        simulate(seed, forgotten=True)
+
+
 def test_the_same_seed_tells_the_same_story_and_another_another() -> None:
     assert simulate(7).hash == simulate(7).hash != simulate(8).hash
 

@@ -57,11 +57,14 @@ LIVE_PHASES = frozenset(
 )
 
 
-def simulate(seed: int, *, liveness: bool = True, storm: float = STORM) -> Told:
-    """Runs the story of a seed, with so many seconds of faults. Raises LawBrokenError."""
+def simulate(
+    seed: int, *, liveness: bool = True, storm: float = STORM, forgotten: bool = False
+) -> Told:
+    """Runs the story of a seed, with so many seconds of faults. Raises LawBrokenError. `forgotten`:
+    hosts also lose their journals while their agents live on."""
 
     async def story() -> Told:
-        return await Story(seed).tell(liveness, storm)
+        return await Story(seed, forgotten=forgotten).tell(liveness, storm)
 
     return run(seed, story)
 
