@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
 
@@ -29,7 +29,7 @@ from bridle_control.settings import Address
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
 from bridle_control.transport import OPTIONS, Port
-from bridle_core.errors import BridleError, FieldViolation, Reason
+from bridle_core.errors import BridleError, Code, FieldViolation, Reason
 from tests.bridle_control.serving import mint
 
 #: How often a watch breaks off.
@@ -41,6 +41,8 @@ ODD_SESSION = bytes.fromhex("0a0173504d") + LATER
 
 #: These slugs: how many seconds the caller gives, as the title; and no answer at all.
 DEADLINE, NEVER = "deadline", "never"
+#: A reason that nobody knows; its slug is the same in small letters.
+LATER_REASON = "STRIKE"
 
 
 def slug_of(reason: Reason) -> str:
@@ -57,6 +59,18 @@ def refusal(reason: Reason) -> BridleError:
         fields=[FieldViolation("session.slug", "because")],
         retry_after=0.125,
     )
+
+
+class LaterError(BridleError):
+    """For a reason of a later release, with a code that it shares with reasons of now."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.SESSION_ENDED, "refused: later", metadata={"key": "value"})
+        self.reason = cast("Reason", LATER_REASON)
+
+    @property
+    def code(self) -> Code:
+        return Code.FAILED_PRECONDITION
 
 
 # (Its types want all methods; control refuses those that are not there.)
@@ -98,6 +112,8 @@ class OddService(_Servicer):  # type: ignore[misc]
         for reason in Reason:
             if request.session.slug == slug_of(reason):
                 raise refusal(reason)
+        if request.session.slug == LATER_REASON.lower():
+            raise LaterError
         if request.session.slug == DEADLINE:
             session = session_pb2.Session(title=str(context.time_remaining()))
             return session_service_pb2.GetSessionResponse(session=session).SerializeToString()

@@ -14,6 +14,7 @@ from scripts.client_tools import MissingError
 from tests.clients.conftest import chosen
 from tests.clients.odd_service import (
     DEADLINE,
+    LATER_REASON,
     NEVER,
     ODD_SESSION,
     OddService,
@@ -59,6 +60,20 @@ async def test_every_reason_of_an_error_is_read_with_all_that_it_carries(
                 "fields": ["session.slug"],
                 "retry_after": 0.125,
             }
+
+
+async def test_a_reason_of_a_later_release_keeps_its_name(
+    language: Language, tmp_path: Path
+) -> None:
+    async with asking(language, tmp_path) as (runner, _):
+        error = (await runner.call("GetSession", ref(LATER_REASON.lower())))["error"]
+        told = {name: error[name] for name in ("code", "reason", "message", "metadata")}
+        assert told == {
+            "code": "FAILED_PRECONDITION",
+            "reason": LATER_REASON,
+            "message": "refused: later",
+            "metadata": {"key": "value"},
+        }
 
 
 async def test_what_a_later_release_answers_is_kept_as_it_came(
