@@ -77,6 +77,19 @@ class _Server(uvicorn.Server):
             self.servers.append(server)
         self.up.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        drop = asyncio.get_running_loop().call_later(_GRACE * 0.7, self._drop_stalled)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            drop.cancel()
+
+    def _drop_stalled(self) -> None:
+        """Who has not read what was sent takes no end either: each would be logged as a fault."""
+        for each in list(self.server_state.connections):
+            if isinstance(each, connections.Connection) and each.flow.write_paused:
+                each.transport.abort()
+
     def _connection(self) -> asyncio.Protocol:
         return connections.Connection(self.config, self.server_state, self.lifespan.state)
 

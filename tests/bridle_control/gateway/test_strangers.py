@@ -93,6 +93,23 @@ async def test_a_stream_lasts_however_short_the_time_for_a_request(
         assert flags == 2
 
 
+async def test_who_does_not_read_holds_up_no_end_and_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        gateway(tmp_path) as (control, address, token),
+        stream(address, "WatchSessions", {}, token) as reply,
+    ):
+        assert await reply.frame() == (0, {"snapshotEnd": {}})
+        served: Any = control.control._gateway
+        for each in served._server.server_state.connections:
+            each.pause_writing()  # as its transport does when nobody reads
+        control.stop.set()
+        async with asyncio.timeout(PATIENCE):
+            await control.running
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
 async def test_beyond_the_largest_number_connections_are_refused_and_then_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
