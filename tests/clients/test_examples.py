@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shlex
-import sys
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
@@ -25,11 +23,7 @@ SET_UP = "$ npm ci\n"
 
 
 def commands_of(language: str) -> str:
-    """The lines that a README, or Python's example itself, gives for running it."""
-    if language == "python":
-        text = (ROOT / "clients/python/example.py").read_text("utf-8")
-        found = re.findall(r"^    python (\S+)$", text, re.MULTILINE)
-        return f"{shlex.quote(sys.executable)} {ROOT / found[0]}"
+    """The lines that a README gives for running it."""
     text = (ROOT / "clients" / language / "README.md").read_text("utf-8")
     block = re.search(r"<!-- run: example -->\n```console\n(.*?)```", text, re.DOTALL)
     assert block
