@@ -293,7 +293,7 @@ async def test_a_replacement_that_knows_nothing_is_given_what_was_said_in_the_ru
 
     async with agents("native off; seedable", transcript=transcript) as run:
         await run.start()
-        after = await run.begin("look; ignore interrupt; silent")
+        after = await run.begin("ignore interrupt; look; silent")
         await run.until(lambda: len(said(run, after)) == 1)
         assert said(run, after) == ["text, 30 bytes"]
         await run.interrupt(after, grace=0.1)
