@@ -58,7 +58,7 @@ from bridle_control.links.service import HostLinkService
 from bridle_control.logs import kv
 from bridle_control.retention import Retention
 from bridle_control.session_service import SessionService, add_session_service
-from bridle_control.settings import ListenError, Settings
+from bridle_control.settings import ListenError, Settings, SettingsError
 from bridle_control.store.api import Store
 from bridle_control.store.housekeeping import Housekeeping
 from bridle_control.store.sqlite import SqliteStore
@@ -69,7 +69,7 @@ from bridle_control.transport import CALLS_MAX, CONNECTION_CALLS_MAX, Ports, Ser
 from bridle_control.watch.hub import Hub
 from bridle_control.watch.limits import WatchLimit
 from bridle_core.version import VERSION
-from bridle_telemetry.settings import MetricsListenError
+from bridle_telemetry.settings import MetricsListenError, TelemetrySettingsError
 from bridle_telemetry.telemetry import Telemetry
 
 _log = logging.getLogger("bridle.control.app")
@@ -269,6 +269,8 @@ def _telemetry(settings: Settings) -> Telemetry:
         )
     except MetricsListenError as error:
         raise ListenError(str(error)) from error
+    except TelemetrySettingsError as error:
+        raise SettingsError(str(error)) from error
 
 
 @contextmanager

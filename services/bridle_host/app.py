@@ -54,7 +54,7 @@ from bridle_host.sessions import Sessions
 from bridle_host.settings import HostSettings, OnEnd, machine_name
 from bridle_host.state_directory import Credential, StateDirectory, StateError
 from bridle_host.telemetry import observe
-from bridle_telemetry.settings import MetricsListenError
+from bridle_telemetry.settings import MetricsListenError, TelemetrySettingsError
 from bridle_telemetry.telemetry import Telemetry
 
 log = logging.getLogger("bridle.host.app")
@@ -278,6 +278,8 @@ def _telemetry(settings: HostSettings, credential: Credential) -> Telemetry:
         )
     except MetricsListenError as error:
         raise HostFailure(str(error)) from None
+    except TelemetrySettingsError as error:
+        raise HostFailure(str(error), code=2) from None
 
 
 def _die(line: str) -> None:

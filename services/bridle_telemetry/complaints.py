@@ -30,6 +30,8 @@ class Complaints(logging.Handler):
         self._lock_told = threading.Lock()
         self._told: dict[str, tuple[float, int]] = {}
         self._propagated = _THEIRS.propagate
+        #: Set once exporters are told to give up: what they say of that is no news.
+        self.muted = False
 
     def begin(self) -> None:
         """From now on."""
@@ -43,6 +45,8 @@ class Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tells it, or counts it."""
+        if self.muted:
+            return
         now = self._monotonic()
         with self._lock_told:
             told_at, kept_back = self._told.get(record.name, (float("-inf"), 0))

@@ -23,7 +23,11 @@ from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from bridle_telemetry.complaints import Complaints
-from bridle_telemetry.settings import MetricsListenError, TelemetrySettings
+from bridle_telemetry.settings import (
+    MetricsListenError,
+    TelemetrySettings,
+    TelemetrySettingsError,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -67,17 +71,37 @@ class Telemetry:
     ) -> Telemetry:
         """What the settings ask for. `service` and `instance` name the process to collectors.
 
-        Raises MetricsListenError.
+        Raises MetricsListenError, TelemetrySettingsError.
         """
         if not settings.on:
             return cls.off()
+        closers: list[Callable[[], object]] = []
+        try:
+            return cls._start(settings, service, instance, version, closers)
+        except ValueError as error:
+            # So some of OpenTelemetry's own variables are refused; of others it takes the defaults.
+            for close in closers:
+                close()
+            raise TelemetrySettingsError(
+                f"a variable of OpenTelemetry (OTEL_…): {error}"
+            ) from error
+
+    @classmethod
+    def _start(
+        cls,
+        settings: TelemetrySettings,
+        service: str,
+        instance: str,
+        version: str,
+        closers: list[Callable[[], object]],
+    ) -> Telemetry:
+        """`closers` gets what ends what was begun, as it is begun."""
         # Some 100 ms and 20 MB that nobody needs who asks for nothing.
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
         complaints = Complaints()
         resource = _resource(service, instance, version)
-        closers: list[Callable[[], object]] = []
         aborts: list[Callable[[], object]] = []
         readers: list[MetricReader] = []
         tracer: Tracer = NoOpTracer()
@@ -85,14 +109,16 @@ class Telemetry:
         if settings.metrics_host is not None:
             address, close = _listen(settings.metrics_host, settings.metrics_port)
             closers.append(close)
-            readers.append(_prometheus())
         if settings.otlp_endpoint is not None:
             metrics, spans = _otlp(settings.otlp_endpoint)
             aborts += [spans.shutdown, metrics.shutdown]
-            readers.append(PeriodicExportingMetricReader(metrics))
+            # First what a variable may be wrong for: a reader has a thread from its begin.
             tracers = _tracers(settings, resource, spans)
+            readers.append(PeriodicExportingMetricReader(metrics))
             tracer = tracers.get_tracer("bridle", version)
             closers.append(tracers.shutdown)
+        if address is not None:
+            readers.append(_prometheus())
         provider = MeterProvider(readers, resource, shutdown_on_exit=False)
         closers.append(provider.shutdown)
         made = cls(
@@ -137,6 +163,8 @@ class Telemetry:
             await asyncio.wait_for(done.wait(), CLOSE_GRACE)
         except TimeoutError:
             _log.warning("the collector did not take the last of traces and metrics in time")
+            if self._complaints is not None:
+                self._complaints.muted = True
             for abort in self._aborts:
                 abort()
             with contextlib.suppress(TimeoutError):

@@ -15,6 +15,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _PARENT, _STATE = "traceparent", "tracestate"
+#: A later version may be longer than this one's 55 characters.
+_PARENT_MAX = 256
 #: Longer ones are left out: it stands in every command's row (the standard asks for 512 at least).
 _STATE_MAX = 512
 
@@ -36,6 +38,8 @@ def from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Context | None
 
 def from_headers(traceparent: str, tracestate: str = "") -> Context | None:
     """A place in a trace, from the values of the two headers; None where they name none."""
+    if len(traceparent) > _PARENT_MAX:
+        return None  # (else a line of the library's in the log, for whoever calls)
     if len(tracestate) > _STATE_MAX:
         tracestate = ""
     carrier = {_PARENT: traceparent, _STATE: tracestate} if tracestate else {_PARENT: traceparent}

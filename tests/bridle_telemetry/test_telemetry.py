@@ -14,7 +14,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from bridle_telemetry.settings import OFF, MetricsListenError, TelemetrySettings
+from bridle_telemetry.settings import (
+    OFF,
+    MetricsListenError,
+    TelemetrySettings,
+    TelemetrySettingsError,
+)
 from bridle_telemetry.telemetry import Telemetry
 from tests.support.collector import collector
 
@@ -52,6 +57,19 @@ def test_an_address_that_is_taken_is_told_in_one_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(MetricsListenError, match=rf"127.0.0.1:{port}: .*in use$"):
             start(TelemetrySettings.of(None, f"127.0.0.1:{port}"))
+
+
+def test_a_variable_that_opentelemetry_refuses_is_told_in_one_line_and_nothing_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    before = threading.active_count()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(TelemetrySettingsError, match=r"^a variable of OpenTelemetry .*queue_size"):
+        start(TelemetrySettings.of("http://127.0.0.1:9", f"127.0.0.1:{port}"))
+    assert threading.active_count() == before
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 async def test_of_the_traces_that_begin_here_the_ratio_is_kept() -> None:
@@ -92,7 +110,7 @@ def deaf() -> Iterator[str]:
 
 @pytest.mark.parametrize("there", [True, False], ids=["deaf", "not there"])
 async def test_a_collector_that_does_not_answer_holds_up_neither_the_work_nor_the_end(
-    there: bool, monkeypatch: pytest.MonkeyPatch
+    there: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # How long one request may take. What waits longest for the collector is waited for here, since
     # its thread would outlive the test.
@@ -109,6 +127,9 @@ async def test_a_collector_that_does_not_answer_holds_up_neither_the_work_nor_th
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and thread.name.startswith(("Otel", "telem")):
             await asyncio.to_thread(thread.join)
+    # Nothing of what exporters say that were told to give up.
+    said = [record.getMessage() for record in caplog.records if record.name == "bridle.telemetry"]
+    assert not [line for line in said if "shutdown" in line.lower()]
     # What it takes where an export is waited for: 20 s.
     assert worked < 15.0
     assert closed < 15.0
