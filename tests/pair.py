@@ -110,19 +110,19 @@ class Pair:
     async def _found_again(self, control: Process) -> None:
         """Until the client reaches it, or it is gone.
 
-        Where control was away for long, gRPC lets a second and more pass before it dials anew; the
-        attempts that a call has may all be over by then.
+        Where control was away for long, gRPC lets a second and more pass before it dials anew. One
+        that dies at once is never reached, and the client would wait for it as long as a call may.
         """
-        async with asyncio.timeout(PATIENCE):
-            while self._client is not None and control.returncode is None:
-                try:
-                    await self._client.who_am_i()
-                except BridleError as error:
-                    if error.code is not Code.UNAVAILABLE:
-                        return  # this is an answer, too
-                    await asyncio.sleep(0.02)
-                else:
-                    return
+        if self._client is None:
+            return
+        ends = [asyncio.ensure_future(each) for each in (_answer(self._client), control.wait())]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in ends:
+                each.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
 
     async def start_host(self) -> None:
         arguments = ["--control", self.address, "--state", str(self.home / "host")]
@@ -264,6 +264,18 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"it never came true: {what}") from None
+
+
+async def _answer(client: Client) -> None:
+    """Until control answers, be it with a refusal."""
+    while True:
+        try:
+            await client.who_am_i()
+        except BridleError as error:
+            if error.code is Code.UNAVAILABLE:
+                await asyncio.sleep(0.02)
+                continue
+        return
 
 
 async def _ended(process: Process | None, number: int) -> None:
