@@ -15,7 +15,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,11 +155,18 @@ class Reader:
         if last.WhichOneof("kind") == "tool_call_output":
             self.ages.append(time.time() - float(last.tool_call_output.text[:19]))
 
-    async def until(self, sequence: int, pause: float = 0.0) -> None:
+    async def until(self, sequence: int) -> None:
         while self.cursor < sequence:
             await self.read()
-            if pause:
-                await asyncio.sleep(pause)
+
+    async def crawl(self, sequence: int, pause: float, over: asyncio.Event) -> None:
+        """A message now and then, until `over`. It is told, not cancelled: gRPC would end the call
+        of whoever is cancelled while it reads."""
+        while self.cursor < sequence and not over.is_set():
+            await self.read()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await over.wait()
 
     def cancel(self) -> None:
         self._call.cancel()
@@ -237,7 +244,9 @@ async def test_ten_stuck_or_slow_watchers_of_fifty_slow_nobody_and_lose_nothing(
                     machine.watch_turns(),
                 )
             ]
-            crawling = [tasks.create_task(each.until(last, pause=1.0)) for each in slow]
+            over = asyncio.Event()
+            for each in slow:
+                tasks.create_task(each.crawl(last, 1.0, over))
             await stage.emit("busy", count, size, rate)
             async with asyncio.timeout(seconds * 2 + 20), asyncio.TaskGroup() as reading:
                 for reader in quick:
@@ -245,11 +254,13 @@ async def test_ten_stuck_or_slow_watchers_of_fifty_slow_nobody_and_lose_nothing(
             # All is over; who was behind catches up, from the very place where it stood.
             assert all(each.cursor == head for each in stuck)
             assert any(each.cursor < last for each in slow)
-            for task in (*looking, *crawling):
+            over.set()
+            for task in looking:
                 task.cancel()
         async with asyncio.timeout(60), asyncio.TaskGroup() as catching_up:
             for reader in (*stuck, *slow):
                 catching_up.create_task(reader.until(last))
+        assert {each.cursor for each in (*stuck, *slow, *quick)} == {last}
 
         events = [event async for event in stage.pair.client.list_events("busy")]
         log = Log.of(session_id, "", events)
