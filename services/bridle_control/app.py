@@ -165,6 +165,7 @@ class Control:
             services=_PUBLIC_SERVICES,
             handlers=self._handlers,
             gate=self._gate,
+            is_serving=lambda: self._health.is_serving,
         )
 
     def _serve_common(self) -> None:

@@ -1,9 +1,9 @@
 """Health, as orchestrators and load balancers ask for it, per service (grpc.health.v1).
 
 SERVING from the moment that everything is up until the service begins to end, then NOT_SERVING for
-good. Open to callers without a token. Built and told by `app`. It is not grpc's own servicer, whose
-asynchronous version lacks List and writes to its watchers one after another under a lock: one that
-does not read would hold up the end of the service.
+good. Open to callers without a token. Built and told by `app`; the gateway passes it on by HTTP. It
+is not grpc's own servicer, whose asynchronous version lacks List and writes to its watchers one
+after another under a lock: one that does not read would hold up the end of the service.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ended = False
         # Of those who watch: each is set at a change, cleared by its watcher.
         self._wakes: set[asyncio.Event] = set()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether everything is up, and nothing ends."""
+        return bool(self._status == _SERVING)
 
     def serving(self) -> None:
         """Everything is up."""

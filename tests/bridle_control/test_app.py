@@ -14,8 +14,6 @@ import pytest
 from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bridle.host.v1 import host_link_service_pb2 as link_pb2
-from bridle.host.v1 import host_link_service_pb2_grpc
 from bridle.v1 import identity_service_pb2, watch_pb2
 from bridle_control.app import Control
 from bridle_control.health import Health
@@ -25,10 +23,9 @@ from bridle_control.streams import OpenCalls
 from bridle_core.errors import BridleError
 from tests.bridle_control.serving import (
     RunningControl,
-    bearer,
     control_server,
     fails,
-    mint_host,
+    linked,
     opened,
 )
 
@@ -46,18 +43,6 @@ async def control(tmp_path: Path) -> AsyncIterator[RunningControl]:
 def whoami(channel: grpc.aio.Channel) -> Any:
     """A call with bytes on both sides."""
     return channel.unary_unary(WHOAMI)
-
-
-async def linked(control: RunningControl) -> Any:
-    """A host's link whose handshake is over."""
-    stub: Any = host_link_service_pb2_grpc.HostLinkServiceStub(control.channel)
-    link = stub.Connect(metadata=bearer(await mint_host(control.store)))
-    hello = link_pb2.Hello(protocol_min=1, protocol_max=1, incarnation="i" * 8, journal_id="j" * 8)
-    await link.write(link_pb2.ConnectRequest(hello=hello))
-    await link.write(link_pb2.ConnectRequest(inventory=link_pb2.Inventory(complete=True)))
-    assert (await link.read()).HasField("welcome")
-    assert (await link.read()).HasField("reconcile")
-    return link
 
 
 async def test_the_end_says_not_serving_then_goodbye_then_ends_watches(
@@ -132,9 +117,11 @@ async def test_while_it_ends_new_calls_are_refused_and_health_still_answers(
         except grpc.aio.AioRpcError as error:
             refused = error
     assert refused.code() is grpc.StatusCode.UNAVAILABLE
+    answer = await health.Check(health_pb2.HealthCheckRequest())
+    assert answer.status == NOT_SERVING
+    assert not control.running.done()
     link.cancel()
     await control.running
-    assert health is not None
 
 
 async def test_health_lists_every_service(control: RunningControl) -> None:

@@ -170,6 +170,7 @@ async def odd_service(place: Path) -> AsyncIterator[Odd]:
         services=[session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]],
         handlers=handlers,
         gate=gate,
+        is_serving=lambda: True,
     )
     http = gateway.bind()
     try:

@@ -11,15 +11,16 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 from google.protobuf.descriptor import ServiceDescriptor
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridle_control.gateway import connections
@@ -32,6 +33,8 @@ from bridle_control.transport import Port
 # what came of it stands in the audit.
 logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
+#: Where balancers ask, by GET, whether calls may come.
+HEALTH = "/healthz"
 #: Seconds that calls get at the end, once those that last were told to end.
 _GRACE = 1
 #: What pages may send and read, beyond what the Fetch standard grants every page.
@@ -136,13 +139,16 @@ class Gateway:
         services: Sequence[ServiceDescriptor],
         handlers: Handlers,
         gate: Gate,
+        is_serving: Callable[[], bool],
     ) -> None:
-        """`origins`: of pages that may call, such as "https://app.example"; "*" for all."""
+        """`origins`: of pages that may call, such as "https://app.example"; "*" for all.
+        `is_serving`: what health tells."""
         self._port = port
         self._origins = origins
         self._services = services
         self._handlers = handlers
         self._gate = gate
+        self._is_serving = is_serving
         self._server: _Server | None = None
         self._over = asyncio.Event()
         self._socket: socket.socket | None = None
@@ -214,5 +220,11 @@ class Gateway:
             expose_headers=_ANSWER_HEADERS,
             max_age=7200,
         )
-        routes = [Mount(each.path, each) for each in calls]
+        routes = [Route(HEALTH, self._health), *(Mount(each.path, each) for each in calls)]
         return Starlette(routes=routes, middleware=[allowed, Middleware(_Front)])
+
+    async def _health(self, _: Request) -> Response:
+        """For balancers that ask by HTTP and know no gRPC. As gRPC's health it needs no token."""
+        if self._is_serving():
+            return PlainTextResponse("SERVING\n")
+        return PlainTextResponse("NOT_SERVING\n", status_code=503)

@@ -21,9 +21,10 @@ from google.rpc import error_details_pb2
 
 from bridle.v1 import session_pb2
 from bridle_control.gateway.messages import Answer, JsonCodec
+from bridle_control.gateway.server import HEALTH
 from bridle_control.settings import Address, Settings, SettingsError, load
 from tests.bridle_control.gateway.http_calls import SERVICE, call, raw, request, stream
-from tests.bridle_control.serving import RunningControl, control_server, mint
+from tests.bridle_control.serving import RunningControl, control_server, linked, mint
 
 TLS = Path(__file__).parent.parent / "tls"
 PAGE = "http://localhost:3000"
@@ -168,6 +169,22 @@ async def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
                 authorization=f"Bearer {token}",
             ) as reply:
                 assert reply.status == 404, path
+
+
+async def test_balancers_see_whether_control_serves_and_need_no_token(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (control, address, _):
+        async with request(address, HEALTH, verb="GET") as reply:
+            assert (reply.status, await reply.body()) == (200, b"SERVING\n")
+        # A host that does not close its side holds up the end: time enough to ask.
+        link = await linked(control)
+        control.stop.set()
+        async with asyncio.timeout(20):
+            status = 200
+            while status == 200:
+                async with request(address, HEALTH, verb="GET") as reply:
+                    status, body = reply.status, await reply.body()
+        assert (status, body) == (503, b"NOT_SERVING\n")
+        link.cancel()
 
 
 async def test_it_is_encrypted_as_the_other_port_is(tmp_path: Path) -> None:
