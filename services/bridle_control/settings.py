@@ -27,8 +27,11 @@ from bridle_telemetry.settings import OFF, TelemetrySettings, TelemetrySettingsE
 DEFAULT_LISTEN = "127.0.0.1:7420"
 
 
-# An origin as browsers send it: scheme, host, perhaps a port; no path (RFC 6454, section 6.2).
-_ORIGIN = re.compile(r"\*|https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
+# An origin as browsers send it: scheme, host, a port unless it is the scheme's own; no path
+# (RFC 6454, section 6.2).
+_ORIGIN = re.compile(
+    r"\*|(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.\-]+|\[[0-9a-f:]+\])(:\d{1,5})?"
+)
 
 
 # The settings that are TelemetrySettings'.

@@ -39,6 +39,13 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._look()
 
+    def handle_events(self) -> None:
+        super().handle_events()
+        # One that came along with the request before it had to wait for that one's answer; no data
+        # need come any more. (Not where it has no head yet: the answer may be on its way still.)
+        if self.conn.their_state is h11.SEND_BODY:
+            self._look()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         super().connection_lost(exc)

@@ -40,6 +40,7 @@ _GRACE = 1
 #: What pages may send and read, beyond what the Fetch standard grants every page.
 _REQUEST_HEADERS = (
     "authorization",
+    "baggage",
     "connect-accept-encoding",
     "connect-content-encoding",
     "connect-protocol-version",
@@ -219,6 +220,9 @@ class Gateway:
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_ANSWER_HEADERS,
             max_age=7200,
+            # Of a page from elsewhere, where the gateway is on the reader's own machine or network:
+            # it is the origins that tell who may.
+            allow_private_network=True,
         )
         routes = [Route(HEALTH, self._health), *(Mount(each.path, each) for each in calls)]
         return Starlette(routes=routes, middleware=[allowed, Middleware(_Front)])

@@ -141,7 +141,10 @@ async def test_only_pages_of_an_allowed_origin_may_call(
             verb="OPTIONS",
             origin=origin,
             access_control_request_method="POST",
-            access_control_request_headers="authorization,content-type,connect-protocol-version",
+            # With what OpenTelemetry sends along.
+            access_control_request_headers="authorization,content-type,traceparent,baggage",
+            # Of a page on the net, where control is on this machine.
+            access_control_request_private_network="true",
         ) as reply,
     ):
         assert (reply.status == 200) is allowed
@@ -205,6 +208,9 @@ async def test_it_is_encrypted_as_the_other_port_is(tmp_path: Path) -> None:
         ({"http_origins": ["https://a.example"]}, "http-listen"),
         ({"http_listen": "127.0.0.1:0", "http_origins": ["a.example"]}, "no origin"),
         ({"http_listen": "127.0.0.1:0", "http_origins": ["https://a.example/"]}, "no origin"),
+        # Browsers leave out the port that goes without saying.
+        ({"http_listen": "127.0.0.1:0", "http_origins": ["https://a.example:443"]}, "no origin"),
+        ({"http_listen": "127.0.0.1:0", "http_origins": ["http://[::1]:80"]}, "no origin"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(flags: dict[str, object], problem: str) -> None:

@@ -52,6 +52,17 @@ async def test_a_connection_that_does_not_say_what_it_wants_is_ended(
         assert await ends(address, said) == b""
 
 
+async def test_a_request_that_came_with_another_is_not_waited_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_TIME", 0.2)
+    monkeypatch.setattr(connections, "REQUEST_TIME", 0.2)
+    half = HEAD + b"content-type: application/json\r\n\r\n{"
+    async with gateway(tmp_path) as (_, address, _):
+        said = await ends(address, half + b'"a": 1}\n' + half)
+        assert said.count(b"HTTP/1.1 401") == 1
+
+
 async def test_a_byte_now_and_then_does_not_hold_a_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
