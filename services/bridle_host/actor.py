@@ -151,6 +151,11 @@ class SessionActor:
         if self._live is not None:
             self._live.detach()
 
+    @property
+    def detached(self) -> bool:
+        """Whether it was told to leave the run to the next process of the host."""
+        return self._detached
+
     async def ended(self) -> None:
         """Returns when all of it is over."""
         await self._over.wait()

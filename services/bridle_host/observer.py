@@ -31,8 +31,8 @@ class RunObserver:
         `RunState.observed`. Asked after `performed`, for what is written with those effects."""
         return {}
 
-    def ended(self) -> None:
-        """The run has ended, or was left to the next process of the host. Idempotent."""
+    def ended(self, *, left: bool) -> None:
+        """The run has ended, or was `left` to the next process of the host. Idempotent."""
 
 
 class Observer:

@@ -129,9 +129,13 @@ class RunTelemetry(RunObserver):
         for input_id, (command_id, parent) in inputs.items():
             self._inputs[command_id] = input_id
             self._places[input_id] = (parent, "")
-        if record.turn and turn is not None:
+        if turn is not None and (record.turn or left.astray):
             begun, parent = turn
-            self._begin(record.turn, record.trigger, (parent, ""), (), begun)
+            number = record.turn or record.last_turn
+            self._begin(number, record.trigger, (parent, ""), (), begun)
+        if not record.turn:
+            # Control has ended it, for this host's journal is lost: the machine won't.
+            self._end_turn(StopReason.HOST_STATE_LOST)
 
     # --- what it is told ---
 
@@ -166,12 +170,18 @@ class RunTelemetry(RunObserver):
             kept["inputs"] = {i: [c, self._places[i][0]] for c, i in self._inputs.items()}
         return kept
 
-    def ended(self) -> None:
-        if not self._over:
-            self._over = True
-            self._count("")
-            self._is_up(up=False)
-            self._on_end(self._key, self)
+    def ended(self, *, left: bool) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._count("")
+        self._is_up(up=False)
+        if self._starting is not None and (span := self._starting[1]) is not None:
+            span.end()  # As its command's does; nobody knows yet how it ends.
+        turn, self._turn = self._turn, None
+        if turn is not None and not left:
+            _cut(turn)
+        self._on_end(self._key, self)
 
     # --- the agent's process ---
 
@@ -257,10 +267,13 @@ class RunTelemetry(RunObserver):
                 turn.span.add_link(place_of(context))
 
     def _on_turn_over(self, emit: Emit, event: TurnEnded) -> None:
+        self._end_turn(event.stop_reason)
+
+    def _end_turn(self, stop_reason: StopReason) -> None:
         turn, self._turn = self._turn, None
         if turn is None:
             return
-        reason = str(event.stop_reason)
+        reason = str(stop_reason)
         now = time.time_ns()
         # The clock may have been set meanwhile.
         took = max(0, now - turn.begun) / 1e9
@@ -268,7 +281,7 @@ class RunTelemetry(RunObserver):
             took, {"bridle.agent": self._agent, "bridle.stop_reason": reason}
         )
         turn.span.set_attribute("bridle.stop_reason", reason)
-        if event.stop_reason in _FAILED:
+        if stop_reason in _FAILED:
             turn.span.set_status(Status(StatusCode.ERROR))
         turn.span.end(max(now, turn.begun))
 
@@ -299,6 +312,14 @@ class RunTelemetry(RunObserver):
             span.set_attribute("bridle.approval.decision", str(event.decision))
             span.set_attribute("bridle.approval.by", str(event.by))
             span.end()
+
+
+def _cut(turn: _Turn) -> None:
+    """Ends the spans of a turn that was killed without a word: control has given the run up."""
+    for span in (*turn.tools.values(), *turn.approvals.values()):
+        span.end()
+    turn.span.set_status(Status(StatusCode.ERROR))
+    turn.span.end(max(time.time_ns(), turn.begun))
 
 
 def _read_kept(

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
@@ -225,7 +226,7 @@ class Sessions:
         return actor
 
     def _forget(self, actor: SessionActor) -> None:
-        actor.observer.ended()
+        actor.observer.ended(left=actor.detached)
         key = (actor.session_id, actor.run_number)
         if self._actors.get(key) is actor:
             del self._actors[key]
@@ -378,7 +379,8 @@ class Sessions:
             return None
         log.warning("the journal does not know a live run: session=%s", files.session_id)
         entry = Entry(files.session_id, files.run, adopt=adoption(forgotten, self._host_id))
-        kept = (files.session_id, files.run, forgotten.dump())
+        # The turn that is over for the log is in traces told by this process, and by it alone.
+        kept = (files.session_id, files.run, replace(forgotten, observed={}).dump())
         await self._journal.append([entry], lambda: kept, always=True)
         return forgotten
 
