@@ -314,6 +314,32 @@ async def test_sessions_hosts_links_and_commits_are_counted(
     assert phases()["IDLE"] == 0, "no phase stays at what it was"
 
 
+async def test_each_link_that_opened_is_told_to_have_ended_once_also_when_another_replaced_it(
+    stack: Stack, recorded: Recorded
+) -> None:
+    def changes() -> dict[str, int]:
+        points = recorded.points("bridle.link.changes")
+        return {said["bridle.link.state"]: count for said, count in points}
+
+    host = await stack.host()
+    # Its connection is lost; control learns of that by the next one of the same process.
+    again = stack.twin(host, incarnation=host.incarnation, journal=host.journal)
+    again.attempt = host.attempt + 1
+    await again.connect()
+    await stack.until(lambda: changes() == {"opened": 2, "ended": 1})
+    await host.drop()
+    await again.drop()
+    await stack.until(lambda: stack.links._streams == {})
+    assert changes() == {"opened": 2, "ended": 2}
+    # One that leaves before it is through its handshake has not opened.
+    late = stack.reborn(again)
+    late.answers_heartbeats = False
+    await late.greet()
+    await late.drop()
+    await stack.until(lambda: stack.links._streams == {})
+    assert changes() == {"opened": 2, "ended": 2}
+
+
 async def test_watchers_and_how_far_they_are_behind_are_told(
     stack: Stack, recorded: Recorded
 ) -> None:

@@ -71,6 +71,8 @@ class Gauges:
             unit="{change}",
             description="Links of hosts that opened, and that ended.",
         )
+        #: Hosts of which the link is counted as open.
+        self._linked: set[str] = set()
         links.listen(self._link_changed)
 
         def gauge(
@@ -121,8 +123,13 @@ class Gauges:
         )
 
     def _link_changed(self, host_id: str) -> None:
-        state = "opened" if self._links.is_live(host_id) else "ended"
-        self._changes.add(1, {"bridle.link.state": state})
+        # A link that a newer one of its host has replaced is not told of: it has ended, too.
+        if host_id in self._linked:
+            self._linked.remove(host_id)
+            self._changes.add(1, {"bridle.link.state": "ended"})
+        if self._links.is_live(host_id):
+            self._linked.add(host_id)
+            self._changes.add(1, {"bridle.link.state": "opened"})
 
     # -- on threads of those who collect
 
