@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -172,10 +171,11 @@ class Telemetry:
 
 
 def _resource(service: str, instance: str, version: str) -> Resource:
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
     said = {"service.version": version, "service.instance.id": instance}
-    if "OTEL_SERVICE_NAME" not in os.environ:
+    # By OTEL_SERVICE_NAME, or among OTEL_RESOURCE_ATTRIBUTES; what is said here would go before.
+    if "service.name" not in OTELResourceDetector().detect().attributes:
         said["service.name"] = service
     return Resource.create(said)
 

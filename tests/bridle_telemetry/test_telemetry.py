@@ -39,6 +39,31 @@ async def test_spans_and_measurements_come_to_the_collector_at_the_latest_with_t
         assert [(p.name, p.value) for p in found.points] == [("bridle.things", 3.0)]
 
 
+@pytest.mark.parametrize(
+    ("name", "attributes", "told"),
+    [
+        (None, "", "bridle-test"),
+        ("", "", "bridle-test"),
+        ("mine", "", "mine"),
+        (None, "service.name=theirs,team=core", "theirs"),
+        ("", "service.name=theirs,team=core", "theirs"),
+        ("mine", "service.name=theirs", "mine"),
+    ],
+)
+async def test_a_service_has_the_name_that_opentelemetrys_variables_give_it_or_its_own(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, attributes: str, told: str
+) -> None:
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    if name is not None:
+        monkeypatch.setenv("OTEL_SERVICE_NAME", name)
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
+    with collector() as found:
+        telemetry = start(TelemetrySettings.of(found.endpoint))
+        telemetry.tracer.start_span("work").end()
+        await telemetry.close()
+        assert [span.service for span in found.spans] == [told]
+
+
 async def test_prometheus_may_ask_where_it_was_said_and_no_longer_after_the_end() -> None:
     telemetry = start(TelemetrySettings.of(None, "127.0.0.1:0"))
     telemetry.meter.create_counter("bridle.things", unit="{thing}").add(3, {"kind": "good"})
