@@ -334,12 +334,20 @@ async def test_open_streams_and_long_calls_end_when_their_token_is_revoked(store
         staying.cancel()
 
 
-async def test_open_streams_end_when_their_token_expires(store: Store) -> None:
-    secret = await mint(store, expire_time=time.time_ns() + SECOND // 2)
-    async with gate_server(store, ALL) as server:
-        call = server.stream(WATCH)(b"", metadata=bearer(secret))
-        assert await call.read() == b"open"
-        found = await fails(call)
+async def test_open_streams_end_when_their_token_expires(tmp_path: Path) -> None:
+    passed = 0
+    store = await SqliteStore.open(
+        tmp_path / "store", create=True, clock=lambda: time.time_ns() + passed
+    )
+    try:
+        secret = await mint(store, expire_time=time.time_ns() + 3600 * SECOND)
+        async with gate_server(store, ALL) as server:
+            call = server.stream(WATCH)(b"", metadata=bearer(secret))
+            assert await call.read() == b"open"
+            passed = 3600 * SECOND
+            found = await fails(call)
+    finally:
+        await store.close()
     assert found.reason == "TOKEN_EXPIRED"
 
 

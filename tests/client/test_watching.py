@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -271,11 +272,12 @@ async def test_leaving_early_ends_the_stream() -> None:
 
 
 async def test_a_first_connection_that_never_comes_is_an_error() -> None:
-    async with serving() as server:
-        address = server.address
-    async with Client(address, token="brt_x", timeout=0.3, retry=QUICK) as client:
-        with pytest.raises(bridle.ConnectionLostError, match=f"no answer from {address}"):
-            await sequences(client.watch("x"))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen: nor can anybody else meanwhile
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        async with Client(address, token="brt_x", timeout=0.3, retry=QUICK) as client:
+            with pytest.raises(bridle.ConnectionLostError, match=f"no answer from {address}"):
+                await sequences(client.watch("x"))
 
 
 async def test_the_synchronous_client_watches_too() -> None:

@@ -147,7 +147,7 @@ async def test_a_client_speaks_tls_to_the_authority_that_it_names_and_to_no_othe
         async with Client(address, token=control.admin, tls_ca=pki.ca) as client:
             assert (await client.who_am_i()).principal.name == "admin"
         for wrong in (other.ca, None):  # None: plaintext, as this is loopback
-            async with Client(address, token=control.admin, tls_ca=wrong, timeout=1) as client:
+            async with Client(address, token=control.admin, tls_ca=wrong) as client:
                 with pytest.raises(ConnectionLostError):
                     await client.who_am_i()
         for unusable in (tmp_path / "missing.pem", pki.directory / "ca.key"):

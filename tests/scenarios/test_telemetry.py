@@ -69,8 +69,16 @@ async def test_one_trace_goes_from_a_callers_request_to_the_drivers_turn_and_bac
             await pair.client.start_session("x", agent="shell")
             await send(pair, "x", "echo s3cret-word")
             await turn_ends(pair, "x", 1)
-            spans = await found.until(lambda: _with(found.trace(TRACE_ID), "turn", "command SEND"))
-        served = "bridle.v1.SessionService/Send"
+            served = "bridle.v1.SessionService/Send"
+            spans = await found.until(
+                lambda: _with(
+                    found.trace(TRACE_ID),
+                    ("bridle-control", served),
+                    ("bridle-control", "command SEND"),
+                    ("bridle-host", "command SEND"),
+                    ("bridle-host", "turn"),
+                )
+            )
         by_service = {(span.service, span.name): span for span in spans}
         server = by_service["bridle-control", served]
         assert server.parent_id == CALLER
@@ -186,12 +194,9 @@ async def scrape(address: str) -> dict[tuple[str, str], float]:
     return found
 
 
-def _with(spans: list[Span], *names: str) -> list[Span] | None:
-    """The spans, once there are all of these and of both services."""
-    services = {(span.service, span.name) for span in spans}
-    wanted = {("bridle-host", name) for name in names}
-    wanted |= {("bridle-control", "command SEND")}
-    return spans if wanted <= services else None
+def _with(spans: list[Span], *wanted: tuple[str, str]) -> list[Span] | None:
+    """The spans, once there are all of these: a call's own may come after that of its command."""
+    return spans if {*wanted} <= {(span.service, span.name) for span in spans} else None
 
 
 def _with_points(found: Collector) -> set[str] | None:

@@ -91,8 +91,9 @@ async def test_a_tls_handshake_that_stalls_is_ended(
 async def test_a_stream_lasts_however_short_the_time_for_a_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_TIME", 0.2)
-    monkeypatch.setattr(connections, "REQUEST_TIME", 0.2)
+    # (The request of the stream has to come within them, too.)
+    monkeypatch.setattr(connections, "HEAD_TIME", 2.0)
+    monkeypatch.setattr(connections, "REQUEST_TIME", 2.0)
     async with (
         gateway(tmp_path) as (control, address, token),
         stream(address, "WatchSessions", {}, token) as reply,
