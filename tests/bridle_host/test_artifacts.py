@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -126,10 +125,9 @@ def test_a_link_in_the_place_of_a_directory_above_is_not_followed(
 
 def test_a_pipe_without_a_writer_is_not_waited_for(files: RunFiles, tmp_path: Path) -> None:
     os.mkfifo(files.artifacts / "pipe")
-    begin = time.monotonic()
+    # (Else it would wait for ever.)
     assert read(files, "pipe") is None
     assert list(collect(files, str(tmp_path), never).artifacts) == []
-    assert time.monotonic() - begin < 2.0
 
 
 def test_what_is_kept_is_forgotten_whole_and_nothing_beside_it(

@@ -19,6 +19,7 @@ from tests.pair import Pair, running_pair, until
 from tests.robustness.fault_proxy import fault_proxy
 from tests.scenarios.other_host import OtherHost, joined, other_host
 from tests.scenarios.support import RAN, bearing, check_order, kinds, log, reaches, turn_ends
+from tests.support.pace import paced
 
 #: Seconds in which a host that came back has ended what is no longer its own.
 ENDED = 5.0
@@ -96,7 +97,7 @@ async def moved(pair: Pair) -> None:
         before = await log(pair, "x")
         assert ends(before) == [(1, "HOST_ABANDONED", False)]
         pair.host.send_signal(signal.SIGCONT)
-        async with asyncio.timeout(ENDED):
+        async with asyncio.timeout(paced(ENDED)):
             await gone("7101")
         await says(pair.log("host"), "link is up", 2)
         sent = await pair.client.send("x", "echo on")
