@@ -30,14 +30,13 @@ type Client struct {
 	Identities bridlev1.IdentityServiceClient
 
 	connection *grpc.ClientConn
-	retry      Retry
-	token      TokenSource
+	guard      *guard
 	closing    sync.Once
 	closed     chan struct{}
 }
 
 // TokenSource gives the token for a call; it is asked anew for each, so that a token may be renewed
-// while the client lives.
+// while the client lives. Many goroutines may ask at once.
 type TokenSource func() (string, error)
 
 type options struct {
@@ -105,10 +104,10 @@ func Plaintext() Option {
 	}
 }
 
-// Retrying sets how calls are tried again.
+// Retrying sets how calls are tried again. What is zero of it is that of DefaultRetry.
 func Retrying(retry Retry) Option {
 	return func(o *options) error {
-		o.retry = retry
+		o.retry = retry.whole()
 		return nil
 	}
 }
@@ -200,8 +199,7 @@ func Dial(address string, settings ...Option) (*Client, error) {
 		Hosts:      bridlev1.NewHostServiceClient(connection),
 		Identities: bridlev1.NewIdentityServiceClient(connection),
 		connection: connection,
-		retry:      chosen.retry,
-		token:      chosen.token,
+		guard:      guard,
 		closed:     closed,
 	}, nil
 }

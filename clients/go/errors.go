@@ -36,17 +36,19 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Code.String() + ": " + e.Message }
 
-// AsError reads what control said; false where the failure is not one of Bridle's own: a broken
-// connection, a deadline. Branch on the reason, never on the text.
+// AsError reads what control said, also from an error that wraps the call's; false where the failure
+// is not one of Bridle's own: a broken connection, a deadline. Branch on the reason, never on the text.
 func AsError(err error) (*Error, bool) {
 	var own *Error
 	if errors.As(err, &own) {
 		return own, true
 	}
-	said, ok := status.FromError(err)
-	if !ok {
+	// (status.FromError would put the words of the wrapping into the message.)
+	var failed interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &failed) {
 		return nil, false
 	}
+	said := failed.GRPCStatus()
 	found := &Error{Code: said.Code(), Message: said.Message()}
 	ours := false
 	for _, detail := range said.Details() {

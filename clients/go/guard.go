@@ -2,6 +2,7 @@ package bridle
 
 import (
 	"context"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +33,13 @@ func (g *guard) withToken(ctx context.Context) (context.Context, string, error) 
 	if !isToken(token) {
 		return nil, "", status.Error(codes.Unauthenticated, "the token is empty, or holds characters that no token has")
 	}
-	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), token, nil
+	sent, ok := metadata.FromOutgoingContext(ctx) // A copy.
+	if !ok {
+		sent = metadata.MD{}
+	}
+	// Not beside another, such as that of a call which the caller serves and hands on.
+	sent.Set("authorization", "Bearer "+token)
+	return metadata.NewOutgoingContext(ctx, sent), token, nil
 }
 
 func (g *guard) stream(
@@ -43,7 +50,29 @@ func (g *guard) stream(
 	if err != nil {
 		return nil, err
 	}
-	return streamer(ctx, desc, cc, method, opts...)
+	stream, err := streamer(ctx, desc, cc, method, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return notedStream{stream, g}, nil
+}
+
+type notedStream struct {
+	grpc.ClientStream
+	guard *guard
+}
+
+func (s notedStream) RecvMsg(message any) error {
+	err := s.ClientStream.RecvMsg(message)
+	s.guard.note(err)
+	return err
+}
+
+// note remembers whether what came of a call, or of a stream, is an answer of control's.
+func (g *guard) note(err error) {
+	if _, told := AsError(err); told || err == nil || err == io.EOF {
+		g.known.Store(true)
+	}
 }
 
 func (g *guard) unary(
@@ -51,8 +80,8 @@ func (g *guard) unary(
 	invoker grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
 	request = withRequestID(request)
-	patience := time.Now().Add(g.retry.Patience)
 	asked := waitOf(request) // Control was asked to wait so long, and then to answer.
+	patience := time.Now().Add(g.retry.Patience + asked)
 	limit := g.retry.AttemptTimeout + asked
 	for attempt := 1; ; attempt++ {
 		token, err := g.try(ctx, limit, method, request, reply, cc, invoker, opts)
@@ -93,10 +122,13 @@ func (g *guard) try(
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err = invoker(ctx, method, request, reply, cc, opts...)
-	if _, told := AsError(err); told || err == nil {
-		g.known.Store(true)
-	}
+	g.note(err)
 	return token, err
+}
+
+// waitsFor says whether what began then may still wait for a control that was there and is lost.
+func (g *guard) waitsFor(err error, begun time.Time) bool {
+	return isLost(err) && g.known.Load() && time.Since(begun) < g.retry.Patience
 }
 
 func waitOf(request any) time.Duration {
@@ -131,7 +163,8 @@ func withRequestID(request any) any {
 	if err != nil {
 		return request
 	}
-	whole := proto.Clone(message)
+	whole := message.ProtoReflect().New().Interface() // (A clone of a nil request would be nil.)
+	proto.Merge(whole, message)
 	whole.ProtoReflect().Set(field, protoreflect.ValueOfString(id.String()))
 	return whole
 }

@@ -1,6 +1,7 @@
 package bridle
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 //
 // Only what is safe is tried again: a lost connection or a deadline of one try, because a request
 // that changes something carries its request id, and reads change nothing; and the reasons by which
-// control says that a later try may succeed.
+// control says that a later try may succeed. The zero value of a field stands for DefaultRetry's.
 type Retry struct {
 	// Attempts is the number of tries in all; but see Patience.
 	Attempts int
@@ -23,7 +24,8 @@ type Retry struct {
 	// First and Most are the waits between tries: each twice the last, half of it by chance.
 	First, Most time.Duration
 	// Patience is how long a call waits, whatever its tries, for a control that has answered before
-	// and is lost. The deadline of the call's context goes first.
+	// and is lost, beside the wait that its request asks for; a watch that begins waits as long.
+	// The deadline of the context goes first. Negative: not at all.
 	Patience time.Duration
 }
 
@@ -31,6 +33,16 @@ type Retry struct {
 var DefaultRetry = Retry{
 	Attempts: 5, AttemptTimeout: 10 * time.Second, First: 100 * time.Millisecond, Most: 5 * time.Second,
 	Patience: 30 * time.Second,
+}
+
+func (r Retry) whole() Retry {
+	return Retry{
+		Attempts:       cmp.Or(r.Attempts, DefaultRetry.Attempts),
+		AttemptTimeout: cmp.Or(r.AttemptTimeout, DefaultRetry.AttemptTimeout),
+		First:          cmp.Or(r.First, DefaultRetry.First),
+		Most:           cmp.Or(r.Most, DefaultRetry.Most),
+		Patience:       cmp.Or(r.Patience, DefaultRetry.Patience),
+	}
 }
 
 // Not HOST_UNREACHABLE: there the interrupt was withdrawn, and the same request id would only be

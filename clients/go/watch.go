@@ -25,7 +25,7 @@ const closing = time.Second
 // Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment.
 const gapsCap = 5
 
-// Failures in a row before the first answer, after which a watch gives up.
+// Failures in a row before the first answer, after which a watch gives up; but see Retry.Patience.
 const firstTries = 5
 
 // Update is one thing that a watch tells. Exactly one of the fields behind SessionID is set.
@@ -126,9 +126,9 @@ func (w *Watch) Updates(ctx context.Context) iter.Seq2[Update, error] {
 var errStopped = fmt.Errorf("enough was read")
 
 func (w *Watch) run(ctx context.Context, tell func(Update) bool) error {
-	connected := false
+	connected, begun := false, time.Now()
 	for attempt := 0; ; {
-		token, _ := w.client.token()
+		token, _ := w.client.guard.token()
 		err := w.stream(ctx, func(update Update) bool {
 			if w.fresh {
 				w.fresh, connected, attempt, w.renewed = false, true, 0, 0
@@ -148,13 +148,14 @@ func (w *Watch) run(ctx context.Context, tell func(Update) bool) error {
 			return errClosed
 		}
 		attempt++
-		if !w.goesOn(err, token) || !(connected || attempt < firstTries) {
+		hopes := connected || attempt < firstTries || w.client.guard.waitsFor(err, begun)
+		if !w.goesOn(err, token) || !hopes {
 			return err
 		}
 		if connected && !tell(Update{Disconnected: err}) {
 			return nil
 		}
-		if err := pause(ctx, w.client.retry.delay(attempt, err), w.client.closed); err != nil {
+		if err := pause(ctx, w.client.guard.retry.delay(attempt, err), w.client.closed); err != nil {
 			return err
 		}
 	}
@@ -166,7 +167,7 @@ func (w *Watch) goesOn(err error, token string) bool {
 		return w.gaps < gapsCap
 	}
 	if code(err) == codes.Unauthenticated {
-		now, failed := w.client.token()
+		now, failed := w.client.guard.token()
 		w.renewed++
 		return failed == nil && now != token && w.renewed < firstTries
 	}
@@ -237,13 +238,14 @@ func (w *Watch) stream(ctx context.Context, tell func(Update) bool) error {
 	return nil
 }
 
+// ended: none of no targets, which control refuses.
 func (w *Watch) ended() bool {
 	for _, each := range w.targets {
 		if !each.ended {
 			return false
 		}
 	}
-	return true
+	return len(w.targets) > 0
 }
 
 // take tells what an answer holds that was not told before.

@@ -142,8 +142,9 @@ class Runner:
             return
         call = method(request, metadata=transport.metadata(), timeout=order.get("timeout"))
         try:
-            async for answer in call:
-                self._say(order, message=shown(order, answer))
+            with transport.calling():
+                async for answer in call:
+                    self._say(order, message=shown(order, answer))
         except aio.AioRpcError as error:
             raise from_rpc(error, transport.address) from error
         self._say(order, end=True)
@@ -166,7 +167,7 @@ class Runner:
             until=request.until,
             kinds=request.kinds,
             live_text=request.live_text,
-            connect_timeout=10.0,
+            connect_timeout=20.0,
         )
         async with watch:
             async for session_id, item in watch.updates():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.conftest import chosen
 from tests.clients.runners import Answer, Runner
 from tests.clients.test_calls import last, new_slug, phase_is, ref, start, text
 from tests.clients.test_watching import events_of, parsed, until_end
@@ -20,6 +21,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 ALWAYS_ANOTHER = Path("/proc/sys/kernel/random/uuid")
 #: Seconds within which a client gives up what can't succeed.
 GIVES_UP = 60
+#: Whose calls take metadata; with the others only an interceptor adds to what the client sends.
+TAKE_METADATA = [each for each in chosen() if each.name not in ("python", "java")]
 
 
 def where(runner: Runner, pair: Pair) -> str:
@@ -72,6 +75,18 @@ async def test_a_token_that_is_made_fresh_goes_on_with_calls_and_watches(
     rest, end = await until_end(runner, number)
     assert end == {"end": True}
     assert parsed(seen + rest) == await events_of(pair, slug)
+
+
+@pytest.mark.parametrize("runner", TAKE_METADATA, ids=lambda each: each.name, indirect=True)
+async def test_the_clients_token_goes_in_place_of_one_in_the_callers_metadata(
+    runner: Runner,
+) -> None:
+    # Who serves a call and hands its metadata on has somebody else's there.
+    slug = await start(runner)
+    own = {"authorization": "Bearer brt_of_somebody_else"}
+    assert "session" in await runner.call("GetSession", ref(slug), metadata=own)
+    request = {"targets": [ref(slug)]}
+    assert "message" in await runner.next(runner.begin("stream", "Watch", request, metadata=own))
 
 
 async def test_a_wrong_token_that_is_always_another_is_given_up(
@@ -159,3 +174,17 @@ async def test_closing_a_client_ends_its_watches(runner: Runner, pair: Pair, los
         assert error["code"] == "CANCELLED", error
         after = await runner.call("GetSession", ref(slug), client="brief")
         assert after["error"]["code"] == "CANCELLED", after
+
+
+async def test_closing_a_client_ends_its_calls_and_streams(runner: Runner, pair: Pair) -> None:
+    slug, command = await pending(runner)
+    await runner.dial("brief", where(runner, pair), pair.token)
+    asked = {"commandId": command, "wait": "60s"}
+    call = runner.begin("call", "GetCommand", asked, client="brief")
+    stream = runner.begin("stream", "Watch", {"targets": [ref(slug)]}, client="brief")
+    assert "message" in await runner.next(stream)
+    await runner.close("brief")
+    for number in (call, stream):
+        async with asyncio.timeout(GIVES_UP):
+            error = (await last(runner, number))["error"]
+        assert error["code"] == "CANCELLED", error

@@ -13,6 +13,7 @@ import pytest
 
 from tests.clients.runners import Answer, Runner
 from tests.clients.test_calls import new_slug, outcome, phase_is, ref, start, text
+from tests.clients.test_restart import AWAY
 from tests.clients.test_watching import events_of, parsed
 from tests.pair import Pair
 from tests.robustness.fault_proxy import Direction, FaultProxy, fault_proxy
@@ -144,6 +145,37 @@ async def test_a_slug_that_was_taken_again_meanwhile_is_not_mixed_with_the_old(
         more, end = await until(runner, number, "end", "error")
     assert end["error"]["reason"] == "SESSION_NOT_FOUND"
     assert more == []
+
+
+async def test_a_call_waits_for_a_control_that_only_a_watch_has_heard_before(
+    runner: Runner, pair: Pair
+) -> None:
+    slug = await start(runner)
+    async with far(runner, pair) as proxy:
+        number = runner.watch(slug, client="far")
+        await until(runner, number, "connected")
+        cut(proxy)
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(runner.call("GetSession", ref(slug), client="far"))
+            await asyncio.sleep(AWAY)
+            assert not call.done(), call.result()
+            proxy.heal()
+        await runner.cancel(number)
+    assert "session" in call.result(), call.result()
+
+
+async def test_a_watch_that_begins_while_control_is_away_waits_for_it(
+    runner: Runner, pair: Pair
+) -> None:
+    slug = await start(runner)
+    async with far(runner, pair) as proxy:
+        assert "session" in await runner.call("GetSession", ref(slug), client="far")
+        cut(proxy)
+        number = runner.watch(slug, client="far")
+        await asyncio.sleep(AWAY)
+        proxy.heal()
+        await until(runner, number, "connected")
+        await runner.cancel(number)
 
 
 async def test_a_watch_from_a_wrong_address_gives_up(runner: Runner, pair: Pair) -> None:

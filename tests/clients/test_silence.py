@@ -1,9 +1,11 @@
-"""A connection over which nothing comes any more, though nobody has ended it."""
+"""What takes long: a connection over which nothing comes any more, though nobody has ended it; a
+call that has waited for long when its connection is lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import pytest
@@ -13,6 +15,8 @@ from scripts.client_tools import MissingError
 from tests.clients.conftest import chosen
 from tests.clients.runners import Answer, Language, Runner, built, running
 from tests.clients.test_calls import ref, start, text
+from tests.clients.test_credentials import pending
+from tests.clients.test_restart import AWAY
 from tests.pair import Pair
 from tests.robustness.fault_proxy import FaultProxy, fault_proxy
 
@@ -20,26 +24,36 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 
 #: Seconds, at most: control says something every 15 s, and 30 s without a word are a loss.
 NOTICED = 90.0
+#: Seconds, longer than a call that asks for no wait is tried; and what the call asks for.
+LONG, WAIT = 31.0, "45s"
+
+#: What came of a client's two stories.
+Outcomes = Sequence[BaseException | None]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def found(
     pair: Pair, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, BaseException | None]:
+) -> Mapping[str, BaseException | Outcomes]:
     """What came of each client; all at once, since most of it is waiting."""
 
-    async def story(language: Language) -> None:
+    async def stories(language: Language) -> Outcomes:
         async with running(language, tmp_path_factory.mktemp("runner")) as runner:
             address = pair.http if language.over_http else pair.address
             await runner.dial("c", address, pair.token)
-            async with fault_proxy(address) as proxy:
-                await runner.dial("far", proxy.address, pair.token)
-                await silent_and_back(runner, proxy)
+            async with fault_proxy(address) as silent, fault_proxy(address) as lost:
+                await runner.dial("far", silent.address, pair.token)
+                await runner.dial("long", lost.address, pair.token)
+                return await asyncio.gather(
+                    silent_and_back(runner, silent),
+                    lost_while_it_waits(runner, lost),
+                    return_exceptions=True,
+                )
 
     for language in chosen():
         with suppress(MissingError):
             built(language)  # One after the other: it stops the loop.
-    outcomes = await asyncio.gather(*map(story, chosen()), return_exceptions=True)
+    outcomes = await asyncio.gather(*map(stories, chosen()), return_exceptions=True)
     return {each.name: outcome for each, outcome in zip(chosen(), outcomes, strict=True)}
 
 
@@ -59,6 +73,21 @@ async def silent_and_back(runner: Runner, proxy: FaultProxy) -> None:
     await runner.cancel(number)
 
 
+async def lost_while_it_waits(runner: Runner, proxy: FaultProxy) -> None:
+    slug, command = await pending(runner)
+    assert "session" in await runner.call("GetSession", ref(slug), client="long")
+    asked = {"commandId": command, "wait": WAIT}
+    number = runner.begin("call", "GetCommand", asked, client="long", timeout=NOTICED)
+    await asyncio.sleep(LONG)
+    proxy.refuse()
+    proxy.reset_now()
+    await asyncio.sleep(AWAY)
+    proxy.heal()
+    await runner.call("Kill", ref(slug))
+    answer = await runner.next(number)
+    assert "response" in answer, answer
+
+
 async def until(runner: Runner, number: str, seen: list[Answer], wanted: str) -> None:
     """Until an answer of a kind; events are kept."""
     while True:
@@ -72,9 +101,22 @@ async def until(runner: Runner, number: str, seen: list[Answer], wanted: str) ->
 
 @pytest.mark.parametrize("language", chosen(), ids=lambda language: language.name)
 async def test_a_watch_notices_that_its_connection_fell_silent_and_goes_on_over_another(
-    language: Language, found: Mapping[str, BaseException | None]
+    language: Language, found: Mapping[str, BaseException | Outcomes]
 ) -> None:
-    outcome = found[language.name]
+    tell(language, found, 0)
+
+
+@pytest.mark.parametrize("language", chosen(), ids=lambda language: language.name)
+async def test_a_call_that_asked_for_a_long_wait_outlives_the_connection_that_it_waited_on(
+    language: Language, found: Mapping[str, BaseException | Outcomes]
+) -> None:
+    tell(language, found, 1)
+
+
+def tell(language: Language, found: Mapping[str, BaseException | Outcomes], story: int) -> None:
+    """Fails or skips where the client's story did."""
+    outcomes = found[language.name]
+    outcome = outcomes if isinstance(outcomes, BaseException) else outcomes[story]
     if isinstance(outcome, MissingError):
         pytest.skip(f"{language.name}: {outcome}")
     if outcome is not None:

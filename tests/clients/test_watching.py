@@ -103,6 +103,16 @@ async def test_what_a_watch_cannot_promise_ends_it_with_its_reason(runner: Runne
     assert (await last(runner, foreign))["error"]["reason"] == "CURSOR_FOREIGN"
 
 
+async def test_a_watch_of_no_session_is_refused(runner: Runner) -> None:
+    nothing = runner.order("watch", client="c", request={"targets": []})
+    answer = await last(runner, nothing)
+    assert "error" in answer, answer
+    assert (answer["error"]["reason"], answer["error"]["fields"]) == (
+        "INVALID_REQUEST",
+        ["targets"],
+    )
+
+
 async def test_one_watch_tells_of_many_sessions(runner: Runner) -> None:
     slugs = [await start(runner) for _ in range(3)]
     targets = [ref(slug) for slug in slugs]

@@ -239,7 +239,8 @@ class Watch:
         )
         call = self._stub.Watch(request, metadata=metadata)
         try:
-            while not all(target.ended for target in self._targets):
+            # (Of no targets at all none has ended: control refuses them.)
+            while not self._targets or not all(target.ended for target in self._targets):
                 try:
                     with self._transport.calling():
                         async with asyncio.timeout(self._silence):

@@ -8,7 +8,7 @@ import { IdentityService } from "./gen/bridle/v1/identity_service_pb.js";
 import { SessionRefSchema, type SessionRef } from "./gen/bridle/v1/session_pb.js";
 import { SessionService } from "./gen/bridle/v1/session_service_pb.js";
 import type { WatchRequestSchema } from "./gen/bridle/v1/watch_pb.js";
-import { guard } from "./guard.js";
+import { guard, type Control } from "./guard.js";
 import { Life } from "./life.js";
 import { defaultRetry, type Retry } from "./retry.js";
 import { checked, type TokenSource } from "./token.js";
@@ -34,6 +34,7 @@ export class Client {
   readonly #token: TokenSource;
   readonly #retry: Retry;
   readonly #life = new Life();
+  readonly #control: Control = { known: false };
   readonly #disconnect: () => void;
 
   /** `connect` makes a transport that has the given interceptors; `disconnect` ends its connection. */
@@ -45,7 +46,7 @@ export class Client {
     this.#token = checked(settings.token);
     this.#retry = settings.retry ?? defaultRetry;
     this.#disconnect = disconnect;
-    const own = guard(this.#token, this.#retry, this.#life);
+    const own = guard(this.#token, this.#retry, this.#life, this.#control);
     this.transport = connect([own, ...(settings.interceptors ?? [])]);
     this.sessions = createClient(SessionService, this.transport);
     this.hosts = createClient(HostService, this.transport);
@@ -56,6 +57,7 @@ export class Client {
   watch(request: MessageInitShape<typeof WatchRequestSchema>, options: WatchOptions = {}): Watch {
     return new Watch(request, {
       options, sessions: this.sessions, token: this.#token, retry: this.#retry, life: this.#life,
+      control: this.#control,
     });
   }
 

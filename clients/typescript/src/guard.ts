@@ -10,10 +10,13 @@ import { reasonFor, type Life } from "./life.js";
 import { delay, isLost, mayRetry, pause, type Retry } from "./retry.js";
 import { renewed, type TokenSource } from "./token.js";
 
+/** Whether control has answered here, so that a lost connection is no wrong address. */
+export interface Control {
+  known: boolean;
+}
+
 /** The interceptor of every transport that a client uses. */
-export function guard(token: TokenSource, retry: Retry, life: Life): Interceptor {
-  // Control has answered here, so that a lost connection is no wrong address.
-  const control = { known: false };
+export function guard(token: TokenSource, retry: Retry, life: Life, control: Control): Interceptor {
   return (next) => async (request) => {
     const open = life.begin();
     const signal = AbortSignal.any([request.signal, open.signal]);
@@ -21,6 +24,7 @@ export function guard(token: TokenSource, retry: Retry, life: Life): Interceptor
       if (request.stream) {
         request.header.set("authorization", `Bearer ${await token()}`);
         const answer = await next({ ...request, signal });
+        control.known = true;
         // It is open for as long as somebody reads, or until who has enough aborts it.
         request.signal.addEventListener("abort", () => life.done(open), { once: true });
         return answer.stream ? { ...answer, message: until(answer.message, () => life.done(open)) } : answer;
@@ -39,11 +43,12 @@ type Next = (request: UnaryRequest) => Promise<UnaryResponse>;
 
 /** A unary call and all of its tries. */
 async function tried(
-  request: UnaryRequest, token: TokenSource, retry: Retry, next: Next, control: { known: boolean },
+  request: UnaryRequest, token: TokenSource, retry: Retry, next: Next, control: Control,
 ): Promise<UnaryResponse> {
   const message = withRequestId(request.method.input, request.message);
-  const longest = retry.attemptTimeout + waitOf(message);
-  const patience = Date.now() + retry.patience;
+  const asked = waitOf(message);
+  const longest = retry.attemptTimeout + asked;
+  const patience = Date.now() + retry.patience + asked;
   for (let attempt = 1; ; attempt++) {
     const sent = await token();
     // Each try has headers of its own: interceptors below add what belongs to it alone.

@@ -20,8 +20,9 @@ export interface Retry {
   readonly first: number;
   readonly most: number;
   /**
-   * How long a call waits, whatever its tries, for a control that has answered before and is lost. The
-   * call's own deadline goes first.
+   * How long a call waits, whatever its tries, for a control that has answered before and is lost,
+   * beside the wait that its request asks for; a watch that begins waits as long. The call's own
+   * deadline goes first.
    */
   readonly patience: number;
 }

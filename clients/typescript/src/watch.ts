@@ -9,6 +9,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type CallOptions, type Client as Stub } from "@connectrpc/connect";
 
 import { failureOf } from "./errors.js";
+import type { Control } from "./guard.js";
 import type { Event } from "./gen/bridle/v1/event_pb.js";
 import { SessionRefSchema, type SessionRef } from "./gen/bridle/v1/session_pb.js";
 import type { SessionService } from "./gen/bridle/v1/session_service_pb.js";
@@ -24,7 +25,7 @@ import {
   type WatchTarget,
 } from "./gen/bridle/v1/watch_pb.js";
 import { reasonFor, type Life } from "./life.js";
-import { delay, isBroken, pause, type Retry } from "./retry.js";
+import { delay, isBroken, isLost, pause, type Retry } from "./retry.js";
 import { renewed, type TokenSource } from "./token.js";
 
 /** Milliseconds without a word from control, which says something every 15 s, that mean a loss. */
@@ -33,7 +34,7 @@ const SILENCE = 30_000;
 const CLOSING = 1_000;
 /** Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment. */
 const GAPS_CAP = 5;
-/** Failures in a row before the first answer, after which a watch gives up. */
+/** Failures in a row before the first answer, after which a watch gives up; but see Retry.patience. */
 const FIRST_TRIES = 5;
 
 /** One thing that a watch tells; `sessionId` is empty where it is about the connection. */
@@ -60,6 +61,7 @@ export interface WatchSettings {
   readonly token: TokenSource;
   readonly retry: Retry;
   readonly life: Life;
+  readonly control: Control;
 }
 
 /** Something between two events did not come: the stream can't be trusted any further. */
@@ -178,8 +180,9 @@ export class Watch implements AsyncIterable<Event> {
   }
 
   async *#run(options: Given): AsyncGenerator<Update, void, undefined> {
-    const { token, retry } = this.#settings;
+    const { token, retry, control } = this.#settings;
     const { signal } = options;
+    const patience = Date.now() + retry.patience;
     let connected = false;
     for (let attempt = 0; ; ) {
       let lost: unknown;
@@ -199,7 +202,9 @@ export class Watch implements AsyncIterable<Event> {
       } catch (error) {
         if (signal.aborted) throw error;
         attempt++;
-        if (!(await this.#goesOn(error, sent)) || !(connected || attempt < FIRST_TRIES)) throw error;
+        const patient = control.known && isLost(error) && Date.now() < patience;
+        const hopes = connected || attempt < FIRST_TRIES || patient;
+        if (!(await this.#goesOn(error, sent)) || !hopes) throw error;
         lost = error;
       }
       if (connected) yield { sessionId: "", kind: "disconnected", error: lost };
@@ -238,7 +243,8 @@ export class Watch implements AsyncIterable<Event> {
       const targets = this.#targets.filter((target) => !target.ended).map((target) => target.request());
       const answers = this.#settings.sessions.watch({ targets, until, kinds, liveText }, options);
       const iterator = answers[Symbol.asyncIterator]();
-      while (!this.#targets.every((target) => target.ended)) {
+      // (Of no targets at all none has ended: control refuses them.)
+      while (this.#targets.length === 0 || !this.#targets.every((target) => target.ended)) {
         // Only the wait counts: time that the reader takes is not control's silence.
         const clock = setTimeout(() => silent.abort("silence"), SILENCE);
         const answer = await iterator.next().finally(() => clearTimeout(clock));

@@ -91,9 +91,11 @@ func main() {
 		}
 		run.now(next)
 	}
+	run.state.Lock()
 	for _, cancel := range run.running {
 		cancel()
 	}
+	run.state.Unlock()
 	all.Wait()
 	for _, client := range run.clients {
 		_ = client.Close()

@@ -36,6 +36,7 @@ public final class Bridle implements AutoCloseable {
   public static final String DEFAULT_ADDRESS = "127.0.0.1:7420";
 
   private final ManagedChannel connection;
+  private final Guard guard;
   private final Channel channel;
   private final Supplier<String> token;
   private final Retry retry;
@@ -53,7 +54,8 @@ public final class Bridle implements AutoCloseable {
     this.retry = retry;
     // Behind the guard: each try is a call of its own to them.
     Channel below = ClientInterceptors.interceptForward(connection, interceptors);
-    this.channel = ClientInterceptors.intercept(below, new Guard(this.token, retry, connection::isShutdown));
+    this.guard = new Guard(this.token, retry, connection::isShutdown);
+    this.channel = ClientInterceptors.intercept(below, guard);
   }
 
   /** Begins to describe a client of the control at {@code address}, "host:port". */
@@ -106,6 +108,11 @@ public final class Bridle implements AutoCloseable {
     Watch watch = new Watch(this, request, token, retry);
     watches.add(watch);
     return watch;
+  }
+
+  /** Whether control has answered here. */
+  boolean isKnown() {
+    return guard.isKnown();
   }
 
   boolean isClosed() {

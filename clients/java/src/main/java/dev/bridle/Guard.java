@@ -50,6 +50,12 @@ final class Guard implements ClientInterceptor {
         super.start(
             new SimpleForwardingClientCallListener<>(listener) {
               @Override
+              public void onMessage(A message) {
+                answered();
+                super.onMessage(message);
+              }
+
+              @Override
               public void onClose(Status status, Metadata trailers) {
                 super.onClose(told(status), trailers);
               }

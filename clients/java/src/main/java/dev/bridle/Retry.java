@@ -20,7 +20,8 @@ import java.util.concurrent.ThreadLocalRandom;
  * @param first the first wait between tries: each is twice the last, half of it by chance
  * @param most the longest wait
  * @param patience how long a call waits, whatever its tries, for a control that has answered before
- *     and is lost; the call's own deadline goes first
+ *     and is lost, beside the wait that its request asks for; a watch that begins waits as long. The
+ *     call's own deadline goes first
  */
 public record Retry(
     int attempts, Duration attemptTimeout, Duration first, Duration most, Duration patience) {

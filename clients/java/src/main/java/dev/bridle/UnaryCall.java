@@ -25,7 +25,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
   private final CallOptions options;
   private final Channel next;
   private final long deadline;
-  private final long patience;
+  private long patience;
   // Further tries may begin on another thread; they are the caller's as much as the first.
   private final Context context = Context.current();
 
@@ -45,7 +45,6 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     this.next = next;
     Deadline given = earliest(options.getDeadline(), Context.current().getDeadline());
     this.deadline = given == null ? Long.MAX_VALUE : given.timeRemaining(TimeUnit.MILLISECONDS) + now();
-    this.patience = now() + retry.patience().toMillis();
   }
 
   private static Deadline earliest(Deadline one, Deadline other) {
@@ -70,6 +69,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
   @Override
   public void sendMessage(Q message) {
     request = Guard.withRequestId(message);
+    patience = now() + retry.patience().toMillis() + Guard.waitOf(request).toMillis();
   }
 
   @Override

@@ -43,7 +43,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   /** Gaps in a row, each after a new connection, that show a broken log and not a bad moment. */
   private static final int GAPS_CAP = 5;
 
-  /** Failures in a row before the first answer, after which a watch gives up. */
+  /** Failures in a row before the first answer, after which a watch gives up; but see Retry. */
   private static final int FIRST_TRIES = 5;
 
   private final Bridle bridle;
@@ -58,6 +58,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   private volatile Answers answers;
   private volatile Context.CancellableContext pinning;
   private String sent = "";
+  private long begun; // in nanoseconds, as all that waits is measured
   private boolean connected;
   private int attempt;
   private int gaps;
@@ -102,8 +103,12 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
 
   @Override
   public boolean hasNext() {
+    if (!connected && attempt == 0) {
+      begun = System.nanoTime();
+    }
     while (ready.isEmpty()) {
-      if (targets.stream().allMatch(WatchCursor::ended)) {
+      // (Of no targets at all none has ended: control refuses them.)
+      if (!targets.isEmpty() && targets.stream().allMatch(WatchCursor::ended)) {
         letEnd();
         close();
         return false;
@@ -173,7 +178,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       throw Status.CANCELLED.withCause(lost).asRuntimeException();
     }
     attempt++;
-    if (!goesOn(lost) || !(connected || attempt < FIRST_TRIES)) {
+    if (!goesOn(lost) || !(connected || attempt < FIRST_TRIES || isPatient(lost))) {
       closed = true;
       throw lost;
     }
@@ -189,6 +194,12 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       Thread.currentThread().interrupt();
       throw Status.CANCELLED.withCause(interrupted).asRuntimeException();
     }
+  }
+
+  /** Whether it may still wait for a control that was there before, and is lost. */
+  private boolean isPatient(StatusRuntimeException lost) {
+    boolean early = System.nanoTime() - begun < retry.patience().toNanos();
+    return early && bridle.isKnown() && Retry.isLost(lost);
   }
 
   private boolean goesOn(StatusRuntimeException lost) {
