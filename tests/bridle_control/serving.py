@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from bridle.host.v1 import host_link_service_pb2 as link_pb2
@@ -20,6 +21,7 @@ from bridle_control.app import Control
 from bridle_control.auth import Authenticator
 from bridle_control.ids import uuid7
 from bridle_control.interceptor import Gate
+from bridle_control.links.registry import Links
 from bridle_control.settings import Address, Settings
 from bridle_control.store.api import HostRow, Store, Tx
 from bridle_control.store.sqlite import SqliteStore
@@ -260,6 +262,18 @@ async def control_server(
         finally:
             stop.set()
             await running
+
+
+def hold_end(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """From now on the end of control waits, where it says goodbye to hosts, until this is set."""
+    go_on = asyncio.Event()
+
+    async def close(self: Links) -> None:
+        await go_on.wait()
+
+    monkeypatch.setattr(Links, "close", close)
+    monkeypatch.setattr("bridle_control.app._GOODBYE", 60.0)
+    return go_on
 
 
 async def linked(control: RunningControl) -> Any:

@@ -25,6 +25,7 @@ from tests.bridle_control.serving import (
     RunningControl,
     control_server,
     fails,
+    hold_end,
     linked,
     opened,
 )
@@ -104,11 +105,10 @@ async def test_the_end_says_not_serving_then_goodbye_then_ends_watches(
 
 
 async def test_while_it_ends_new_calls_are_refused_and_health_still_answers(
-    control: RunningControl,
+    control: RunningControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = await linked(control)
     health: Any = health_pb2_grpc.HealthStub(control.channel)
-    # The host does not close its side, so the end waits for it: time enough to call.
+    go_on = hold_end(monkeypatch)
     control.stop.set()
     refused = None
     while refused is None:
@@ -119,8 +119,7 @@ async def test_while_it_ends_new_calls_are_refused_and_health_still_answers(
     assert refused.code() is grpc.StatusCode.UNAVAILABLE
     answer = await health.Check(health_pb2.HealthCheckRequest())
     assert answer.status == NOT_SERVING
-    assert not control.running.done()
-    link.cancel()
+    go_on.set()
     await control.running
 
 

@@ -24,7 +24,7 @@ from bridle_control.gateway.messages import Answer, JsonCodec
 from bridle_control.gateway.server import HEALTH
 from bridle_control.settings import Address, Settings, SettingsError, load
 from tests.bridle_control.gateway.http_calls import SERVICE, call, raw, request, stream
-from tests.bridle_control.serving import RunningControl, control_server, linked, mint
+from tests.bridle_control.serving import RunningControl, control_server, hold_end, mint
 
 TLS = Path(__file__).parent.parent / "tls"
 PAGE = "http://localhost:3000"
@@ -174,12 +174,13 @@ async def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
                 assert reply.status == 404, path
 
 
-async def test_balancers_see_whether_control_serves_and_need_no_token(tmp_path: Path) -> None:
+async def test_balancers_see_whether_control_serves_and_need_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with gateway(tmp_path) as (control, address, _):
         async with request(address, HEALTH, verb="GET") as reply:
             assert (reply.status, await reply.body()) == (200, b"SERVING\n")
-        # A host that does not close its side holds up the end: time enough to ask.
-        link = await linked(control)
+        go_on = hold_end(monkeypatch)
         control.stop.set()
         async with asyncio.timeout(20):
             status = 200
@@ -187,7 +188,7 @@ async def test_balancers_see_whether_control_serves_and_need_no_token(tmp_path: 
                 async with request(address, HEALTH, verb="GET") as reply:
                     status, body = reply.status, await reply.body()
         assert (status, body) == (503, b"NOT_SERVING\n")
-        link.cancel()
+        go_on.set()
 
 
 async def test_it_is_encrypted_as_the_other_port_is(tmp_path: Path) -> None:
