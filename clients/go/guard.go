@@ -133,7 +133,7 @@ func (g *guard) waitsFor(err error, begun time.Time) bool {
 
 func waitOf(request any) time.Duration {
 	if asks, ok := request.(interface{ GetWait() *durationpb.Duration }); ok {
-		return asks.GetWait().AsDuration()
+		return max(0, asks.GetWait().AsDuration()) // Of less than none control tells.
 	}
 	return 0
 }

@@ -39,8 +39,11 @@ LATER = bytes.fromhex("c23e05") + b"later"
 #: A Session of a later release: number 1 (session_id) is "s", number 10 (phase) is 77.
 ODD_SESSION = bytes.fromhex("0a0173504d") + LATER
 
-#: These slugs: how many seconds the caller gives, as the title; and no answer at all.
-DEADLINE, NEVER = "deadline", "never"
+#: These slugs: how many seconds the caller gives, as the title; the same at the second try, for
+#: which the first asks to wait; a refusal that asks to wait for long; and no answer at all.
+DEADLINE, AGAIN, LONG, NEVER = "deadline", "again", "long", "never"
+#: How long these ask to wait, seconds.
+AGAIN_AFTER, LONG_AFTER = 1.0, 60.0
 #: A reason that nobody knows; its slug is the same in small letters.
 LATER_REASON = "STRIKE"
 
@@ -114,7 +117,11 @@ class OddService(_Servicer):  # type: ignore[misc]
                 raise refusal(reason)
         if request.session.slug == LATER_REASON.lower():
             raise LaterError
-        if request.session.slug == DEADLINE:
+        if request.session.slug == LONG:
+            raise BridleError(Reason.SHUTTING_DOWN, "for long", retry_after=LONG_AFTER)
+        if request.session.slug == AGAIN and len(self._metadata["GetSession"]) == 1:
+            raise BridleError(Reason.SHUTTING_DOWN, "once", retry_after=AGAIN_AFTER)
+        if request.session.slug in (DEADLINE, AGAIN):
             session = session_pb2.Session(title=str(context.time_remaining()))
             return session_service_pb2.GetSessionResponse(session=session).SerializeToString()
         if request.session.slug == NEVER:

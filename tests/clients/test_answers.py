@@ -13,8 +13,11 @@ from bridle_core.errors import CODE_OF, Reason
 from scripts.client_tools import MissingError
 from tests.clients.conftest import chosen
 from tests.clients.odd_service import (
+    AGAIN,
+    AGAIN_AFTER,
     DEADLINE,
     LATER_REASON,
+    LONG,
     NEVER,
     ODD_SESSION,
     OddService,
@@ -119,3 +122,20 @@ async def test_a_call_that_gets_no_answer_ends_at_its_deadline(
     async with asking(language, tmp_path) as (runner, _):
         late = await runner.call("GetSession", ref(NEVER), timeout=0.5)
         assert (late["error"]["code"], late["error"]["reason"]) == ("DEADLINE_EXCEEDED", "")
+
+
+async def test_each_try_tells_control_what_is_left_of_the_callers_time(
+    language: Language, tmp_path: Path
+) -> None:
+    async with asking(language, tmp_path) as (runner, _):
+        found = await runner.call("GetSession", ref(AGAIN), timeout=9)
+        # (Rounded up by some, in the ways that the protocols have.)
+        assert 0 < float(found["session"]["title"]) < 9 - AGAIN_AFTER + 0.5
+
+
+async def test_a_refusal_that_asks_to_wait_beyond_the_deadline_is_told_with_its_reason(
+    language: Language, tmp_path: Path
+) -> None:
+    async with asking(language, tmp_path) as (runner, _):
+        refused = await runner.call("GetSession", ref(LONG), timeout=10)
+        assert refused["error"]["reason"] == "SHUTTING_DOWN", refused

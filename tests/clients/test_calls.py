@@ -185,6 +185,15 @@ async def test_empty_and_largest_messages_pass_and_larger_ones_are_refused_with_
     assert too_large["error"]["reason"] == "MESSAGE_TOO_LARGE"
 
 
+@pytest.mark.parametrize("wait", ["-20s", "10000000s"])
+async def test_a_wait_that_control_does_not_take_is_refused_by_control(
+    runner: Runner, wait: str
+) -> None:
+    refused = await runner.call("GetCommand", {"commandId": uuid7(), "wait": wait})
+    assert refused["error"]["reason"] == "INVALID_REQUEST", refused
+    assert refused["error"]["fields"] == ["wait"]
+
+
 async def test_a_deadline_ends_a_stream_and_cancelling_does(runner: Runner) -> None:
     slug = await start(runner)
     request = {"targets": [ref(slug)]}

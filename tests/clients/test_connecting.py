@@ -111,6 +111,18 @@ async def test_a_page_does_not_send_its_token_in_plaintext_to_what_is_not_loopba
             assert "plaintext" in answer["refused"]
 
 
+@each(IN_PAGES)
+async def test_a_page_may_name_the_gateway_by_a_path_of_its_own_origin(
+    language: Language, tmp_path: Path
+) -> None:
+    async with runner_of(language, tmp_path) as runner:
+        where = {"client": "c", "address": "/", "token": "brt_x", "transport": language.transport}
+        assert await runner.next(runner.order("dial", **where)) == {"done": True}
+        answer = await runner.call(WHO)
+        # What serves the page is no gateway; but it was asked.
+        assert answer["error"]["code"] == "UNIMPLEMENTED", answer
+
+
 @each(OVER_GRPC)
 async def test_inside_a_session_the_environment_names_the_sessions_own_token(
     language: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

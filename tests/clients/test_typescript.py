@@ -45,5 +45,10 @@ async def test_watches_are_left_at_once_and_the_process_ends_by_itself(
         "threw mine: true true",
         "left at: 1",
         "aborted: ConnectError: [canceled] cancelled",
+        "no token: DeadlineExceeded",
+        "no token, returned: true true",
+        "no token, closed: Canceled Canceled",
+        "closed: Canceled Canceled",
+        "connections: 1",
     ]
     assert process.returncode == 0

@@ -258,7 +258,7 @@ def wait_of(request: Message) -> float:
     if "wait" not in request.DESCRIPTOR.fields_by_name:
         return 0.0
     wait: Duration = getattr(request, "wait")  # noqa: B009
-    return wait.seconds + wait.nanos / 1e9
+    return max(0.0, wait.seconds + wait.nanos / 1e9)  # of less than none control tells
 
 
 #: What gRPC, a proxy or a dying service say when a stream breaks off.

@@ -1,10 +1,14 @@
 /**
- * Leaves watches in every way that there is, and then the process: nothing may keep it.
+ * Leaves watches in every way that there is, calls that wait for their token, clients that are
+ * closed, and then the process: nothing may keep it.
  *
  *     BRIDLE_TOKEN=… node leaving.mjs SLUG
  */
+import { once } from "node:events";
+import { createConnection, createServer, type AddressInfo } from "node:net";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { session, type Update } from "@bridle/client";
-import { connectFromEnvironment } from "@bridle/client/node";
+import { connect, connectFromEnvironment } from "@bridle/client/node";
 
 process.on("unhandledRejection", (error) => {
   console.log("unhandled:", error);
@@ -49,3 +53,32 @@ try {
 }
 console.log("aborted:", ended);
 client.close();
+
+/** How a call ended. */
+async function end(call: Promise<unknown>): Promise<string> {
+  return call.then(() => "answered", (error: unknown) => Code[ConnectError.from(error).code] ?? "");
+}
+
+const never = connect("127.0.0.1:1", { token: () => new Promise(() => undefined) });
+console.log("no token:", await end(never.sessions.getSession({}, { timeoutMs: 10 })));
+const unbegun = never.watch(request).updates();
+const first = unbegun.next();
+console.log("no token, returned:", (await unbegun.return()).done, (await first).done);
+const closing = [end(never.sessions.getSession({})), end(never.watch(request).updates().next())];
+never.close();
+console.log("no token, closed:", ...(await Promise.all(closing)));
+
+let connections = 0;
+const server = createServer((socket) => {
+  connections++;
+  socket.destroy();
+}).listen(0, "127.0.0.1");
+await once(server, "listening");
+const { port } = server.address() as AddressInfo;
+const closed = connect(`127.0.0.1:${port}`, { token: "t" });
+closed.close();
+console.log("closed:", await end(closed.sessions.getSession({})), await end(closed.watch(request).updates().next()));
+// Whoever came before this one was counted before it.
+await once(createConnection(port, "127.0.0.1"), "close");
+console.log("connections:", connections);
+server.close();

@@ -6,7 +6,7 @@ import { Code, ConnectError, type Interceptor, type UnaryRequest, type UnaryResp
 
 import { failureOf } from "./errors.js";
 import { uuid7 } from "./ids.js";
-import { reasonFor, type Life } from "./life.js";
+import { raced, reasonFor, type Life } from "./life.js";
 import { delay, isLost, mayRetry, pause, type Retry } from "./retry.js";
 import { renewed, type TokenSource } from "./token.js";
 
@@ -22,7 +22,7 @@ export function guard(token: TokenSource, retry: Retry, life: Life, control: Con
     const signal = AbortSignal.any([request.signal, open.signal]);
     try {
       if (request.stream) {
-        request.header.set("authorization", `Bearer ${await token()}`);
+        request.header.set("authorization", `Bearer ${await raced(token(), signal)}`);
         const answer = await next({ ...request, signal });
         control.known = true;
         // It is open for as long as somebody reads, or until who has enough aborts it.
@@ -34,10 +34,17 @@ export function guard(token: TokenSource, retry: Retry, life: Life, control: Con
       return answer;
     } catch (error) {
       life.done(open);
+      if (failureOf(error) !== undefined) control.known = true;
       throw open.signal.aborted ? reasonFor(open.signal, error) : error;
     }
   };
 }
+
+/** What tells control how long a call may take: Connect, gRPC. */
+const CONNECT_TIMEOUT = "connect-timeout-ms";
+const GRPC_TIMEOUT = "grpc-timeout";
+/** A longer timer would go off at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 type Next = (request: UnaryRequest) => Promise<UnaryResponse>;
 
@@ -49,11 +56,14 @@ async function tried(
   const asked = waitOf(message);
   const longest = retry.attemptTimeout + asked;
   const patience = Date.now() + retry.patience + asked;
+  const deadline = deadlineOf(request.header);
+  const ask = () => raced(token(), request.signal);
   for (let attempt = 1; ; attempt++) {
-    const sent = await token();
+    const sent = await ask();
     // Each try has headers of its own: interceptors below add what belongs to it alone.
     const header = new Headers(request.header);
     header.set("authorization", `Bearer ${sent}`);
+    tell(header, deadline);
     try {
       const answer = await limited({ ...request, message, header }, longest, next);
       control.known = true;
@@ -61,10 +71,11 @@ async function tried(
     } catch (error) {
       if (failureOf(error) !== undefined) control.known = true;
       if (request.signal.aborted) throw error;
-      if (attempt < retry.attempts && (await renewed(error, token, sent))) continue;
+      if (attempt < retry.attempts && (await renewed(error, ask, sent))) continue;
       const wait = delay(retry, attempt, error);
       const patient = control.known && isLost(error) && Date.now() + wait < patience;
       if (!mayRetry(error) || (attempt >= retry.attempts && !patient)) throw error;
+      if (Date.now() + wait >= deadline) throw error; // It tells more than that the time is over.
       await pause(wait, request.signal);
     }
   }
@@ -72,15 +83,32 @@ async function tried(
 
 /** One try, ended after so many milliseconds: a longer silence is a lost connection. */
 async function limited(request: UnaryRequest, milliseconds: number, next: Next): Promise<UnaryResponse> {
-  const own = AbortSignal.timeout(milliseconds);
+  const own = new AbortController();
+  const clock = setTimeout(() => own.abort(), Math.min(milliseconds, LONGEST_TIMER));
   try {
-    return await next({ ...request, signal: AbortSignal.any([request.signal, own]) });
+    return await next({ ...request, signal: AbortSignal.any([request.signal, own.signal]) });
   } catch (error) {
-    if (own.aborted && !request.signal.aborted) {
+    if (own.signal.aborted && !request.signal.aborted) {
       throw new ConnectError("no answer in time", Code.DeadlineExceeded, undefined, undefined, error);
     }
     throw error;
+  } finally {
+    clearTimeout(clock);
   }
+}
+
+/** When the call has to be over, as Date.now() tells it; Infinity where its caller sets no limit. */
+function deadlineOf(header: Headers): number {
+  const limit = /^(\d+(?:\.\d+)?)m?$/.exec(header.get(CONNECT_TIMEOUT) ?? header.get(GRPC_TIMEOUT) ?? "")?.[1];
+  return limit === undefined ? Infinity : Date.now() + Number(limit);
+}
+
+/** Tells control what is left until then: the library tells each try the whole. */
+function tell(header: Headers, deadline: number): void {
+  if (deadline === Infinity) return;
+  const left = Math.max(1, Math.ceil(deadline - Date.now()));
+  if (header.has(CONNECT_TIMEOUT)) header.set(CONNECT_TIMEOUT, `${left}`);
+  if (header.has(GRPC_TIMEOUT)) header.set(GRPC_TIMEOUT, `${left}m`);
 }
 
 async function* until<T>(messages: AsyncIterable<T>, done: () => void): AsyncGenerator<T, void, undefined> {
@@ -91,10 +119,10 @@ async function* until<T>(messages: AsyncIterable<T>, done: () => void): AsyncGen
   }
 }
 
-/** Milliseconds that a request asks control to wait before it answers. */
+/** Milliseconds that a request asks control to wait before it answers. (Of less than none control tells.) */
 function waitOf(message: Message): number {
   const wait = "wait" in message ? message.wait : undefined;
-  return isMessage(wait, DurationSchema) ? durationMs(wait) : 0;
+  return isMessage(wait, DurationSchema) ? Math.max(0, durationMs(wait)) : 0;
 }
 
 /**

@@ -9,4 +9,4 @@ export { Client, content, session, type Settings } from "./client.js";
 export { failureOf, reasonOf, type Failure } from "./errors.js";
 export type { TokenSource } from "./token.js";
 export { defaultRetry, type Retry } from "./retry.js";
-export { Watch, type Update, type WatchOptions, type WatchSettings } from "./watch.js";
+export { Watch, type Update, type WatchOptions } from "./watch.js";

@@ -29,6 +29,18 @@ function closed(): ConnectError {
   return new ConnectError("the client is closed", Code.Canceled);
 }
 
+/** Settles as what is awaited does; rejects as soon as the signal is aborted. */
+export function raced<T>(awaited: T | Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(reasonFor(signal));
+    if (signal.aborted) stop();
+    else signal.addEventListener("abort", stop, { once: true });
+    void Promise.resolve(awaited)
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener("abort", stop));
+  });
+}
+
 /** What to throw where a signal has ended something. */
 export function reasonFor(signal: AbortSignal, cause?: unknown): ConnectError {
   if (signal.reason instanceof ConnectError) return signal.reason;

@@ -32,7 +32,8 @@ const header = {
 export function tracing(tracer: Tracer = trace.getTracer("@bridle/client")): Interceptor {
   return (next) => async (request) => {
     const method = `${request.service.typeName}/${request.method.name}`;
-    const { hostname, port, protocol } = new URL(request.url);
+    // (In a page it may be relative to the page's own.)
+    const { hostname, port, protocol } = new URL(request.url, globalThis.location?.href);
     const attributes = {
       "rpc.system.name": request.header.has("connect-protocol-version") ? "connectrpc" : "grpc",
       "rpc.method": method,

@@ -24,7 +24,7 @@ import {
   type WatchResponse,
   type WatchTarget,
 } from "./gen/bridle/v1/watch_pb.js";
-import { reasonFor, type Life } from "./life.js";
+import { raced, reasonFor, type Life } from "./life.js";
 import { delay, isBroken, isLost, pause, type Retry } from "./retry.js";
 import { renewed, type TokenSource } from "./token.js";
 
@@ -183,12 +183,13 @@ export class Watch implements AsyncIterable<Event> {
     const { token, retry, control } = this.#settings;
     const { signal } = options;
     const patience = Date.now() + retry.patience;
+    const ask = () => raced(token(), signal);
     let connected = false;
     for (let attempt = 0; ; ) {
       let lost: unknown;
       let sent: string | undefined;
       try {
-        sent = await token();
+        sent = await ask();
         for await (const update of this.#stream(options)) {
           if (this.#fresh) {
             this.#fresh = false;
@@ -204,7 +205,7 @@ export class Watch implements AsyncIterable<Event> {
         attempt++;
         const patient = control.known && isLost(error) && Date.now() < patience;
         const hopes = connected || attempt < FIRST_TRIES || patient;
-        if (!(await this.#goesOn(error, sent)) || !hopes) throw error;
+        if (!(await this.#goesOn(error, sent, ask)) || !hopes) throw error;
         lost = error;
       }
       if (connected) yield { sessionId: "", kind: "disconnected", error: lost };
@@ -212,10 +213,10 @@ export class Watch implements AsyncIterable<Event> {
     }
   }
 
-  async #goesOn(error: unknown, sent: string | undefined): Promise<boolean> {
+  async #goesOn(error: unknown, sent: string | undefined, token: TokenSource): Promise<boolean> {
     const { code } = ConnectError.from(error);
     if (code === Code.DataLoss && failureOf(error) === undefined) return ++this.#gaps < GAPS_CAP;
-    if (await renewed(error, this.#settings.token, sent)) return ++this.#renewed < FIRST_TRIES;
+    if (await renewed(error, token, sent)) return ++this.#renewed < FIRST_TRIES;
     return isBroken(error);
   }
 

@@ -135,7 +135,8 @@ final class Guard implements ClientInterceptor {
     if (request instanceof Message message) {
       FieldDescriptor field = message.getDescriptorForType().findFieldByName("wait");
       if (field != null && message.getField(field) instanceof com.google.protobuf.Duration wait) {
-        return Duration.ofSeconds(wait.getSeconds(), wait.getNanos());
+        Duration asked = Duration.ofSeconds(wait.getSeconds(), wait.getNanos());
+        return asked.isNegative() ? Duration.ZERO : asked; // Of less than none control tells.
       }
     }
     return Duration.ZERO;
