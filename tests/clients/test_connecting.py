@@ -71,6 +71,20 @@ async def test_an_authority_of_ones_own_vouches_for_control_by_its_name(
             assert refused["error"]["code"] not in ("OK", "UNAUTHENTICATED"), refused
 
 
+@each(OVER_GRPC)
+async def test_an_authority_that_is_no_certificate_is_named(
+    language: Language, tmp_path: Path
+) -> None:
+    (tmp_path / "none.pem").write_text("no certificate\n")
+    async with runner_of(language, tmp_path) as runner:
+        where = {"client": "c", "address": "127.0.0.1:1", "token": "brt_x"}
+        order = runner.order("dial", **where, authority=str(tmp_path / "none.pem"))
+        answer = await runner.next(order)
+        if "refused" not in answer:  # Python's client reads it when it connects.
+            answer = await runner.call(WHO)
+        assert "none.pem" in str(answer), answer
+
+
 @asynccontextmanager
 async def listening() -> AsyncIterator[tuple[str, list[bytes]]]:
     """Somebody who reads all that is sent to a name of this machine, and says nothing."""
@@ -109,6 +123,18 @@ async def test_a_page_does_not_send_its_token_in_plaintext_to_what_is_not_loopba
             where = {"client": "c", "address": f"http://{address}", "token": "brt_secret"}
             answer = await runner.next(runner.order("dial", **where))
             assert "plaintext" in answer["refused"]
+
+
+@each([each for each in OVER_GRPC if each.name != "python"])  # It keeps tokens by itself.
+async def test_an_environment_without_a_token_is_refused(
+    language: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BRIDLE_TOKEN", "")
+    for name in ("SESSION", "TOKEN_FILE"):
+        monkeypatch.delenv(f"BRIDLE_{name}", raising=False)
+    async with runner_of(language, tmp_path) as runner:
+        answer = await runner.next(runner.order("dial", client="c", environment=True))
+        assert "refused" in answer, answer
 
 
 @each(IN_PAGES)

@@ -63,7 +63,7 @@ export class Client {
 
   /**
    * Ends the connection, if there is one, and all calls and watches with Canceled, as all that come
-   * later; a program in Node ends only then.
+   * later. An open watch keeps a program in Node alive until then.
    */
   close(): void {
     this.#life.end();

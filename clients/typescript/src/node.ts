@@ -1,4 +1,5 @@
 /** Bridle from Node, over gRPC. */
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
@@ -21,7 +22,7 @@ export interface NodeSettings extends Settings {
 export function connect(address: string, settings: NodeSettings): Client {
   const host = /^([\w.-]+|\[[\da-fA-F:.]+\]):\d+$/.exec(address)?.[1];
   if (host === undefined) throw new Error(`${JSON.stringify(address)} is no address, which is HOST:PORT`);
-  const ca = settings.authority === undefined ? undefined : readFileSync(settings.authority);
+  const ca = settings.authority === undefined ? undefined : certificate(settings.authority);
   const plain = ca === undefined && (settings.plaintext === true || isLoopback(host));
   const baseUrl = `${plain ? "http" : "https"}://${address}`;
   // Without the pings a peer that froze goes unnoticed for minutes.
@@ -34,6 +35,17 @@ export function connect(address: string, settings: NodeSettings): Client {
   );
 }
 
+/** What the file holds. (Node itself would take anything, and never trust anybody.) */
+function certificate(file: string): string {
+  const content = readFileSync(file, "utf8");
+  try {
+    new X509Certificate(content);
+  } catch (cause) {
+    throw new Error(`${file}: no certificate of an authority (PEM)`, { cause });
+  }
+  return content;
+}
+
 /**
  * A client as BRIDLE_ADDRESS, BRIDLE_TOKEN, BRIDLE_TOKEN_FILE, BRIDLE_TLS_CA and BRIDLE_INSECURE
  * say; inside a session (BRIDLE_SESSION is set) the token is the session's own, of the file.
@@ -43,7 +55,7 @@ export function connectFromEnvironment(settings: Partial<NodeSettings> = {}): Cl
     process.env;
   const file = BRIDLE_TOKEN_FILE ? () => readFileSync(BRIDLE_TOKEN_FILE, "ascii").trim() : undefined;
   const token = settings.token ?? ((BRIDLE_SESSION ? undefined : BRIDLE_TOKEN) || file || BRIDLE_TOKEN);
-  if (token === undefined) throw new Error("neither BRIDLE_TOKEN nor BRIDLE_TOKEN_FILE is set");
+  if (!token) throw new Error("neither BRIDLE_TOKEN nor BRIDLE_TOKEN_FILE is set");
   return connect(BRIDLE_ADDRESS || defaultAddress, {
     plaintext: /^(1|true|yes|on)$/i.test(BRIDLE_INSECURE ?? ""),
     ...(BRIDLE_TLS_CA ? { authority: BRIDLE_TLS_CA } : {}),

@@ -89,8 +89,12 @@ public final class Runner {
         if (!text(order, "authority").isEmpty()) {
           builder.authority(Path.of(text(order, "authority")));
         }
-        clients.put(text(order, "client"), builder.connect());
-        say(order, "done", true);
+        try {
+          clients.put(text(order, "client"), builder.connect());
+          say(order, "done", true);
+        } catch (IllegalStateException refused) {
+          say(order, "refused", refused.getMessage());
+        }
       }
       case "close" -> {
         clients.get(text(order, "client")).close();
