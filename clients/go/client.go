@@ -1,6 +1,7 @@
 package bridle
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,13 +31,13 @@ type Client struct {
 
 	connection *grpc.ClientConn
 	guard      *guard
-	closing    sync.Once
-	closed     chan struct{}
+	end        context.CancelFunc
 }
 
 // TokenSource gives the token for a call; it is asked anew for each, so that a token may be renewed
-// while the client lives. Many goroutines may ask at once.
-type TokenSource func() (string, error)
+// while the client lives. The context is the call's, or the watch's, and ends with the client, too.
+// Many goroutines may ask at once.
+type TokenSource func(ctx context.Context) (string, error)
 
 type options struct {
 	token     TokenSource
@@ -52,12 +52,12 @@ type Option func(*options) error
 
 // Token sends the token with every call.
 func Token(token string) Option {
-	return TokenFrom(func() (string, error) { return token, nil })
+	return TokenFrom(func(context.Context) (string, error) { return token, nil })
 }
 
 // TokenFile reads the token from a file, anew for each call.
 func TokenFile(path string) Option {
-	return TokenFrom(func() (string, error) {
+	return TokenFrom(func(context.Context) (string, error) {
 		content, err := os.ReadFile(path)
 		return strings.TrimSpace(string(content)), err
 	})
@@ -165,8 +165,8 @@ func Dial(address string, settings ...Option) (*Client, error) {
 	if chosen.token == nil {
 		return nil, errors.New("no token was given")
 	}
-	closed := make(chan struct{})
-	guard := &guard{token: chosen.token, retry: chosen.retry, closed: closed}
+	life, end := context.WithCancel(context.Background())
+	guard := &guard{token: chosen.token, retry: chosen.retry, life: life}
 	all := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport(host, chosen)),
 		// Without it a peer that froze goes unnoticed for minutes; control allows it.
@@ -192,6 +192,7 @@ func Dial(address string, settings ...Option) (*Client, error) {
 	}
 	connection, err := grpc.NewClient(address, append(all, chosen.extra...)...)
 	if err != nil {
+		end()
 		return nil, err
 	}
 	return &Client{
@@ -200,7 +201,7 @@ func Dial(address string, settings ...Option) (*Client, error) {
 		Identities: bridlev1.NewIdentityServiceClient(connection),
 		connection: connection,
 		guard:      guard,
-		closed:     closed,
+		end:        end,
 	}, nil
 }
 
@@ -209,7 +210,7 @@ func (c *Client) Connection() *grpc.ClientConn { return c.connection }
 
 // Close ends the connection, and all calls and watches on it, with CANCELLED.
 func (c *Client) Close() error {
-	c.closing.Do(func() { close(c.closed) })
+	c.end()
 	return c.connection.Close()
 }
 

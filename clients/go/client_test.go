@@ -52,6 +52,51 @@ func TestAnErrorThatWrapsACallsStillTellsWhatControlSaid(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsForItsTokenEndsWithItsContextAndWithTheClient(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	client, err := bridle.Dial("127.0.0.1:1", bridle.TokenFrom(func(ctx context.Context) (string, error) {
+		asked <- struct{}{}
+		<-ctx.Done()
+		return "", ctx.Err()
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := func(ctx context.Context) error {
+		_, err := client.Identities.WhoAmI(ctx, &bridlev1.WhoAmIRequest{})
+		return err
+	}
+	watch := func(ctx context.Context) (failed error) {
+		for _, err := range client.WatchSession(bridle.Slug("x")).Events(ctx) {
+			failed = err
+		}
+		return failed
+	}
+	for _, wait := range []func(context.Context) error{call, watch} {
+		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := wait(short); status.Code(err) != codes.DeadlineExceeded {
+			t.Error(err)
+		}
+	}
+	for len(asked) > 0 {
+		<-asked
+	}
+	ends := make(chan error)
+	for _, wait := range []func(context.Context) error{call, watch} {
+		go func() { ends <- wait(t.Context()) }()
+		<-asked
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := <-ends; status.Code(err) != codes.Canceled {
+			t.Error(err)
+		}
+	}
+}
+
 func TestARequestThatIsNilIsAnEmptyOne(t *testing.T) {
 	client := dial(t)
 	made, err := client.Hosts.CreateJoinToken(t.Context(), nil)

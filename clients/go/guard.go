@@ -18,20 +18,37 @@ import (
 
 // guard stands before every call: it adds the token and the request id, and tries again.
 type guard struct {
-	token  TokenSource
-	retry  Retry
-	closed <-chan struct{}
+	token TokenSource
+	retry Retry
+	life  context.Context // of the client
 	// known says that control has answered here, so that a lost connection is no wrong address.
 	known atomic.Bool
 }
 
-func (g *guard) withToken(ctx context.Context) (context.Context, string, error) {
-	token, err := g.token()
-	if err != nil {
-		return nil, "", status.Error(codes.Unauthenticated, "the token can't be read: "+err.Error())
+// ask is for a token that can be sent.
+func (g *guard) ask(ctx context.Context) (string, error) {
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(g.life, stop)()
+	token, err := g.token(asking)
+	switch {
+	case err == nil && isToken(token):
+		return token, nil
+	case ctx.Err() != nil:
+		return "", status.FromContextError(ctx.Err()).Err()
+	case g.life.Err() != nil:
+		return "", errClosed
+	case err != nil:
+		return "", status.Error(codes.Unauthenticated, "the token can't be read: "+err.Error())
+	default:
+		return "", status.Error(codes.Unauthenticated, "the token is empty, or holds characters that no token has")
 	}
-	if !isToken(token) {
-		return nil, "", status.Error(codes.Unauthenticated, "the token is empty, or holds characters that no token has")
+}
+
+func (g *guard) withToken(ctx context.Context) (context.Context, string, error) {
+	token, err := g.ask(ctx)
+	if err != nil {
+		return nil, "", err
 	}
 	sent, ok := metadata.FromOutgoingContext(ctx) // A copy.
 	if !ok {
@@ -89,10 +106,10 @@ func (g *guard) unary(
 			return err
 		}
 		var wait time.Duration
-		if attempt >= g.retry.Attempts || !g.renewed(err, token) {
+		if attempt >= g.retry.Attempts || !g.renewed(ctx, err, token) {
 			wait = g.retry.delay(attempt, err)
 			left := time.Until(patience) - wait
-			patient := isLost(err) && g.known.Load() && left > 0
+			patient := isLost(err) && g.known.Load() && left > 0 && g.retry.Patience > 0
 			if !mayRetry(err) || (attempt >= g.retry.Attempts && !patient) {
 				return err
 			}
@@ -105,7 +122,7 @@ func (g *guard) unary(
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			return err
 		}
-		if err := pause(ctx, wait, g.closed); err != nil {
+		if err := g.pause(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -133,17 +150,18 @@ func (g *guard) waitsFor(err error, begun time.Time) bool {
 
 func waitOf(request any) time.Duration {
 	if asks, ok := request.(interface{ GetWait() *durationpb.Duration }); ok {
-		return max(0, asks.GetWait().AsDuration()) // Of less than none control tells.
+		// Of one that makes no sense control tells.
+		return min(max(0, asks.GetWait().AsDuration()), 1000*time.Hour)
 	}
 	return 0
 }
 
 // renewed says whether the token was made fresh while the call was under way.
-func (g *guard) renewed(err error, token string) bool {
-	if status.Code(err) != codes.Unauthenticated {
+func (g *guard) renewed(ctx context.Context, err error, token string) bool {
+	if code(err) != codes.Unauthenticated {
 		return false
 	}
-	now, err := g.token()
+	now, err := g.ask(ctx)
 	return err == nil && now != token
 }
 
@@ -183,13 +201,13 @@ func isToken(token string) bool {
 var errClosed = status.Error(codes.Canceled, "the client is closed")
 
 // pause waits, unless the context ends first, or the client is closed.
-func pause(ctx context.Context, wait time.Duration, closed <-chan struct{}) error {
+func (g *guard) pause(ctx context.Context, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
-	case <-closed:
+	case <-g.life.Done():
 		return errClosed
 	case <-ctx.Done():
 		return status.FromContextError(ctx.Err()).Err()

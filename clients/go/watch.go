@@ -128,7 +128,7 @@ var errStopped = fmt.Errorf("enough was read")
 func (w *Watch) run(ctx context.Context, tell func(Update) bool) error {
 	connected, begun := false, time.Now()
 	for attempt := 0; ; {
-		token, _ := w.client.guard.token()
+		token, _ := w.client.guard.ask(ctx)
 		err := w.stream(ctx, func(update Update) bool {
 			if w.fresh {
 				w.fresh, connected, attempt, w.renewed = false, true, 0, 0
@@ -149,27 +149,26 @@ func (w *Watch) run(ctx context.Context, tell func(Update) bool) error {
 		}
 		attempt++
 		hopes := connected || attempt < firstTries || w.client.guard.waitsFor(err, begun)
-		if !w.goesOn(err, token) || !hopes {
+		if !w.goesOn(ctx, err, token) || !hopes {
 			return err
 		}
 		if connected && !tell(Update{Disconnected: err}) {
 			return nil
 		}
-		if err := pause(ctx, w.client.guard.retry.delay(attempt, err), w.client.closed); err != nil {
+		if err := w.client.guard.pause(ctx, w.client.guard.retry.delay(attempt, err)); err != nil {
 			return err
 		}
 	}
 }
 
-func (w *Watch) goesOn(err error, token string) bool {
+func (w *Watch) goesOn(ctx context.Context, err error, token string) bool {
 	if code(err) == codes.DataLoss && ReasonOf(err) == 0 {
 		w.gaps++
 		return w.gaps < gapsCap
 	}
-	if code(err) == codes.Unauthenticated {
-		now, failed := w.client.guard.token()
+	if w.client.guard.renewed(ctx, err, token) {
 		w.renewed++
-		return failed == nil && now != token && w.renewed < firstTries
+		return w.renewed < firstTries
 	}
 	return isBroken(err)
 }

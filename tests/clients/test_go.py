@@ -20,7 +20,7 @@ GO = [each for each in chosen() if each.name == "go"]
 @pytest.mark.parametrize("language", GO, ids=lambda language: language.name)
 @pytest.mark.parametrize(
     ("module", "command"),
-    [(".", "vet ./..."), ("example", "vet ./..."), (".", "test -count=1 -v ./...")],
+    [(".", "vet ./..."), ("example", "vet ./..."), (".", "test -count=1 -v -timeout 100s ./...")],
 )
 async def test_the_module_passes_its_own_checks(
     language: Language, module: str, command: str, pair: Pair
@@ -37,7 +37,12 @@ async def test_the_module_passes_its_own_checks(
         stdout=PIPE,
         stderr=STDOUT,
     )
-    async with asyncio.timeout(3 * PATIENCE):  # it is built first
-        said = (await process.communicate())[0].decode()
+    try:
+        async with asyncio.timeout(3 * PATIENCE):  # it is built first
+            said = (await process.communicate())[0].decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode == 0, said
     assert "--- SKIP" not in said, said
