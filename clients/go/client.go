@@ -158,8 +158,8 @@ func Dial(address string, settings ...Option) (*Client, error) {
 			return nil, err
 		}
 	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" {
 		return nil, fmt.Errorf("%q is no address, which is HOST:PORT", address)
 	}
 	if chosen.token == nil {

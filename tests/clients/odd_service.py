@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc.aio
+from google.rpc import status_pb2
 
 from bridle.v1 import (
     event_pb2,
@@ -26,6 +27,7 @@ from bridle_control.gateway.calls import Handlers
 from bridle_control.gateway.server import Gateway
 from bridle_control.interceptor import Gate
 from bridle_control.settings import Address
+from bridle_control.status import STATUS_KEY
 from bridle_control.store.sqlite import SqliteStore
 from bridle_control.streams import OpenCalls
 from bridle_control.transport import OPTIONS, Port
@@ -44,6 +46,13 @@ ODD_SESSION = bytes.fromhex("0a0173504d") + LATER
 DEADLINE, AGAIN, LONG, NEVER = "deadline", "again", "long", "never"
 #: How long these ask to wait, seconds.
 AGAIN_AFTER, LONG_AFTER = 1.0, 60.0
+#: Refused once, to be tried again at once.
+BUSY = "busy"
+#: Refused with details that are no message, and with those of another code. Over gRPC alone.
+SPOILT = {
+    "garbled": b"\xff",
+    "contradicted": status_pb2.Status(code=Code.INTERNAL, message="another").SerializeToString(),
+}
 #: A reason that nobody knows; its slug is the same in small letters.
 LATER_REASON = "STRIKE"
 
@@ -85,8 +94,9 @@ class OddService(_Servicer):  # type: ignore[misc]
 
     def __init__(self, metadata: dict[str, list[dict[str, list[str]]]]) -> None:
         self._metadata = metadata
-        #: That somebody waits for an answer that never comes; that he has gone.
+        #: That somebody waits for an answer that never comes, or LONG; that he has gone.
         self.asked, self.left = asyncio.Event(), asyncio.Event()
+        self._was_busy = False
 
     def _seen(self, method: str, context: Any) -> int:
         """Remembers what came with a call; returns how many there were of its method."""
@@ -101,12 +111,16 @@ class OddService(_Servicer):  # type: ignore[misc]
         """Breaks off after its first answer, twice; the third time the session has ended.
 
         Before that it tells what nobody knows yet: a kind of event, a value, a kind of answer.
+        NEVER has an answer, and never another.
         """
-        whole = self._seen("Watch", context) > BREAKS
+        endless = request.targets[0].session.slug == NEVER
+        whole = self._seen("Watch", context) > BREAKS and not endless
         for answer in odd_answers() if whole else ():
             await context.write(answer)
         progress = watch_pb2.Progress(session_id="s", log_id="l", ended=whole)
         await context.write(watch_pb2.WatchResponse(progress=progress).SerializeToString())
+        if endless:
+            await asyncio.Event().wait()
         if not whole:
             raise refusal(Reason.SHUTTING_DOWN)
 
@@ -117,7 +131,14 @@ class OddService(_Servicer):  # type: ignore[misc]
                 raise refusal(reason)
         if request.session.slug == LATER_REASON.lower():
             raise LaterError
+        if request.session.slug in SPOILT:
+            trailers = ((STATUS_KEY, SPOILT[request.session.slug]),)
+            await context.abort(grpc.StatusCode.NOT_FOUND, "spoilt", trailers)
+        if request.session.slug == BUSY and not self._was_busy:
+            self._was_busy = True
+            raise BridleError(Reason.RATE_LIMITED, "refused: busy", retry_after=0.01)
         if request.session.slug == LONG:
+            self.asked.set()
             raise BridleError(Reason.SHUTTING_DOWN, "for long", retry_after=LONG_AFTER)
         if request.session.slug == AGAIN and len(self._metadata["GetSession"]) == 1:
             raise BridleError(Reason.SHUTTING_DOWN, "once", retry_after=AGAIN_AFTER)

@@ -18,7 +18,7 @@ from bridle.calls import by_id
 from bridle.errors import BridleError, from_rpc
 from bridle.ids import uuid7
 from bridle.retry import RetryPolicy
-from bridle.settings import load, token_file
+from bridle.settings import load, normal_address, token_file
 from bridle.transport import Transport
 from bridle.v1 import (
     event_pb2,
@@ -80,8 +80,12 @@ class Runner:
 
     def take(self, order: dict[str, Any]) -> None:
         if order["op"] == "dial":
-            self._clients[order["client"]] = dial(order)
-            self._say(order, done=True)
+            try:
+                self._clients[order["client"]] = dial(order)
+            except BridleError as refused:
+                self._say(order, refused=refused.message)
+            else:
+                self._say(order, done=True)
         elif order["op"] == "close":
             self._running[order["id"]] = self._tasks.create_task(self._close(order))
         elif order["op"] == "cancel":
@@ -171,17 +175,18 @@ class Runner:
         )
         async with watch:
             async for session_id, item in watch.updates():
-                self._tell(order, session_id, item)
+                self._tell(order, session_id, item, watch.cursor)
         self._say(order, end=True)
 
-    def _tell(self, order: dict[str, Any], session_id: str, item: object) -> None:
+    def _tell(self, order: dict[str, Any], session_id: str, item: object, cursor: int) -> None:
         match item:
             case Connected():
                 self._say(order, connected=True)
             case Disconnected(error):
                 self._say(order, disconnected=shown_error(error))
             case event_pb2.Event():
-                self._say(order, event=json_format.MessageToDict(item), session=session_id)
+                event = json_format.MessageToDict(item)
+                self._say(order, event=event, session=session_id, cursor=cursor)
             case watch_pb2.Progress():
                 self._say(order, progress=json_format.MessageToDict(item))
             case watch_pb2.Compacted():
@@ -206,7 +211,7 @@ def dial(order: dict[str, Any]) -> Transport:
     source = token_file(Path(order["token_file"])) if "token_file" in order else lambda: token
     tls_ca = None if authority is None else Path(authority)
     return Transport(
-        order["address"],
+        normal_address(order["address"], "address"),
         source,
         insecure=False,
         retry=RetryPolicy(),

@@ -18,6 +18,7 @@ from tests.clients.odd_service import (
     DEADLINE,
     LATER_REASON,
     LONG,
+    LONG_AFTER,
     NEVER,
     ODD_SESSION,
     OddService,
@@ -139,3 +140,18 @@ async def test_a_refusal_that_asks_to_wait_beyond_the_deadline_is_told_with_its_
     async with asking(language, tmp_path) as (runner, _):
         refused = await runner.call("GetSession", ref(LONG), timeout=10)
         assert refused["error"]["reason"] == "SHUTTING_DOWN", refused
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["cancelled", "closed"])
+async def test_a_call_that_waits_for_its_next_try_ends_at_once(
+    language: Language, tmp_path: Path, closed: bool
+) -> None:
+    assert LONG_AFTER > PATIENCE
+    async with asking(language, tmp_path) as (runner, service):
+        waiting = runner.begin("call", "GetSession", ref(LONG), timeout=10 * LONG_AFTER)
+        async with asyncio.timeout(PATIENCE):
+            await service.asked.wait()
+            # Once this is answered, the other has been: what goes over one connection is in order.
+            assert "session" in await runner.call("GetSession", ref("x"))
+            await (runner.close("c") if closed else runner.cancel(waiting))
+            assert (await runner.next(waiting))["error"]["code"] == "CANCELLED"

@@ -15,7 +15,9 @@ from bridle_control.settings import Address, Settings
 from scripts.client_tools import MissingError
 from tests.bridle_control.serving import RunningControl, control_server, mint
 from tests.clients.conftest import chosen
+from tests.clients.odd_service import SPOILT, odd_service
 from tests.clients.runners import Language, Runner, running
+from tests.clients.test_calls import ref
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -167,3 +169,22 @@ async def test_inside_a_session_the_environment_names_the_sessions_own_token(
             answer = await runner.next(runner.order("dial", client="c", environment=True))
             assert answer == {"done": True}
             assert (await runner.call(WHO))["principal"]["name"] == "far"
+
+
+@each(OVER_GRPC)
+async def test_what_is_no_address_is_refused(language: Language, tmp_path: Path) -> None:
+    async with runner_of(language, tmp_path) as runner:
+        for address in ("control", "127.0.0.1", "127.0.0.1:", "http://127.0.0.1:7420", "::1:7420"):
+            where = {"client": "c", "address": address, "token": "brt_secret"}
+            answer = await runner.next(runner.order("dial", **where))
+            assert "refused" in answer, address
+
+
+@each(OVER_GRPC)
+async def test_details_that_nobody_can_read_end_a_call_as_others_do(
+    language: Language, tmp_path: Path
+) -> None:
+    async with odd_service(tmp_path / "odd") as odd, runner_of(language, tmp_path) as runner:
+        await runner.dial("c", odd.grpc, odd.token)
+        for slug in SPOILT:
+            assert "error" in await runner.call("GetSession", ref(slug))

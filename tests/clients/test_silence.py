@@ -1,5 +1,5 @@
 """What takes long: a connection over which nothing comes any more, though nobody has ended it; a
-call that has waited for long when its connection is lost.
+call that has waited for long when its connection is lost; a control that is away for long.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ NOTICED = 90.0
 #: Seconds, longer than a call that asks for no wait is tried; and what the call asks for.
 LONG, WAIT = 31.0, "45s"
 
-#: What came of a client's two stories.
+#: Seconds for which nobody can be reached, and the longest between two tries. Left to itself gRPC
+#: would pause for 13 s or more by then, and for minutes in the end.
+AWAY_LONG, BETWEEN = 45.0, 12.0
+
+#: What came of a client's three stories.
 Outcomes = Sequence[BaseException | None]
 
 
@@ -41,12 +45,18 @@ async def found(
         async with running(language, tmp_path_factory.mktemp("runner")) as runner:
             address = pair.http if language.over_http else pair.address
             await runner.dial("c", address, pair.token)
-            async with fault_proxy(address) as silent, fault_proxy(address) as lost:
+            async with (
+                fault_proxy(address) as silent,
+                fault_proxy(address) as lost,
+                fault_proxy(address) as away,
+            ):
                 await runner.dial("far", silent.address, pair.token)
                 await runner.dial("long", lost.address, pair.token)
+                await runner.dial("away", away.address, pair.token)
                 return await asyncio.gather(
                     silent_and_back(runner, silent),
                     lost_while_it_waits(runner, lost),
+                    away_and_back(runner, away),
                     return_exceptions=True,
                 )
 
@@ -88,6 +98,23 @@ async def lost_while_it_waits(runner: Runner, proxy: FaultProxy) -> None:
     assert "response" in answer, answer
 
 
+async def away_and_back(runner: Runner, proxy: FaultProxy) -> None:
+    number = runner.watch(await start(runner), client="away")
+    await until(runner, number, [], "connected")
+    proxy.refuse()
+    loop = asyncio.get_running_loop()
+    began = last = loop.time()
+    tries = proxy.refused
+    while loop.time() - began < AWAY_LONG:
+        await asyncio.sleep(0.1)
+        if proxy.refused != tries:
+            tries, last = proxy.refused, loop.time()
+        assert loop.time() - last < BETWEEN, f"after {last - began:.0f} s, {tries} tries"
+    proxy.heal()
+    await until(runner, number, [], "connected")
+    await runner.cancel(number)
+
+
 async def until(runner: Runner, number: str, seen: list[Answer], wanted: str) -> None:
     """Until an answer of a kind; events are kept."""
     while True:
@@ -111,6 +138,13 @@ async def test_a_call_that_asked_for_a_long_wait_outlives_the_connection_that_it
     language: Language, found: Mapping[str, BaseException | Outcomes]
 ) -> None:
     tell(language, found, 1)
+
+
+@pytest.mark.parametrize("language", chosen(), ids=lambda language: language.name)
+async def test_a_watch_looks_for_control_every_few_seconds_however_long_it_is_away(
+    language: Language, found: Mapping[str, BaseException | Outcomes]
+) -> None:
+    tell(language, found, 2)
 
 
 def tell(language: Language, found: Mapping[str, BaseException | Outcomes], story: int) -> None:

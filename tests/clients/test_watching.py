@@ -61,6 +61,22 @@ async def test_a_watch_begins_at_a_cursor_or_at_a_tail(runner: Runner) -> None:
     assert (await until_end(runner, tail))[0] == whole[-2:]
 
 
+async def test_the_cursor_of_a_watch_is_behind_the_event_that_was_told_last(
+    runner: Runner,
+) -> None:
+    slug = await start(runner, prompt=[{"text": "say repeat=100 line"}])
+    await phase_is(runner, slug, "IDLE")
+    await runner.call("Stop", ref(slug))
+    number = runner.watch(slug, until="WATCH_UNTIL_RUN_END")
+    told = 0
+    while "end" not in (answer := await runner.next(number)):
+        if "event" in answer:
+            # Who stores it after each event and begins again from there has missed none.
+            assert answer["cursor"] == int(answer["event"]["sequence"])
+            told += 1
+    assert told > 100
+
+
 async def test_a_watch_tells_only_the_kinds_that_it_was_asked_for(runner: Runner) -> None:
     slug = await start(runner, prompt=[{"text": "say a; say b"}])
     await phase_is(runner, slug, "IDLE")

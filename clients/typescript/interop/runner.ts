@@ -100,11 +100,14 @@ export class Runner {
   async #watch(client: Client, order: Order, signal: AbortSignal): Promise<void> {
     const request = fromJson(WatchRequestSchema, order.request ?? {});
     const headers = order.metadata ?? {};
-    for await (const update of client.watch(request, { signal, headers }).updates()) {
+    const watch = client.watch(request, { signal, headers });
+    for await (const update of watch.updates()) {
       switch (update.kind) {
-        case "event":
-          this.#answer(order, { event: toJson(EventSchema, update.event), session: update.sessionId });
+        case "event": {
+          const cursor = Number(watch.cursors[0]?.start.value);
+          this.#answer(order, { event: toJson(EventSchema, update.event), session: update.sessionId, cursor });
           break;
+        }
         case "progress":
           this.#answer(order, { progress: toJson(ProgressSchema, update.progress) });
           break;

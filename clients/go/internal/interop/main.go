@@ -189,12 +189,16 @@ func (r *runner) watch(ctx context.Context, client *bridle.Client, next order) e
 	if err := protojson.Unmarshal(next.Request, &request); err != nil {
 		return err
 	}
-	for update, err := range client.Watch(&request).Updates(ctx) {
+	watch := client.Watch(&request)
+	for update, err := range watch.Updates(ctx) {
 		switch {
 		case err != nil:
 			return err
 		case update.Event != nil:
-			r.say(next.ID, answer{"event": shown(update.Event), "session": update.SessionID})
+			r.say(next.ID, answer{
+				"event": shown(update.Event), "session": update.SessionID,
+				"cursor": watch.Cursors()[0].GetAfterSequence(),
+			})
 		case update.Progress != nil:
 			r.say(next.ID, answer{"progress": shown(update.Progress)})
 		case update.Compacted != nil:

@@ -54,12 +54,19 @@ public final class Bridle implements AutoCloseable {
     this.retry = retry;
     // Behind the guard: each try is a call of its own to them.
     Channel below = ClientInterceptors.interceptForward(connection, interceptors);
-    this.guard = new Guard(this.token, retry, connection::isShutdown);
+    this.guard = new Guard(this.token, retry, connection);
     this.channel = ClientInterceptors.intercept(below, guard);
   }
 
-  /** Begins to describe a client of the control at {@code address}, "host:port". */
+  /**
+   * Begins to describe a client of the control at {@code address}, "host:port".
+   *
+   * @throws IllegalArgumentException it is no address
+   */
   public static Builder at(String address) {
+    if (!address.matches("([^\\[\\]:/\\s]+|\\[[0-9a-fA-F:.%]+\\]):\\d{1,5}")) {
+      throw new IllegalArgumentException("\"" + address + "\" is no address, which is HOST:PORT");
+    }
     return new Builder(address);
   }
 
@@ -105,24 +112,16 @@ public final class Bridle implements AutoCloseable {
 
   /** Begins with the first update that is asked for; targets begin where their cursors say. */
   public Watch watch(WatchRequest request) {
-    Watch watch = new Watch(this, request, token, retry);
+    Watch watch = new Watch(this, guard, request, token, retry);
     watches.add(watch);
     return watch;
-  }
-
-  /** Whether control has answered here. */
-  boolean isKnown() {
-    return guard.isKnown();
-  }
-
-  boolean isClosed() {
-    return connection.isShutdown();
   }
 
   /** Ends the connection, and all calls and watches on it, with CANCELLED. */
   @Override
   public void close() {
     connection.shutdownNow();
+    guard.end();
     List<Watch> open;
     synchronized (watches) {
       open = List.copyOf(watches);

@@ -6,8 +6,8 @@ import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import dev.bridle.v1.ErrorReason;
+import io.grpc.Metadata;
 import io.grpc.Status;
-import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -34,17 +34,23 @@ public record Failure(
     List<BadRequest.FieldViolation> fields,
     Duration retryAfter) {
   private static final String DOMAIN = "bridle.v1";
+  // (StatusProto throws where these can't be read, or tell another code than the call's status.)
+  private static final Metadata.Key<byte[]> DETAILS =
+      Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
 
   /** Empty where the failure is not one of Bridle's own: a lost connection, a deadline. */
   public static Optional<Failure> of(Throwable error) {
-    com.google.rpc.Status said = StatusProto.fromThrowable(error);
-    if (said == null) {
+    Metadata trailers = Status.trailersFromThrowable(error);
+    byte[] raw = trailers == null ? null : trailers.get(DETAILS);
+    if (raw == null) {
       return Optional.empty();
     }
+    com.google.rpc.Status said;
     ErrorInfo info = null;
     List<BadRequest.FieldViolation> fields = new ArrayList<>();
     Duration wait = Duration.ZERO;
     try {
+      said = com.google.rpc.Status.parseFrom(raw);
       for (Any detail : said.getDetailsList()) {
         if (detail.is(ErrorInfo.class)) {
           info = detail.unpack(ErrorInfo.class);
@@ -55,7 +61,7 @@ public record Failure(
           wait = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
         }
       }
-    } catch (InvalidProtocolBufferException unreadable) {
+    } catch (InvalidProtocolBufferException | ArithmeticException unreadable) {
       return Optional.empty();
     }
     if (info == null || !info.getDomain().equals(DOMAIN)) {

@@ -6,16 +6,18 @@ import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientCall;
 import io.grpc.ClientInterceptor;
-import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
+import io.grpc.ClientInterceptors.CheckedForwardingClientCall;
 import io.grpc.ForwardingClientCallListener.SimpleForwardingClientCallListener;
+import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.security.SecureRandom;
 import java.time.Duration;
+import java.util.Set;
 import java.util.UUID;
-import java.util.function.BooleanSupplier;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Supplier;
 
 /** What stands before every call: the token, the request id, and further tries. */
@@ -26,15 +28,17 @@ final class Guard implements ClientInterceptor {
 
   private final Supplier<String> token;
   private final Retry retry;
-  private final BooleanSupplier closed;
+  private final ManagedChannel connection;
+  // No more than there are calls. Those with a try under way end with the connection.
+  private final Set<UnaryCall<?, ?>> pausing = ConcurrentHashMap.newKeySet();
   // Control has answered here, so that a lost connection is no wrong address.
   private volatile boolean known;
 
-  /** {@code token} is checked; {@code closed} says whether the client is. */
-  Guard(Supplier<String> token, Retry retry, BooleanSupplier closed) {
+  /** {@code token} is checked. */
+  Guard(Supplier<String> token, Retry retry, ManagedChannel connection) {
     this.token = token;
     this.retry = retry;
-    this.closed = closed;
+    this.connection = connection;
   }
 
   @Override
@@ -43,11 +47,12 @@ final class Guard implements ClientInterceptor {
     if (method.getType() == MethodDescriptor.MethodType.UNARY) {
       return new UnaryCall<>(this, retry, method, options, next);
     }
-    return new SimpleForwardingClientCall<>(next.newCall(method, options)) {
+    // Where there is no token the listener is told.
+    return new CheckedForwardingClientCall<>(next.newCall(method, options)) {
       @Override
-      public void start(Listener<A> listener, Metadata headers) {
+      protected void checkedStart(Listener<A> listener, Metadata headers) {
         authorize(headers);
-        super.start(
+        delegate().start(
             new SimpleForwardingClientCallListener<>(listener) {
               @Override
               public void onMessage(A message) {
@@ -84,7 +89,26 @@ final class Guard implements ClientInterceptor {
   }
 
   boolean closed() {
-    return closed.getAsBoolean();
+    return connection.isShutdown();
+  }
+
+  /** The connection is lost: gRPC's own waits before it connects again would grow to minutes. */
+  void lost() {
+    connection.resetConnectBackoff();
+  }
+
+  /** A call waits for its next try. */
+  void pauses(UnaryCall<?, ?> call) {
+    pausing.add(call);
+  }
+
+  void resumes(UnaryCall<?, ?> call) {
+    pausing.remove(call);
+  }
+
+  /** Ends the calls that wait for their next try; the client is closed. */
+  void end() {
+    pausing.forEach(call -> call.end(told(Status.UNAVAILABLE)));
   }
 
   /** What to tell of the end of a call: gRPC calls it UNAVAILABLE where the client was closed. */

@@ -4,6 +4,7 @@ import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientCall;
 import io.grpc.Context;
+import io.grpc.Contexts;
 import io.grpc.Deadline;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
@@ -15,10 +16,13 @@ import java.util.concurrent.TimeUnit;
 /**
  * One unary call and all of its tries. Only what comes of the last try reaches the caller.
  *
- * <p>All callbacks of a try come on the call's own executor, one after the other; only {@link
- * #cancel} may come from elsewhere, hence the lock.
+ * <p>All callbacks of a try come on the call's own executor, one after the other; only what ends it
+ * ({@link #cancel}, its context, its client) may come from elsewhere, hence the lock.
  */
 final class UnaryCall<Q, A> extends ClientCall<Q, A> {
+  // Not the thread that keeps the time between tries: it is one for the whole program.
+  private static final Executor ELSEWHERE = new CompletableFuture<Void>().defaultExecutor();
+
   private final Guard guard;
   private final Retry retry;
   private final MethodDescriptor<Q, A> method;
@@ -28,6 +32,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
   private long patience;
   // Further tries may begin on another thread; they are the caller's as much as the first.
   private final Context context = Context.current();
+  private final Context.CancellationListener ending = at -> end(Contexts.statusFromCancelled(at));
 
   private Listener<A> listener;
   private Metadata headers;
@@ -79,16 +84,22 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
 
   @Override
   public void cancel(String message, Throwable cause) {
-    ClientCall<Q, A> running;
-    synchronized (this) {
-      cancelled = Status.CANCELLED.withDescription(message).withCause(cause);
-      running = current;
-    }
+    ClientCall<Q, A> running = end(Status.CANCELLED.withDescription(message).withCause(cause));
     if (running != null) {
       running.cancel(message, cause);
-    } else {
-      executor().execute(() -> close(cancelled, new Metadata())); // Between two tries.
     }
+  }
+
+  /** There are to be no more tries. Returns the one that is under way, which tells the end then. */
+  ClientCall<Q, A> end(Status status) {
+    synchronized (this) {
+      cancelled = status;
+      if (current != null) {
+        return current;
+      }
+    }
+    executor().execute(() -> close(status, new Metadata())); // Between two tries.
+    return null;
   }
 
   /** What fails here would be told to nobody, and the caller would wait for ever. */
@@ -96,7 +107,8 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     try {
       begin(number, most, options);
     } catch (RuntimeException failed) {
-      close(Status.fromThrowable(failed), new Metadata());
+      Status wanted = ended(); // A try that was cancelled just now can't be begun.
+      close(wanted == null ? Status.fromThrowable(failed) : wanted, new Metadata());
     }
   }
 
@@ -125,6 +137,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
     private final String sent;
     private Metadata answerHeaders = new Metadata();
     private A answer;
+    private boolean several;
 
     Attempt(int number, String sent) {
       this.number = number;
@@ -138,11 +151,25 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
 
     @Override
     public void onMessage(A message) {
+      several = answer != null;
       answer = message;
     }
 
     @Override
     public void onClose(Status status, Metadata trailers) {
+      try {
+        conclude(status, trailers);
+      } catch (RuntimeException failed) { // Nor would this be told; as gRPC does it.
+        Status taken = Status.CANCELLED.withDescription("the answer can't be taken").withCause(failed);
+        close(status.isOk() ? taken : status, trailers);
+      }
+    }
+
+    private void conclude(Status status, Metadata trailers) {
+      if (several) {
+        close(Status.INTERNAL.withDescription("more than one answer to a unary call"), trailers);
+        return;
+      }
       if (status.isOk()) {
         guard.answered();
         listener.onHeaders(answerHeaders);
@@ -162,15 +189,20 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
       boolean patient = Retry.isLost(error) && guard.isKnown() && left > 0;
       boolean again =
           renewed || (Retry.mayRetry(error) && (number < retry.attempts() || patient));
-      if (!again || now() + wait >= deadline || !waits()) {
-        close(guard.told(status), trailers);
+      if (!again || now() + wait >= deadline || !pauses()) {
+        Status wanted = ended();
+        close(wanted == null ? guard.told(status) : wanted, trailers);
         return;
+      }
+      if (Retry.isLost(error)) {
+        guard.lost();
       }
       CompletableFuture.delayedExecutor(wait, TimeUnit.MILLISECONDS, executor())
           .execute(context.wrap(() -> again(patient, left)));
     }
 
     private void again(boolean patient, long left) {
+      resumes();
       long most = retry.attemptTimeout().toMillis();
       if (patient) {
         // While gRPC pauses between its connects every try would fail at once.
@@ -182,13 +214,27 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
   }
 
   private Executor executor() {
-    return options.getExecutor() == null ? Runnable::run : options.getExecutor();
+    return options.getExecutor() == null ? ELSEWHERE : options.getExecutor();
   }
 
   /** From now on no try is under way; false where there is to be none any more. */
-  private synchronized boolean waits() {
-    current = null;
-    return cancelled == null && !guard.closed();
+  private boolean pauses() {
+    synchronized (this) {
+      current = null;
+    }
+    guard.pauses(this);
+    context.addListener(ending, Runnable::run);
+    return ended() == null && !guard.closed();
+  }
+
+  private void resumes() {
+    context.removeListener(ending);
+    guard.resumes(this);
+  }
+
+  /** What has ended it, if anything has. */
+  private synchronized Status ended() {
+    return cancelled;
   }
 
   /** Tells the caller the end, once. */
@@ -199,6 +245,7 @@ final class UnaryCall<Q, A> extends ClientCall<Q, A> {
       }
       over = true;
     }
+    resumes();
     listener.onClose(status, trailers);
   }
 }

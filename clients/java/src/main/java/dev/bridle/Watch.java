@@ -9,6 +9,8 @@ import dev.bridle.v1.WatchRequest;
 import dev.bridle.v1.WatchResponse;
 import dev.bridle.v1.WatchTarget;
 import io.grpc.Context;
+import io.grpc.Contexts;
+import io.grpc.Deadline;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.time.Duration;
@@ -17,7 +19,7 @@ import java.util.Deque;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
-import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.stream.Stream;
@@ -31,7 +33,8 @@ import java.util.stream.StreamSupport;
  * throws as a StatusRuntimeException: CURSOR_COMPACTED, CURSOR_FOREIGN, SESSION_NOT_FOUND and so on.
  *
  * <p>To be read by one thread, once: {@code for (Event event : watch.events())}. {@link #close} may
- * be called by any thread, and ends the reading with CANCELLED.
+ * be called by any thread, and ends the reading with CANCELLED; so does an interrupt of the thread that
+ * reads, and the end of its {@code io.grpc.Context} (or DEADLINE_EXCEEDED, where its deadline was met).
  */
 public final class Watch implements Iterator<Update>, AutoCloseable {
   /** Control says something every 15 s: after this long without a word the connection is lost. */
@@ -47,13 +50,15 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   private static final int FIRST_TRIES = 5;
 
   private final Bridle bridle;
+  private final Guard guard;
   private final WatchRequest request;
   private final Supplier<String> token;
   private final Retry retry;
   private final List<WatchCursor> targets;
-  private final Deque<Update> ready = new ArrayDeque<>();
+  private final Deque<Ready> ready = new ArrayDeque<>();
 
-  private final CountDownLatch ending = new CountDownLatch(1);
+  /** A permit for each reason to wait no longer. */
+  private final Semaphore ending = new Semaphore(0);
 
   private volatile Answers answers;
   private volatile Context.CancellableContext pinning;
@@ -61,12 +66,17 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   private long begun; // in nanoseconds, as all that waits is measured
   private boolean connected;
   private int attempt;
+  private Duration pause = Duration.ZERO; // before the next connection
   private int gaps;
   private int renewed; // times in a row that it was refused, and found another token
   private volatile boolean closed;
 
-  Watch(Bridle bridle, WatchRequest request, Supplier<String> token, Retry retry) {
+  /** What is to be told, and how far its session is told then; no session where it is of all. */
+  private record Ready(Update update, WatchCursor of, WatchTarget upTo) {}
+
+  Watch(Bridle bridle, Guard guard, WatchRequest request, Supplier<String> token, Retry retry) {
     this.bridle = bridle;
+    this.guard = guard;
     this.request = request;
     this.token = token;
     this.retry = retry;
@@ -75,7 +85,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
 
   /** The targets as they would have to be asked for to go on behind what was told. */
   public List<WatchTarget> cursors() {
-    return targets.stream().map(WatchCursor::request).toList();
+    return targets.stream().map(WatchCursor::told).toList();
   }
 
   /** The events alone. */
@@ -90,7 +100,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   @Override
   public void close() {
     closed = true;
-    ending.countDown();
+    ending.release();
     Answers open = answers;
     if (open != null) {
       open.cancel();
@@ -127,17 +137,27 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
     if (!hasNext()) {
       throw new NoSuchElementException();
     }
-    return ready.remove();
+    Ready first = ready.remove();
+    if (first.of() != null) {
+      first.of().told(first.upTo());
+    }
+    return first.update();
+  }
+
+  private void tell(Update update) {
+    ready.add(new Ready(update, null, null));
+  }
+
+  private void tell(Update update, WatchCursor of) {
+    ready.add(new Ready(update, of, of.request()));
   }
 
   // --- the stream, over connections ---------------------------------------------------------
 
   private WatchResponse next(Duration silence) {
-    if (closed) {
-      throw Status.CANCELLED.asRuntimeException();
-    }
     boolean fresh = answers == null;
     if (fresh) {
+      rest();
       sent = token.get();
       pin();
       WatchRequest.Builder open = request.toBuilder().clearTargets();
@@ -152,7 +172,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       connected = true;
       attempt = 0;
       renewed = 0;
-      ready.add(new Update.Connected());
+      tell(new Update.Connected());
     }
     return answer;
   }
@@ -173,9 +193,10 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       answers.cancel();
       answers = null;
     }
-    if (closed || bridle.isClosed()) {
+    Status end = wanted();
+    if (end != null) {
       closed = true;
-      throw Status.CANCELLED.withCause(lost).asRuntimeException();
+      throw end.withCause(lost).asRuntimeException();
     }
     attempt++;
     if (!goesOn(lost) || !(connected || attempt < FIRST_TRIES || isPatient(lost))) {
@@ -183,23 +204,49 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       throw lost;
     }
     if (connected) {
-      ready.add(new Update.Disconnected(lost));
+      tell(new Update.Disconnected(lost));
     }
+    if (Retry.isLost(lost)) {
+      guard.lost();
+    }
+    pause = retry.delay(attempt, lost);
+  }
+
+  /** Waits until the next connection is due. StatusRuntimeException: there is to be none. */
+  private void rest() {
+    Context.CancellationListener wake = ended -> ending.release();
+    Context.current().addListener(wake, Runnable::run);
     try {
-      if (ending.await(retry.delay(attempt, lost).toMillis(), TimeUnit.MILLISECONDS)) {
-        throw Status.CANCELLED.withCause(lost).asRuntimeException();
-      }
+      ending.tryAcquire(pause.toMillis(), TimeUnit.MILLISECONDS);
     } catch (InterruptedException interrupted) {
-      closed = true;
       Thread.currentThread().interrupt();
-      throw Status.CANCELLED.withCause(interrupted).asRuntimeException();
+    } finally {
+      Context.current().removeListener(wake);
     }
+    pause = Duration.ZERO;
+    Status end = wanted();
+    if (end != null) {
+      throw end.asRuntimeException();
+    }
+  }
+
+  /** The end that somebody has asked for; null where nobody has. */
+  private Status wanted() {
+    if (closed || guard.closed() || Thread.currentThread().isInterrupted()) {
+      return Status.CANCELLED;
+    }
+    Context context = Context.current();
+    if (context.isCancelled()) {
+      return Contexts.statusFromCancelled(context);
+    }
+    Deadline deadline = context.getDeadline();
+    return deadline != null && deadline.isExpired() ? Status.DEADLINE_EXCEEDED : null;
   }
 
   /** Whether it may still wait for a control that was there before, and is lost. */
   private boolean isPatient(StatusRuntimeException lost) {
     boolean early = System.nanoTime() - begun < retry.patience().toNanos();
-    return early && bridle.isKnown() && Retry.isLost(lost);
+    return early && guard.isKnown() && Retry.isLost(lost);
   }
 
   private boolean goesOn(StatusRuntimeException lost) {
@@ -233,6 +280,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
     }
     var get = GetSessionRequest.newBuilder().setSession(target.session()).build();
     target.pin(bridle.sessions().getSession(get).getSession().getSessionId());
+    target.told(target.request());
   }
 
   // --- one answer ---------------------------------------------------------------------------
@@ -246,10 +294,10 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
         Compacted compacted = answer.getCompacted();
         WatchCursor from = target(compacted.getSessionId(), compacted.getLogId());
         from.beginAt(compacted.getFloorSequence());
-        ready.add(new Update.Shortened(from.sessionId(), compacted));
+        tell(new Update.Shortened(from.sessionId(), compacted), from);
       }
       case LIVE_TEXT ->
-          ready.add(new Update.Live(answer.getLiveText().getSessionId(), answer.getLiveText()));
+          tell(new Update.Live(answer.getLiveText().getSessionId(), answer.getLiveText()));
       default -> {} // A kind of answer of a later release.
     }
   }
@@ -264,7 +312,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
     if (progress.getEnded()) {
       from.end();
     }
-    ready.add(new Update.Progressed(from.sessionId(), progress));
+    tell(new Update.Progressed(from.sessionId(), progress), from);
   }
 
   private void takeEvents(EventBatch batch) {
@@ -280,7 +328,7 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
       }
       from.advance(event.getSequence());
       gaps = 0;
-      ready.add(new Update.Told(from.sessionId(), event));
+      tell(new Update.Told(from.sessionId(), event), from);
     }
   }
 

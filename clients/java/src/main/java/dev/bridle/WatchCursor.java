@@ -12,6 +12,7 @@ final class WatchCursor {
   private boolean known; // false while only a tail was asked for
   private boolean fromFloor; // it begins at the floor, wherever that is, and nothing was told yet
   private boolean ended;
+  private WatchTarget told;
 
   WatchCursor(WatchTarget from) {
     session = from.getSession();
@@ -20,6 +21,7 @@ final class WatchCursor {
     sequence = from.getAfterSequence();
     known = !from.hasTail();
     fromFloor = known && sequence == 0;
+    told = request();
   }
 
   SessionRef session() {
@@ -68,6 +70,16 @@ final class WatchCursor {
     known = true;
   }
 
+  /** As it stood behind what the reader was handed last: he may be far behind what has come. */
+  WatchTarget told() {
+    return told;
+  }
+
+  void told(WatchTarget upTo) {
+    told = upTo;
+  }
+
+  /** As it stands behind all that has come. */
   WatchTarget request() {
     WatchTarget.Builder made = WatchTarget.newBuilder().setSession(session).setLogId(logId);
     if (!known) {

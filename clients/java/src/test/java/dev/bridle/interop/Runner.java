@@ -78,21 +78,10 @@ public final class Runner {
   private void take(JsonObject order) {
     switch (text(order, "op")) {
       case "dial" -> {
-        var builder =
-            order.has("environment")
-                ? Bridle.fromEnvironment()
-                : Bridle.at(text(order, "address")).token(text(order, "token"));
-        builder.interceptors(Runner::withCallersMetadata);
-        if (!text(order, "token_file").isEmpty()) {
-          builder.tokenFile(Path.of(text(order, "token_file")));
-        }
-        if (!text(order, "authority").isEmpty()) {
-          builder.authority(Path.of(text(order, "authority")));
-        }
         try {
-          clients.put(text(order, "client"), builder.connect());
+          clients.put(text(order, "client"), dial(order));
           say(order, "done", true);
-        } catch (IllegalStateException refused) {
+        } catch (IllegalArgumentException | IllegalStateException refused) {
           say(order, "refused", refused.getMessage());
         }
       }
@@ -107,6 +96,21 @@ public final class Runner {
       default ->
           threads.execute(Context.current().withValue(METADATA, metadata(order)).wrap(() -> work(order)));
     }
+  }
+
+  private static Bridle dial(JsonObject order) {
+    var builder =
+        order.has("environment")
+            ? Bridle.fromEnvironment()
+            : Bridle.at(text(order, "address")).token(text(order, "token"));
+    builder.interceptors(Runner::withCallersMetadata);
+    if (!text(order, "token_file").isEmpty()) {
+      builder.tokenFile(Path.of(text(order, "token_file")));
+    }
+    if (!text(order, "authority").isEmpty()) {
+      builder.authority(Path.of(text(order, "authority")));
+    }
+    return builder.connect();
   }
 
   private void work(JsonObject order) {
@@ -134,7 +138,8 @@ public final class Runner {
       while (watch.hasNext()) {
         Update update = watch.next();
         if (update instanceof Update.Told told) {
-          say(order, "event", json(told.event()), "session", told.sessionId());
+          long cursor = watch.cursors().get(0).getAfterSequence();
+          say(order, "event", json(told.event()), "session", told.sessionId(), "cursor", cursor);
         } else if (update instanceof Update.Progressed progressed) {
           say(order, "progress", json(progressed.progress()));
         } else if (update instanceof Update.Shortened shortened) {
