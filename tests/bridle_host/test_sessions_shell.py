@@ -145,8 +145,11 @@ async def test_a_shell_that_exits_takes_its_queue_along(
 ) -> None:
     async with hosting(tmp_path, factories(), containment=containment) as host:
         await shell(host)
-        await host.send("sleep 0.2; exit 3")
+        gate = tmp_path / "gate"
+        await host.send(f"until test -e {gate}; do sleep 0.01; done; exit 3")
         late = await host.send("echo never")
+        assert await host.answer(late) == ("PENDING", "QUEUED")
+        gate.touch()
         ended = await host.event("session_ended")
         assert ended.phase == session_pb2.PHASE_STOPPED
         assert ended.reason == session_pb2.END_REASON_AGENT_EXITED

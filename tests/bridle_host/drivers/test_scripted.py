@@ -338,7 +338,7 @@ async def test_the_agent_may_begin_turns_by_itself(agent: Drive) -> None:
 
 
 async def test_steered_steps_come_next(agent: Drive) -> None:
-    after = await agent.begin("sleep 0.2; say last")
+    after = await agent.begin("sleep 2; say last")  # (it has to come before that is over)
     await agent.driver.steer("input-7", [Text("say steered; say twice")])
     steered = await agent.wait(Steered, after)
     assert steered.input_id == "input-7"
