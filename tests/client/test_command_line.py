@@ -410,10 +410,14 @@ async def test_a_reader_that_goes_away_ends_the_watch_quietly(pair: Pair, script
 
 async def test_wait_tells_failures_and_times_out(pair: Pair) -> None:
     await start(pair, "dies", "sleep 66")
+
+    async def runs() -> bool:
+        return (await pair.client.get_session("dies")).phase == session_pb2.PHASE_RUNNING
+
+    await until(runs, "it is at work")
     late = await pair.cli("wait", "dies", "--timeout", "0.2s")
     assert late.code == 6
-    found = await pair.client.get_session("dies")
-    assert found.phase == session_pb2.PHASE_RUNNING
+    assert await runs()
     await pair.cli("session", "interrupt", "dies", "--wait")
     await pair.cli("session", "send", "dies", "kill -9 $$")
     ended = await pair.cli("wait", "dies", "--for", "end")
