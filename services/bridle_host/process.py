@@ -509,8 +509,12 @@ class ShimProcess:
             if self._closed:
                 return
             if not self._shim.gone:
-                # So that the exit is reported before the shim goes.
-                await self.stop(KILL_NOW)
+                # So that the exit is reported before the shim goes. A shim that can't do it (for
+                # want of descriptors or memory) must go all the more.
+                try:
+                    await self.stop(KILL_NOW)
+                except ProcessError as error:
+                    log.error("a shim can't kill what it holds, and is ended: %s", error)
             await self._shim.end()
             self._closed = True
             self._input_log.close()

@@ -279,13 +279,17 @@ def read_command(process: Process) -> str:
     return text or f"[{process.name}]"
 
 
-def has_mark(pid: int, entry: bytes) -> bool:
-    """Whether the process was executed with this NAME=VALUE in its environment."""
+def has_mark(pid: int, entry: bytes) -> bool | None:
+    """Whether the process was executed with this NAME=VALUE in its environment.
+
+    None when it shows no environment: it has none, or is in the midst of an execve.
+    """
     try:
         with open(open_proc(f"{pid}/environ"), "rb", buffering=0) as file:
-            return b"\0" + entry + b"\0" in b"\0" + file.readall() + b"\0"
+            found = file.readall()
     except OSError:
         return False
+    return b"\0" + entry + b"\0" in b"\0" + found + b"\0" if found else None
 
 
 def signal_mask(pid: int, name: bytes) -> int:
@@ -813,12 +817,14 @@ class Channel:
         self.rest = memoryview(b"")
         self.spool.rewind()
 
-    def send(self, kind: int, body: bytes = b"") -> None:
+    def send(self, kind: int, body: bytes = b"", *, first: bool = False) -> None:
+        """With `first` also before the output that waits, as nothing but a greeting may."""
         if self.socket is not None:
-            self.outgoing.append((self.spool.end, FRAME.pack(len(body), kind) + body))
+            place = self.spool.sent if first else self.spool.end
+            self.outgoing.append((place, FRAME.pack(len(body), kind) + body))
 
-    def send_object(self, kind: int, value: dict[str, Any]) -> None:
-        self.send(kind, json.dumps(value).encode("ascii"))
+    def send_object(self, kind: int, value: dict[str, Any], *, first: bool = False) -> None:
+        self.send(kind, json.dumps(value).encode("ascii"), first=first)
 
     @property
     def pending(self) -> bool:
@@ -1276,7 +1282,7 @@ class Shim(Reaper):
         self.listening_for_room = False
         self.hello()
         if self.output is not None and self.output.blocked:
-            self.channel.send(BLOCKED, b"\1")
+            self.channel.send(BLOCKED, b"\1", first=True)
         if self.exit is not None:
             self.channel.send_object(EXIT, self.exit)
 
@@ -1428,6 +1434,7 @@ class Shim(Reaper):
                 "swept": list(self.swept.values()),
                 "notes": self.notes,
             },
+            first=True,
         )
 
     def agent_now(self) -> dict[str, Any] | None:

@@ -208,7 +208,9 @@ class ShimClient:
 
     def _born(self, pid: int) -> None:
         if pid != self._deaths[0].pid:
-            self._deaths.append(Death(pid))
+            # Its guardian may have reaped it before we have read of it; the pipe tells us why.
+            with contextlib.suppress(OSError):
+                self._deaths.append(Death(pid))
 
     # Frames and requests.
 
@@ -355,7 +357,7 @@ class ShimClient:
             # Also where it would outlive the connection.
             self._link.send(shim.RELEASE)
             self._link.close()
-            await asyncio.wait([self._disconnected])
+            await self._unlinked(seconds)
         if self._replaced:
             return
         if self._birth is not None:
@@ -377,6 +379,15 @@ class ShimClient:
         if self._deaths and read_state(self._directory) is not None:
             report = await asyncio.to_thread(sweep, self._directory)
             log.error("shim did not end well; the sweep killed %d", len(report.killed))
+
+    async def _unlinked(self, seconds: float) -> None:
+        """Until the closed connection is gone. What a shim doesn't read would keep it for ever."""
+        if (await asyncio.wait([self._disconnected], timeout=SILENT_SECONDS))[0]:
+            return
+        self._revive()
+        if not (await asyncio.wait([self._disconnected], timeout=seconds))[0]:
+            self._link.abort()
+            await asyncio.wait([self._disconnected])
 
 
 def _prepare(state_directory: Path) -> None:

@@ -62,8 +62,14 @@ class Link(asyncio.Protocol):
         self.send(kind, json.dumps(value).encode("ascii"))
 
     def close(self) -> None:
+        """Once what was sent is on its way, for which the shim must read."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """At once; what isn't on its way is thrown away."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class Death:
@@ -87,9 +93,10 @@ class Death:
         self._loop.add_reader(self._descriptor, self._dead)
 
     def _dead(self) -> None:
+        # By the descriptor: reaped by another, its pid may be a living child's of ours by now.
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self._descriptor, os.WEXITED)
         self.release()
-        with contextlib.suppress(ChildProcessError):  # reaped by another; dead in any case
-            os.waitpid(self.pid, 0)
         if not self._seen.done():
             self._seen.set_result(None)
 

@@ -80,7 +80,8 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
         search.kill(left, time.monotonic() < started + min(GUARDIAN_SECONDS, limit / 2))
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
-    remaining = len(left)
+    # What cannot be seen gone counts as there, even when it cannot be named.
+    remaining = 0 if empty == 2 else max(1, len(left))
     seen = _all_seen(state_directory, state)
     if remaining == 0:
         if search.cgroup is not None:
@@ -213,9 +214,10 @@ class _Search:
             if process.key in self.recorded or process.pid in members:
                 roots.add(process.pid)
             elif process.key not in self.strangers:
-                if self.mark and shim.has_mark(process.pid, self.mark):
+                marked = shim.has_mark(process.pid, self.mark) if self.mark else False
+                if marked:
                     roots.add(process.pid)
-                else:
+                elif marked is not None:
                     self.strangers.add(process.key)
         found = roots | shim.children_of(roots, everyone)
         # One that was seen beneath the session stays its own when its parents are gone.
