@@ -17,7 +17,23 @@ from pathlib import Path
 #: Identities of a session that the host service itself may have been started in. An agent that
 #: inherits them takes itself for a part of that session. By how their names begin.
 INHERITED = ("AI_AGENT", "BRIDLE_", "CLAUDECODE", "CLAUDE_CODE_", "CODEX_")
-#: The same, of whole names.
+#: What systemd tells the host service about itself, and about nobody that it starts.
+SYSTEMD_NAMES = frozenset(
+    {
+        "CREDENTIALS_DIRECTORY",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "MAINPID",
+        "NOTIFY_SOCKET",
+        "SYSTEMD_EXEC_PID",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    }
+)
+#: Identities of a session by whole names.
 INHERITED_NAMES = frozenset(
     {
         "AGENT",
@@ -106,7 +122,9 @@ def session_environment(
 
 
 def _is_identity(name: str) -> bool:
-    return name in INHERITED_NAMES or (name.startswith(INHERITED) and not name.startswith(SETTINGS))
+    if name in INHERITED_NAMES | SYSTEMD_NAMES:
+        return True
+    return name.startswith(INHERITED) and not name.startswith(SETTINGS)
 
 
 def command_directory() -> str | None:

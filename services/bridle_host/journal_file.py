@@ -33,7 +33,8 @@ import os
 import sqlite3
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -316,24 +317,29 @@ class JournalFile:
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Applies all or nothing; when it returns, the changes are on the disk."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            trims = False
+        trims = any(change.trim for change in changes)
+        with self._transaction():
             for change in changes:
                 self._apply(change)
-                trims = trims or bool(change.trim)
             if trims:
                 reached("journal.before-trim")
             reached("journal.before-commit")
+        reached("journal.after-commit")
+        if trims:
+            reached("journal.after-trim")
+        self._unsaved += sum(change.size for change in changes)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it or nothing. Raises DiskFullError, or what is fatal."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
             self._db.execute("COMMIT")
-            reached("journal.after-commit")
-            if trims:
-                reached("journal.after-trim")
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise self._full(error) from error
-        self._unsaved += sum(change.size for change in changes)
 
     def _apply(self, change: Change) -> None:
         run = self._db.executemany
@@ -399,6 +405,7 @@ class JournalFile:
         """Gives the journal another id and numbers its entries from 1, keeping their order.
 
         `restamp(sequence, body)` is the body under its new number. Returns the newest number.
+        Raises DiskFullError, and has done nothing then, or what is fatal.
         """
         meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
         last, trimmed = int(meta["last"]), int(meta["trimmed"])
@@ -406,21 +413,20 @@ class JournalFile:
             (old - trimmed, restamp(old - trimmed, body))
             for old, body in self.read(0, max_bytes=sys.maxsize, max_entries=sys.maxsize)
         ]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DELETE FROM entries")
-        self._db.executemany(
-            "INSERT INTO entries VALUES (?, ?, ?)",
-            [(number, body, checksum(body, number, "", 0)) for number, body in rows],
-        )
-        self._db.execute("UPDATE answers SET sequence = max(0, sequence - ?)", (trimmed,))
-        self._db.execute(
-            "UPDATE meta SET value = max(0, value - ?) WHERE key = 'adopted'", (trimmed,)
-        )
-        self._db.executemany(
-            "UPDATE meta SET value = ? WHERE key = ?",
-            [(journal_id, "journal_id"), (last - trimmed, "last"), (0, "trimmed")],
-        )
-        self._db.execute("COMMIT")
+        with self._transaction():
+            self._db.execute("DELETE FROM entries")
+            self._db.executemany(
+                "INSERT INTO entries VALUES (?, ?, ?)",
+                [(number, body, checksum(body, number, "", 0)) for number, body in rows],
+            )
+            self._db.execute("UPDATE answers SET sequence = max(0, sequence - ?)", (trimmed,))
+            self._db.execute(
+                "UPDATE meta SET value = max(0, value - ?) WHERE key = 'adopted'", (trimmed,)
+            )
+            self._db.executemany(
+                "UPDATE meta SET value = ? WHERE key = ?",
+                [(journal_id, "journal_id"), (last - trimmed, "last"), (0, "trimmed")],
+            )
         return last - trimmed
 
     # --- reading ---

@@ -164,7 +164,9 @@ class JournalWriter:
                 self._commit(group)
                 group = []
             if call is not None and call.call is not None:
-                self._answer([call], [], call.call(self._file))
+                function = call.call
+                result = self._until_there_is_room(lambda: function(self._file))  # noqa: B023
+                self._answer([call], [], result)
             if self._file.wants_checkpoint() or ended:
                 self._checkpoint()
             if self._disk_full and not ended:
@@ -197,13 +199,7 @@ class JournalWriter:
     def _commit(self, group: list[_Job]) -> None:
         changes = [job.change for job in group if job.change is not None]
         begun = time.perf_counter()
-        while True:
-            try:
-                self._file.commit(changes)
-                break
-            except DiskFullError:
-                if not self._make_room() and not self._give_ballast():
-                    raise
+        self._until_there_is_room(lambda: self._file.commit(changes))
         if self.on_commit is not None:
             self.on_commit(time.perf_counter() - begun)
         self._answer(group, changes, None)
@@ -232,6 +228,15 @@ class JournalWriter:
                 self._loop.call_soon_threadsafe(function)
 
     # --- a full disk ---
+
+    def _until_there_is_room(self, function: Callable[[], T]) -> T:
+        """Does it, again each time that a full disk had no room for it, and nothing was done."""
+        while True:
+            try:
+                return function()
+            except DiskFullError:
+                if not self._make_room() and not self._give_ballast():
+                    raise
 
     def _make_room(self) -> bool:
         """Whether it could let go of a write-ahead log that is worth it: most of what stands in

@@ -450,6 +450,25 @@ async def test_a_full_disk_makes_appends_wait_and_loses_nothing(tmp_path: Path) 
         ]
 
 
+async def test_a_journal_that_takes_another_id_waits_for_room_on_a_full_disk(
+    tmp_path: Path,
+) -> None:
+    fatal = Fatal()
+    async with opened(tmp_path, connect=bad_disk, on_fatal=fatal) as journal:
+        await journal.append([output("gone"), output("x")])
+        journal.acknowledge(1)
+        await journal.append([output("y")])  # and nothing is left to be written
+        before = journal.journal_id
+        BadDisk.failing = ("COMMIT", sqlite3.SQLITE_FULL)
+        await journal.renew()
+        assert vars(BadDisk)["failing"] is None  # it has met it
+        assert journal.journal_id != before
+        assert await journal.append([output("z")]) == 3
+    assert not fatal.lines
+    async with opened(tmp_path) as journal:
+        assert [r.event.event for r in await records(journal)] == [b"x", b"y", b"z"]
+
+
 async def test_a_journal_opened_on_a_full_disk_lets_only_the_lifecycle_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
