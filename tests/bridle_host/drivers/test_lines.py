@@ -106,7 +106,8 @@ async def test_who_is_never_silent_holds_its_turn_for_two_seconds_at_the_most(
 ) -> None:
     async with agents("quiet 0.25") as run:
         await run.start()
-        after = await run.begin("linger seconds=20 late; silent")
+        after = await run.begin("linger seconds=20 late; say begun; silent")
+        await run.until(lambda: "begun" in said(run, after))
         began = time.monotonic()
         over = await run.interrupt(after)
         assert 1.5 < time.monotonic() - began < paced(2.5)  # it goes on for 20 s
