@@ -85,7 +85,7 @@ def said(drive: Drive, after: int = 0) -> list[str]:
 # --- Late words ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("quiet", [0, 0.25])
+@pytest.mark.parametrize("quiet", [0, 0.5])
 async def test_an_agent_that_goes_on_talking_has_to_be_silent_before_its_turn_is_over(
     agents: Agents, quiet: float
 ) -> None:
@@ -104,7 +104,7 @@ async def test_an_agent_that_goes_on_talking_has_to_be_silent_before_its_turn_is
 async def test_who_is_never_silent_holds_its_turn_for_two_seconds_at_the_most(
     agents: Agents,
 ) -> None:
-    async with agents("quiet 0.25") as run:
+    async with agents("quiet 1") as run:
         await run.start()
         after = await run.begin("linger seconds=20 late; say begun; silent")
         await run.until(lambda: "begun" in said(run, after))
