@@ -360,6 +360,21 @@ def children_of(pids: Iterable[int], processes: dict[int, Process]) -> set[int]:
     return found
 
 
+def parents_first(processes: Iterable[Process]) -> list[Process]:
+    """The order in which to kill: else a shell sees its command die, and goes on in its script."""
+    beneath: dict[int, list[Process]] = {}
+    rest = {process.pid: process for process in processes}
+    for process in rest.values():
+        beneath.setdefault(process.parent, []).append(process)
+    order = [process for process in rest.values() if process.parent not in rest]
+    for process in order:  # (it grows)
+        order += beneath.pop(process.pid, ())
+    # Read at different moments, with a pid taken again in between, some may be in a circle.
+    for process in order:
+        del rest[process.pid]
+    return order + list(rest.values())
+
+
 def send_signal(process: Process, signum: int) -> bool:
     """Signal exactly this process. False: it is gone, or is not ours to signal."""
     try:
@@ -563,7 +578,7 @@ class Tree:
             with suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
             return
-        for process in found:
+        for process in parents_first(found):
             if not process.dead:
                 send_signal(process, signal.SIGKILL)
 

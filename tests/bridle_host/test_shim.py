@@ -75,6 +75,16 @@ def test_descendants_are_found_at_any_depth() -> None:
     assert shim.children_of([], processes) == set()
 
 
+def test_parents_are_killed_before_their_children_whatever_their_pids() -> None:
+    parents = {9: 1, 3: 9, 4: 3, 5: 9, 6: 99, 20: 21, 21: 20}
+    processes = [shim.Process(pid, parent, 0, False, "x") for pid, parent in parents.items()]
+    for listed in (processes, processes[::-1]):
+        order = [process.pid for process in shim.parents_first(listed)]
+        assert sorted(order) == sorted(parents)
+        assert order.index(9) < order.index(3) < order.index(4)
+        assert order.index(9) < order.index(5)
+
+
 def test_frames_are_put_together_from_any_pieces() -> None:
     ours, theirs = socket.socketpair()
     channel = shim.Channel(ours)

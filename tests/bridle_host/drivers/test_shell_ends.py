@@ -22,6 +22,7 @@ from bridle_core.observations import (
 from bridle_host.drivers.base import DriverContext
 from bridle_host.drivers.registry import factories
 from bridle_host.drivers.shell import ShellFactory
+from bridle_host.process import Ladder, Proof, ShimProcess
 from tests.support.driving import Drive, driving, eventually
 
 
@@ -243,6 +244,27 @@ async def test_a_stop_in_a_turn_ends_it(shell: Drive) -> None:
     assert gone.killed
     assert shell.all(TurnOver)[0].stop_reason is StopReason.INTERRUPTED
     assert after
+
+
+async def test_a_command_that_is_killed_before_bash_is_not_taken_for_a_turn_that_is_over(
+    shell: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = ShimProcess.stop
+
+    async def slow(self: ShimProcess, ladder: Ladder) -> Proof:
+        # Of what is to be killed bash comes last, and has time to tell of the end of its command.
+        for pid, command in shell.living().items():
+            if command == "sleep 60":
+                os.kill(pid, signal.SIGKILL)
+        await self.wait()
+        return await stop(self, ladder)
+
+    await shell.begin("sleep 60")
+    await eventually(lambda: shell.commands("sleep 60"))
+    monkeypatch.setattr(ShimProcess, "stop", slow)
+    await shell.stop(grace=0.2)
+    [over] = shell.all(TurnOver)
+    assert over.stop_reason is StopReason.INTERRUPTED
 
 
 async def test_a_kill_ends_bash_and_all_that_it_started_now(shell: Drive) -> None:

@@ -513,6 +513,10 @@ class ShellDriver(Driver):
             if seen.token == turn.token:
                 self._began(turn)
         elif seen.token == turn.token:
+            if bash.killed and not turn.interrupted:
+                # Its command was killed a moment before bash was, and bash took that for its end.
+                # The turn is ended by bash's exit.
+                return
             turn.status = seen.status
             if not turn.interrupted:
                 bash.forget()
