@@ -17,23 +17,7 @@ from pathlib import Path
 #: Identities of a session that the host service itself may have been started in. An agent that
 #: inherits them takes itself for a part of that session. By how their names begin.
 INHERITED = ("AI_AGENT", "BRIDLE_", "CLAUDECODE", "CLAUDE_CODE_", "CODEX_")
-#: What systemd tells the host service about itself, and about nobody that it starts.
-SYSTEMD_NAMES = frozenset(
-    {
-        "CREDENTIALS_DIRECTORY",
-        "INVOCATION_ID",
-        "JOURNAL_STREAM",
-        "LISTEN_FDNAMES",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-        "MAINPID",
-        "NOTIFY_SOCKET",
-        "SYSTEMD_EXEC_PID",
-        "WATCHDOG_PID",
-        "WATCHDOG_USEC",
-    }
-)
-#: Identities of a session by whole names.
+#: The same, of whole names.
 INHERITED_NAMES = frozenset(
     {
         "AGENT",
@@ -72,6 +56,22 @@ SETTINGS = (
     "CODEX_HOME",
     "CODEX_SQLITE_HOME",
 )
+#: What systemd tells the host service about itself, and about nobody that it starts.
+SYSTEMD_NAMES = frozenset(
+    {
+        "CREDENTIALS_DIRECTORY",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "MAINPID",
+        "NOTIFY_SOCKET",
+        "SYSTEMD_EXEC_PID",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def session_environment(
     `inherited` is the host service's own, `asked` what StartSession wished for; neither can set an
     identity. `command_directory` is where the `bridle` command is; it comes last in PATH.
     """
-    environment = {name: value for name, value in inherited.items() if not _is_identity(name)}
+    environment = {name: value for name, value in inherited.items() if _is_passed_on(name)}
     environment.update(
         {name: value for name, value in asked.items() if not name.startswith("BRIDLE_")}
     )
@@ -121,10 +121,10 @@ def session_environment(
     return environment
 
 
-def _is_identity(name: str) -> bool:
-    if name in INHERITED_NAMES | SYSTEMD_NAMES:
-        return True
-    return name.startswith(INHERITED) and not name.startswith(SETTINGS)
+def _is_passed_on(name: str) -> bool:
+    if name in INHERITED_NAMES or name in SYSTEMD_NAMES:
+        return False
+    return not name.startswith(INHERITED) or name.startswith(SETTINGS)
 
 
 def command_directory() -> str | None:

@@ -5,7 +5,7 @@ row go into one commit; a call (a read, a checkpoint of the caller's own) runs a
 commits. Results go back to the loop together, one wake-up per commit.
 
 A full disk is waited for: the ballast, a file that only holds a place, is given up, slice by slice,
-and the commit is tried again until it succeeds; later the ballast is laid again. Any other failure
+and what met it is tried again until it succeeds; later the ballast is laid again. Any other failure
 is the end: everything that waits, and all that comes after, gets JournalError, and `on_fatal` is
 called.
 
@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,8 +165,7 @@ class JournalWriter:
                 self._commit(group)
                 group = []
             if call is not None and call.call is not None:
-                function = call.call
-                result = self._until_there_is_room(lambda: function(self._file))  # noqa: B023
+                result = self._until_there_is_room(partial(call.call, self._file))
                 self._answer([call], [], result)
             if self._file.wants_checkpoint() or ended:
                 self._checkpoint()
@@ -199,7 +199,7 @@ class JournalWriter:
     def _commit(self, group: list[_Job]) -> None:
         changes = [job.change for job in group if job.change is not None]
         begun = time.perf_counter()
-        self._until_there_is_room(lambda: self._file.commit(changes))
+        self._until_there_is_room(partial(self._file.commit, changes))
         if self.on_commit is not None:
             self.on_commit(time.perf_counter() - begun)
         self._answer(group, changes, None)

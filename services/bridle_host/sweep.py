@@ -230,7 +230,7 @@ class _Search:
         """patience: the guardian may do its own part, which can't be outrun, and end."""
         if self.cgroup is not None:
             self.cgroup.kill()
-        for process in found.values():
+        for process in shim.parents_first(found.values()):
             if process.key == self.guardian and patience:
                 shim.send_signal(process, signal.SIGCONT)
             else:

@@ -14,8 +14,6 @@ import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from bridle.host.v1 import host_link_service_pb2 as link_pb2
-from bridle.host.v1 import host_link_service_pb2_grpc
 from bridle.v1 import principal_pb2
 from bridle_control.app import Control
 from bridle_control.auth import Authenticator
@@ -274,15 +272,3 @@ def hold_end(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     monkeypatch.setattr(Links, "close", close)
     monkeypatch.setattr("bridle_control.app._GOODBYE", 60.0)
     return go_on
-
-
-async def linked(control: RunningControl) -> Any:
-    """A host's link whose handshake is over."""
-    stub: Any = host_link_service_pb2_grpc.HostLinkServiceStub(control.channel)
-    link = stub.Connect(metadata=bearer(await mint_host(control.store)))
-    hello = link_pb2.Hello(protocol_min=1, protocol_max=1, incarnation="i" * 8, journal_id="j" * 8)
-    await link.write(link_pb2.ConnectRequest(hello=hello))
-    await link.write(link_pb2.ConnectRequest(inventory=link_pb2.Inventory(complete=True)))
-    assert (await link.read()).HasField("welcome")
-    assert (await link.read()).HasField("reconcile")
-    return link

@@ -14,6 +14,8 @@ import pytest
 from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bridle.host.v1 import host_link_service_pb2 as link_pb2
+from bridle.host.v1 import host_link_service_pb2_grpc
 from bridle.v1 import identity_service_pb2, watch_pb2
 from bridle_control.app import Control
 from bridle_control.health import Health
@@ -23,10 +25,11 @@ from bridle_control.streams import OpenCalls
 from bridle_core.errors import BridleError
 from tests.bridle_control.serving import (
     RunningControl,
+    bearer,
     control_server,
     fails,
     hold_end,
-    linked,
+    mint_host,
     opened,
 )
 
@@ -44,6 +47,18 @@ async def control(tmp_path: Path) -> AsyncIterator[RunningControl]:
 def whoami(channel: grpc.aio.Channel) -> Any:
     """A call with bytes on both sides."""
     return channel.unary_unary(WHOAMI)
+
+
+async def linked(control: RunningControl) -> Any:
+    """A host's link whose handshake is over."""
+    stub: Any = host_link_service_pb2_grpc.HostLinkServiceStub(control.channel)
+    link = stub.Connect(metadata=bearer(await mint_host(control.store)))
+    hello = link_pb2.Hello(protocol_min=1, protocol_max=1, incarnation="i" * 8, journal_id="j" * 8)
+    await link.write(link_pb2.ConnectRequest(hello=hello))
+    await link.write(link_pb2.ConnectRequest(inventory=link_pb2.Inventory(complete=True)))
+    assert (await link.read()).HasField("welcome")
+    assert (await link.read()).HasField("reconcile")
+    return link
 
 
 async def test_the_end_says_not_serving_then_goodbye_then_ends_watches(

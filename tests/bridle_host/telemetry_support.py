@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bridle.host.v1 import host_link_service_pb2 as host_pb
+from bridle_core.observations import StopReason, TurnOver
 from bridle_host.drivers.base import DriverFactory
 from bridle_telemetry.settings import TelemetrySettings
 from bridle_telemetry.telemetry import Telemetry
 from tests.bridle_host.sessions_support import Host, hosting
+from tests.fakes.driver import FakeDriver, FakeFactory
 from tests.support.collector import Collector, Span
 
 #: The trace that a caller began, and its span.
@@ -21,6 +23,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
 #: Another one's.
 OTHER = "1bf7651916cd43dd8448eb211c80319d"
+#: The driver that the tests play.
+FAKE = "fake"
 
 
 def place(trace: str = TRACE, *, span: str = CALLER, sampled: bool = True) -> host_pb.TraceContext:
@@ -70,3 +74,21 @@ def only(taken: Collector, name: str) -> Span:
     """The one span of that name."""
     (span,) = named(taken, name)
     return span
+
+
+async def up(host: Host, factory: FakeFactory) -> FakeDriver:
+    """A session whose agent is up; its start is in no trace."""
+    await host.start()
+    driver = await factory.driver()
+    await host.event("process_started")
+    return driver
+
+
+async def finish(host: Host, driver: FakeDriver, turn: int = 1) -> None:
+    """Let the agent end its turn."""
+    driver.tell(TurnOver(StopReason.COMPLETED))
+    await host.event("turn_ended", turn)
+
+
+def parent(span: Span) -> tuple[str, str]:
+    return span.trace_id, span.parent_id

@@ -41,16 +41,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fake driver has no shim that could hold its agent; here each has one."""
-
-    async def always(files: RunFiles) -> bool:
-        return True
-
-    monkeypatch.setattr("bridle_host.sessions._held", always)
-
-
 async def in_turn(host: Host, factory: FakeFactory) -> FakeDriver:
     """A session whose agent is in its first turn."""
     await host.start()

@@ -46,16 +46,6 @@ def kept(host: Host) -> RunState:
     return RunState.load(state)
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fake driver has no shim that could hold its agent; here each has one."""
-
-    async def always(files: RunFiles) -> bool:
-        return True
-
-    monkeypatch.setattr("bridle_host.sessions._held", always)
-
-
 # --- what is kept ---------------------------------------------------------------------------------
 
 

@@ -22,35 +22,27 @@ from bridle_core.observations import (
     TurnBegan,
     TurnOver,
 )
-from bridle_host.run_files import RunFiles
 from bridle_host.run_state import RunState
 from tests.bridle_host.journal_support import until
-from tests.bridle_host.sessions_support import SESSION, Host, hosting
-from tests.bridle_host.telemetry_support import CALLER, OTHER, TRACE, measured, named, only, place
-from tests.fakes.driver import FakeDriver, FakeFactory
-from tests.support.collector import Span, collector
+from tests.bridle_host.sessions_support import SESSION, hosting
+from tests.bridle_host.telemetry_support import (
+    CALLER,
+    FAKE,
+    OTHER,
+    TRACE,
+    finish,
+    measured,
+    named,
+    only,
+    parent,
+    place,
+    up,
+)
+from tests.fakes.driver import FakeFactory
+from tests.support.collector import collector
 
-FAKE = "fake"
 #: As OTLP counts them.
 INTERNAL, CONSUMER = 1, 5
-
-
-async def up(host: Host, factory: FakeFactory) -> FakeDriver:
-    """A session whose agent is up; its start is in no trace."""
-    await host.start()
-    driver = await factory.driver()
-    await host.event("process_started")
-    return driver
-
-
-async def finish(host: Host, driver: FakeDriver, turn: int = 1) -> None:
-    """Let the agent end its turn."""
-    driver.tell(TurnOver(StopReason.COMPLETED))
-    await host.event("turn_ended", turn)
-
-
-def parent(span: Span) -> tuple[str, str]:
-    return span.trace_id, span.parent_id
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -336,16 +328,6 @@ async def test_an_agent_that_calls_tools_without_end_fills_no_trace(
 
 
 # --- over the host's processes --------------------------------------------------------------------
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fake driver has no shim that could hold its agent; here each has one."""
-
-    async def always(files: RunFiles) -> bool:
-        return True
-
-    monkeypatch.setattr("bridle_host.sessions._held", always)
 
 
 @pytest.mark.usefixtures("held")

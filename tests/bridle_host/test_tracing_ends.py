@@ -7,22 +7,21 @@ from pathlib import Path
 import pytest
 
 from bridle_core.observations import ToolStarted
-from bridle_host.run_files import RunFiles
 from tests.bridle_host.sessions_support import SESSION
-from tests.bridle_host.telemetry_support import CALLER, TRACE, measured, named, only, place
-from tests.bridle_host.test_tracing import FAKE, finish, parent, up
+from tests.bridle_host.telemetry_support import (
+    CALLER,
+    FAKE,
+    TRACE,
+    finish,
+    measured,
+    named,
+    only,
+    parent,
+    place,
+    up,
+)
 from tests.fakes.driver import FakeFactory
 from tests.support.collector import collector
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fake driver has no shim that could hold its agent; here each has one."""
-
-    async def always(files: RunFiles) -> bool:
-        return True
-
-    monkeypatch.setattr("bridle_host.sessions._held", always)
 
 
 def lose_the_journal(place: Path) -> None:

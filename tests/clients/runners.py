@@ -7,8 +7,8 @@ import base64
 import itertools
 import json
 import sys
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -319,3 +319,20 @@ async def _in_browser(
             orders.put_nowait(None)
             server.should_exit = True
             await serving
+
+
+async def program(
+    *command: str, env: Mapping[str, str], cwd: Path | None = None, within: float = PATIENCE
+) -> tuple[int, str]:
+    """Runs a program of a client's own to its end: its exit code, and all that it said."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=env, cwd=cwd
+    )
+    try:
+        async with asyncio.timeout(within):
+            said = (await process.communicate())[0].decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, said

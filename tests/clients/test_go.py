@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio.subprocess import PIPE, STDOUT
-
 import pytest
 
 from scripts import client_tools
 from tests.clients.conftest import chosen
-from tests.clients.runners import Language, built
+from tests.clients.runners import Language, built, program
 from tests.pair import PATIENCE, Pair
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -29,20 +26,11 @@ async def test_the_module_passes_its_own_checks(
         built(language)
     except client_tools.MissingError as why:
         pytest.skip(f"{language.name}: {why}")
-    process = await asyncio.create_subprocess_exec(
+    code, said = await program(
         *("go", *command.split()),
         cwd=client_tools.CLIENTS / "go" / module,
         env=pair.environment(BRIDLE_ADDRESS=pair.address, BRIDLE_TOKEN=pair.token),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
+        within=3 * PATIENCE,  # it is built first
     )
-    try:
-        async with asyncio.timeout(3 * PATIENCE):  # it is built first
-            said = (await process.communicate())[0].decode()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, said
+    assert code == 0, said
     assert "--- SKIP" not in said, said

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from scripts.client_tools import MissingError
 from tests.clients.conftest import chosen
 from tests.clients.odd_service import odd_service
-from tests.clients.runners import Language, built
+from tests.clients.runners import Language, built, program
 from tests.pair import PATIENCE
 
 pytestmark = pytest.mark.timeout(180)
@@ -29,19 +27,12 @@ async def test_contexts_and_interrupts_end_what_they_are_of_and_observers_are_al
     except MissingError as why:
         pytest.skip(f"{language.name}: {why}")
     async with odd_service(tmp_path / "odd") as odd:
-        process = await asyncio.create_subprocess_exec(
+        code, said = await program(
             *(*java, "dev.bridle.interop.Edges"),
-            stdout=PIPE,
             env=os.environ | {"BRIDLE_ADDRESS": odd.grpc, "BRIDLE_TOKEN": odd.token},
+            within=2 * PATIENCE,
         )
-        try:
-            async with asyncio.timeout(2 * PATIENCE):
-                said, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert said.decode().splitlines() == [
+    assert said.splitlines() == [
         "context cancelled: CANCELLED",
         "context at its deadline: DEADLINE_EXCEEDED",
         "watch interrupted: CANCELLED true",
@@ -52,4 +43,4 @@ async def test_contexts_and_interrupts_end_what_they_are_of_and_observers_are_al
         "stream without a token: UNAUTHENTICATED",
         "threads: 2 false",
     ]
-    assert process.returncode == 0, "it ended by itself"
+    assert code == 0, "it ended by itself"

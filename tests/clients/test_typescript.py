@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio.subprocess import PIPE
-
 import pytest
 
 from scripts import client_tools
 from tests.clients.conftest import chosen
-from tests.clients.runners import Language
-from tests.pair import PATIENCE, Pair
+from tests.clients.runners import Language, program
+from tests.pair import Pair
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -26,21 +23,11 @@ async def test_watches_are_left_at_once_and_the_process_ends_by_itself(
     except client_tools.MissingError as why:
         pytest.skip(f"{language.name}: {why}")
     await pair.client.start_session("left", agent="scripted", prompt="say a")
-    process = await asyncio.create_subprocess_exec(
-        "node",
-        str(client_tools.TOOLS / "typescript" / "leaving.mjs"),
-        "left",
-        stdout=PIPE,
+    code, said = await program(
+        *("node", str(client_tools.TOOLS / "typescript" / "leaving.mjs"), "left"),
         env=pair.environment(BRIDLE_ADDRESS=pair.address, BRIDLE_TOKEN=pair.token),
     )
-    try:
-        async with asyncio.timeout(PATIENCE):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert said.decode().splitlines() == [
+    assert said.splitlines() == [
         "returned: true true",
         "threw mine: true true",
         "left at: 1",
@@ -51,4 +38,4 @@ async def test_watches_are_left_at_once_and_the_process_ends_by_itself(
         "closed: Canceled Canceled",
         "connections: 1",
     ]
-    assert process.returncode == 0
+    assert code == 0
