@@ -135,12 +135,16 @@ async def test_a_cursor_below_the_floor_is_refused_and_told_the_floor(
 
 async def test_a_watcher_that_the_floor_overtakes_is_told(store: Store, hub: Hub) -> None:
     await append(store, "s1", *["x" * 1000] * 2000)
-    async with watching(hub, "s1") as watcher:
-        watcher.pause()
+    stream = hub.watch([Target("s1")], principal_key="me")
+    async with aclosing(stream):
+        await anext(stream)
+        # It has got events: one that has none yet is told the new floor, and goes on from there.
+        first = watch_pb2.WatchResponse.FromString(await anext(stream)).events
         await store.write(lambda tx: tx.raise_floor("s1", 1999))
-        watcher.go_on()
-        assert reason_of(await watcher.ended()) is Reason.CURSOR_COMPACTED
-        assert watcher.sequences == list(range(1, len(watcher.sequences) + 1))
+        async with reading(stream) as watcher:
+            assert reason_of(await watcher.ended()) is Reason.CURSOR_COMPACTED
+            told = [event.sequence for event in first.events] + watcher.sequences
+            assert told == list(range(1, len(told) + 1))
 
 
 async def test_the_floor_overtakes_a_watcher_once_its_next_event_is_gone(
