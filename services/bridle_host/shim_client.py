@@ -100,6 +100,7 @@ class ShimClient:
         """
         try:
             _prepare(self._directory)
+            await _sweep_earlier(self._directory)
             await self._start_shim(options)
             body = json.dumps(agent).encode("ascii")
             if len(body) > shim.FRAME_LIMIT:
@@ -405,6 +406,16 @@ def _prepare(state_directory: Path) -> None:
         (state_directory / shim.INPUT_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise ShimFailedError(f"state directory: {error.strerror}") from error
+
+
+async def _sweep_earlier(state_directory: Path) -> None:
+    """End what an earlier shim left here; refuse where it can't be: the state file of a new shim
+    takes the place of the one by which that is found."""
+    if read_state(state_directory) is None:
+        return
+    report = await asyncio.to_thread(sweep, state_directory)
+    if report.remaining:
+        raise SessionBusyError(f"{report.remaining} processes of run {report.run} can't be killed")
 
 
 def _launch(state_directory: Path, options: list[str], birth: int) -> tuple[Death, socket.socket]:

@@ -24,11 +24,12 @@ from bridle_host.process import (
     InputClosedError,
     Ladder,
     ProcessError,
+    SessionBusyError,
     ShimLostError,
     ShimProcess,
     sweep,
 )
-from bridle_host.sweep import unseen
+from bridle_host.sweep import SweepReport, unseen
 from tests.bridle_host.process_support import (
     LEVELS,
     Bench,
@@ -283,19 +284,27 @@ async def test_an_agent_outlives_the_guardian_of_its_shim(tmp_path: Path) -> Non
             await read_until(again, b"still")
 
 
-async def test_a_sweep_finds_what_shim_and_guardian_left_that_were_killed_at_one_blow(
-    room: Bench,
-) -> None:
+async def killed_at_one_blow(room: Bench) -> Path:
+    """The state directory of an agent whose shim and guardian are gone: neither could act on the
+    other's death."""
     process = await room.spawn(python(DAEMON), on_host_lost="keep")
     await read_until(process, b"ready")
-    state = json.loads((room.directory / "state-0" / "shim.json").read_text())
+    place = room.directory / "state-0"
+    state = json.loads((place / "shim.json").read_text())
     pids = [state["guardian"]["pid"]] if state["guardian"] else []
     room.left_alone += pids or [process.shim_pid]
     process.detach()
-    for pid in [*pids, process.shim_pid]:
-        os.kill(pid, signal.SIGSTOP)  # so that neither acts on the other's death
-    for pid in [*pids, process.shim_pid]:
-        os.kill(pid, signal.SIGKILL)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in [*pids, process.shim_pid]:
+            os.kill(pid, number)
+    await until(lambda: not any(map(alive, [*pids, process.shim_pid])))
+    return place
+
+
+async def test_a_sweep_finds_what_shim_and_guardian_left_that_were_killed_at_one_blow(
+    room: Bench,
+) -> None:
+    await killed_at_one_blow(room)
     if room.containment.level is Level.PID_NAMESPACE:
         await until(lambda: not room.living())
     else:
@@ -310,6 +319,28 @@ async def test_a_sweep_finds_what_shim_and_guardian_left_that_were_killed_at_one
     sure = room.containment.level is Level.PID_NAMESPACE or room.containment.cgroup_root is not None
     assert report.seen == sure
     assert unseen(room.directory / "state-0") == (not sure)
+
+
+async def test_a_start_ends_first_what_an_earlier_shim_left_in_its_directory(room: Bench) -> None:
+    place = await killed_at_one_blow(room)
+    left = room.living()
+    second = await room.spawn(("cat",), state_directory=place)
+    assert not set(left) & set(room.living())
+    assert alive(second.pid)
+
+
+async def test_a_start_is_refused_where_what_an_earlier_shim_left_can_not_be_ended(
+    room: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = await killed_at_one_blow(room)
+    state = (place / "shim.json").read_bytes()
+    with monkeypatch.context() as patch:
+        held = SweepReport(found=True, run=1, remaining=3)  # in the hands of the kernel
+        patch.setattr("bridle_host.shim_client.sweep", lambda _: held)
+        with pytest.raises(SessionBusyError, match="3 processes of run 1 can't be killed"):
+            await room.spawn(("cat",), state_directory=place)
+    assert (place / "shim.json").read_bytes() == state
+    assert (await asyncio.to_thread(sweep, place)).remaining == 0
 
 
 async def test_a_shim_that_ends_as_it_is_told_leaves_no_doubt(room: Bench) -> None:
@@ -327,16 +358,7 @@ async def test_a_sweep_that_can_not_note_its_doubt_leaves_the_state_for_the_next
         one for one in LEVELS if one.level is Level.SUBREAPER and one.cgroup_root is None
     ]
     async with bench(tmp_path, containment) as room:
-        process = await room.spawn(python(DAEMON), on_host_lost="keep")
-        await read_until(process, b"ready")
-        place = room.directory / "state-0"
-        state = json.loads((place / "shim.json").read_text())
-        process.detach()
-        pids = [state["guardian"]["pid"], process.shim_pid]
-        room.left_alone.append(pids[0])
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                os.kill(pid, number)
+        place = await killed_at_one_blow(room)
 
         def touch(path: Path, mode: int) -> None:
             raise OSError
