@@ -371,5 +371,5 @@ class SessionMachine(RuleBasedStateMachine):
                 assert self.delivered.get(command_id) in waiting
 
 
-SessionMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+SessionMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
 TestSessionModel = SessionMachine.TestCase

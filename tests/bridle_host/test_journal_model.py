@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridle_host.journal import Journal
@@ -63,7 +63,7 @@ class Model:
 
 
 @given(steps)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_the_journal_holds_what_its_model_holds(plan: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(play(Path(directory), plan))

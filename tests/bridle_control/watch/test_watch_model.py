@@ -231,4 +231,4 @@ class WatchMachine(RuleBasedStateMachine):
 
 
 TestWatchModel = WatchMachine.TestCase
-TestWatchModel.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestWatchModel.settings = settings(max_examples=40, stateful_step_count=25)

@@ -628,7 +628,7 @@ MESSAGES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(MESSAGES, max_size=8))
 def test_whatever_an_agent_says_is_read_or_unreadable(messages: list[object]) -> None:
     agent = Agent.up()
