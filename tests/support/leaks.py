@@ -30,7 +30,6 @@ import pytest
 
 GUARD = "LEAK_GUARD"  # in the environment of this process and of all that it starts
 MARK = "BRIDLE_SESSION_MARK"  # in the environment of every process of a session
-LOOP_GRACE = 0.25  # the same for tasks that end by themselves when their loop is about to close
 
 
 @dataclass(frozen=True)
@@ -191,8 +190,10 @@ class ProcessTable:
 class AsyncioWatch(logging.Handler):
     """Collects the tasks that loops end with, and what asyncio logs as errors."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float) -> None:
+        """`grace`: seconds for tasks that end by themselves when their loop is about to close."""
         super().__init__(level=logging.ERROR)
+        self._grace = grace
         self.found: list[Thing] = []
         self._cancel_all: Callable[[asyncio.AbstractEventLoop], None] | None = None
 
@@ -209,7 +210,7 @@ class AsyncioWatch(logging.Handler):
         runners._cancel_all_tasks = self._cancel_all
 
     def _before_cancel_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        deadline = time.monotonic() + LOOP_GRACE
+        deadline = time.monotonic() + self._grace
         while asyncio.all_tasks(loop) and time.monotonic() < deadline:
             loop.run_until_complete(asyncio.sleep(0.001))
         for task in asyncio.all_tasks(loop):
@@ -267,7 +268,7 @@ class LeakPlugin:
         guard = f"{outer + '/' if outer else ''}{uuid.uuid4()}"
         os.environ[GUARD] = guard
         self._processes = ProcessTable(guard)
-        self._asyncio = AsyncioWatch()
+        self._asyncio = AsyncioWatch(grace)
         self._baseline: set[Thing] = set()
         self._owned: dict[object, set[Thing]] = {}
 

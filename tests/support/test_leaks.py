@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
 import subprocess
 import threading
+import time
 import weakref
 from pathlib import Path
 
 import pytest
 
-from tests.support.leaks import ProcessTable, live_threads
+from tests.support.leaks import AsyncioWatch, ProcessTable, live_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,3 +210,18 @@ def test_a_thread_that_was_seen_lends_its_place_in_memory_to_no_later_one() -> N
     del seen
     gc.collect()
     assert before() is None
+
+
+def test_a_task_on_its_way_out_has_time_although_all_stood_still_for_a_moment() -> None:
+    async def last_words() -> None:
+        time.sleep(0.4)  # noqa: ASYNC251 (as a machine does that others use)
+        await asyncio.sleep(0.01)
+
+    watch = AsyncioWatch(grace=30.0)
+    watch._cancel_all = lambda loop: None
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(last_words())
+        watch._before_cancel_all(loop)
+        assert watch.take() == set()
+        assert task.done()
