@@ -53,6 +53,11 @@ test-agents-short: setup ## The same in a few minutes: three agents, what matter
 test-clients: setup ## Build the clients of all languages, and hold them to one suite on a real pair
 	@$(BIN)/python -m pytest tests/clients -m clients $(ARGS)
 
+# JITTER=3: three times as many. What fails here, and not in a quiet run, depends on chance.
+.PHONY: test-jitter
+test-jitter: setup ## Run the tests with random pauses in event loops, threads and services
+	@JITTER=$${JITTER:-1} PYTHONPATH=$(CURDIR)/tests/support/jitter $(BIN)/python -m pytest $(TESTS) $(ARGS)
+
 .PHONY: coverage
 coverage: setup ## Run the tests, and list the lines and branches that none of them reached
 	@$(BIN)/coverage erase
