@@ -117,7 +117,9 @@ class Ladder:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """count: how many were alive when the signal was sent; found: the first 256 of them."""
+    """count: how many were alive when the signal was sent; found: the first 256 of them. What forks
+    and leaves, quicker than it can be looked at, may be killed without being found: it counts 1.
+    """
 
     signal: int
     count: int

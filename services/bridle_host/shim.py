@@ -642,11 +642,14 @@ class Reaper:
         begun = time.monotonic()
         killed: set[Key] = set()
         described: list[dict[str, Any]] = []
+        alive = False
         empty = 0
         pause = 0.001
         found: list[Process] = []
         while empty < 2 and time.monotonic() < begun + KILL_LIMIT:
             childless = self.reap()
+            # What flees all the time may be killed, with its cgroup or namespace, in no list.
+            alive = alive or not childless
             found = list(self.tree.scan().values())
             populated = self.tree.cgroup is not None and self.tree.cgroup.populated()
             if childless and not found and not populated:
@@ -660,8 +663,8 @@ class Reaper:
             killed.update(process.key for process in self.kill_orphans(set()))
             yield pause
             pause = min(pause * 1.5, 0.05)
-        if killed:
-            rungs.append(rung(signal.SIGKILL, len(killed), described, begun))
+        if killed or alive:
+            rungs.append(rung(signal.SIGKILL, max(1, len(killed)), described, begun))
         # What cannot be seen gone counts as there, even when it cannot be named.
         reply["remaining"] = 0 if empty == 2 else max(1, len(found))
         reply["left"] = self.tree.describe(found)

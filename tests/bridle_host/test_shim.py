@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,9 @@ def test_a_name_may_look_like_the_rest_of_the_line(tmp_path: Path) -> None:
     program = tmp_path / name
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([str(program), "600"]) as process:
+        # Its start is told before it has its name.
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(os.fsencode(program)):
+            pass
         found = shim.read_process(process.pid)
         process.kill()
     assert found is not None
@@ -83,6 +87,39 @@ def test_parents_are_killed_before_their_children_whatever_their_pids() -> None:
         assert sorted(order) == sorted(parents)
         assert order.index(9) < order.index(3) < order.index(4)
         assert order.index(9) < order.index(5)
+
+
+def test_what_was_killed_and_is_in_no_list_is_told_as_killed() -> None:
+    class Unseen(shim.Tree):
+        """As of what forks and leaves, quicker than a look at /proc."""
+
+        def scan(self) -> dict[int, shim.Process]:
+            return {}
+
+        def children(self) -> list[shim.Process]:
+            return []
+
+        def kill(self, found: Iterable[shim.Process]) -> None:
+            """Nobody is to be killed here."""
+
+    class Keeper(shim.Reaper):
+        """The kernel says that there is a child; once it doesn't any more."""
+
+        children = iter([True, True])
+
+        def reap(self) -> bool:
+            return not next(self.children, False)
+
+    for flees in (True, False):
+        keeper = Keeper(Unseen(None))
+        if not flees:
+            keeper.children = iter([])
+        rungs: list[dict[str, Any]] = []
+        proof: dict[str, Any] = {}
+        for _ in keeper.kill_everything(rungs, proof):
+            pass
+        assert [(rung["signal"], rung["count"]) for rung in rungs] == [(signal.SIGKILL, 1)] * flees
+        assert proof["remaining"] == 0
 
 
 def test_frames_are_put_together_from_any_pieces() -> None:
