@@ -88,7 +88,8 @@ class ShimClient:
         self._running = False  # between a successful start and the end that is asked for
         self._detached = False
         self._replaced = False
-        self._heard = loop.time()
+        # When the first ping was sent after which nothing was heard.
+        self._unanswered: float | None = None
         self._recovery: asyncio.Future[SweepReport] | None = None
 
     # Start.
@@ -216,7 +217,7 @@ class ShimClient:
     # Frames and requests.
 
     def _frame(self, kind: int, body: bytes) -> None:
-        self._heard = self._loop.time()
+        self._unanswered = None
         if kind == shim.REPLY:
             reply = json.loads(body)
             future = self._replies.get(reply["id"])
@@ -264,8 +265,8 @@ class ShimClient:
         self, future: asyncio.Future[dict[str, Any]], seconds: float, *, urgent: bool
     ) -> None:
         """Until the reply is there. A shim that can't be brought to answer is killed."""
-        begun = self._loop.time()
-        revived = False
+        begun = self._ping()
+        revived: float | None = None
         while not future.done():
             left = begun + seconds - self._loop.time()
             await asyncio.wait([future], timeout=min(PING_SECONDS, max(left, 0.0)))
@@ -273,17 +274,28 @@ class ShimClient:
                 # When it is gone, the future is done after the sweep, whatever time that takes.
                 await asyncio.wait([future])
                 return
-            silent = self._loop.time() - max(begun, self._heard)
-            if silent >= SILENT_SECONDS and not revived:
-                revived = True
+            now = self._loop.time()
+            # Not since something was heard: were we the ones who stood still, nothing was asked.
+            silent = 0.0 if self._unanswered is None else now - self._unanswered
+            if silent >= SILENT_SECONDS and revived is None:
+                revived = now
                 self._revive()
+            deaf = revived is not None and now - revived >= DEAF_SECONDS - SILENT_SECONDS
             working = shim.state_of(self.pid) in ("R", "D")
-            if left <= 0 or (urgent and silent >= DEAF_SECONDS and not working):
+            if left <= 0 or (urgent and deaf and silent >= DEAF_SECONDS and not working):
                 # A shim that doesn't answer holds nothing together; its death starts the sweep.
                 log.error("shim %d does not answer; it is killed", self.pid)
                 self._deaths[-1].signal(signal.SIGKILL)
                 raise ShimLostError("the shim did not answer")
-            self._link.send(shim.PING)
+            self._ping()
+
+    def _ping(self) -> float:
+        """Ask it whether it is alive; the time of that."""
+        now = self._loop.time()
+        self._link.send(shim.PING)
+        if self._unanswered is None:
+            self._unanswered = now
+        return now
 
     def _revive(self) -> None:
         """Whoever stopped it, by whatever signal: it goes on."""

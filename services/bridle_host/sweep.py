@@ -21,7 +21,8 @@ from bridle_host import shim
 from bridle_host.process_types import ProcessInfo
 
 LISTED = 256
-# What a guardian may take to kill all that has come to it, before it is killed itself.
+# What a guardian may take to kill all that has come to it, before it is killed itself. One that
+# the machine lets wait for a processor gets more, as it alone finds what has left the tree.
 GUARDIAN_SECONDS = 3.0
 #: Stays until the run's files go.
 UNSEEN_FILE = "unseen"
@@ -77,7 +78,9 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
         for process in left.values():
             if process.key not in search.own and process.key not in killed and len(killed) < LISTED:
                 killed[process.key] = _describe(process)
-        search.kill(left, time.monotonic() < started + min(GUARDIAN_SECONDS, limit / 2))
+        taken = time.monotonic() - started
+        patience = taken < min(GUARDIAN_SECONDS, limit / 2)
+        search.kill(left, patience or (taken < limit * 3 / 4 and search.guardian_works()))
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     # What cannot be seen gone counts as there, even when it cannot be named.
@@ -204,6 +207,10 @@ class _Search:
 
     def populated(self) -> bool:
         return self.cgroup is not None and self.cgroup.populated()
+
+    def guardian_works(self) -> bool:
+        """Whether it runs, or would if it were let."""
+        return self.guardian is not None and shim.state_of(self.guardian[0]) in ("R", "D")
 
     def look(self) -> dict[int, shim.Process]:
         """What is alive of the session. Corpses are somebody else's to reap."""

@@ -8,6 +8,8 @@ import resource
 import signal
 import subprocess
 import threading
+import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 
 from bridle_host import shim, shim_client
 from bridle_host import sweep as sweeping
-from bridle_host.process import ShimFailedError, ShimProcess
+from bridle_host.process import Ladder, ShimFailedError, ShimProcess
 from bridle_host.shim_link import Death, connect
 from tests.bridle_host.process_support import (
     LEVELS,
@@ -28,6 +30,7 @@ from tests.bridle_host.process_support import (
     read_until,
     until,
 )
+from tests.bridle_host.test_process_stop import IGNORE
 
 READY = "import time\nprint('ready', flush=True)\ntime.sleep(600)"
 
@@ -126,6 +129,26 @@ async def test_a_shim_greets_before_it_says_what_its_agent_has_said(one: Bench) 
     one.started[0] = await ShimProcess.adopt(place, one.containment)
 
 
+async def test_a_shim_is_not_taken_for_deaf_because_its_host_stood_still(one: Bench) -> None:
+    process = await one.spawn(python(IGNORE))
+    await read_until(process, b"ready")
+    on_frame = process._shim._link._on_frame
+    stood = []
+
+    def stand_still(kind: int, body: bytes) -> None:
+        on_frame(kind, body)
+        if kind == shim.PONG and not stood:
+            stood.append(True)
+            # Nothing is asked of the shim meanwhile, and so it has nothing to say.
+            time.sleep(shim_client.DEAF_SECONDS + 0.5)
+
+    process._shim._link._on_frame = stand_still
+    proof = await process.stop(Ladder(shim_client.DEAF_SECONDS + 2, 0))
+    assert stood
+    assert [rung.signal for rung in proof.rungs] == [signal.SIGINT, signal.SIGKILL]
+    assert await process.processes() == []  # the shim is there
+
+
 async def test_the_dead_is_reaped_and_not_whoever_has_its_pid_now() -> None:
     # Its parent has reaped it, and a child of ours got the pid.
     parent = start(
@@ -150,6 +173,33 @@ async def test_the_dead_is_reaped_and_not_whoever_has_its_pid_now() -> None:
         child.communicate()
         parent.kill()
         parent.communicate()
+
+
+def test_a_guardian_that_would_go_on_if_it_were_let_is_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "GUARDIAN_SECONDS", 0.01)
+    # It has been given a second of a processor, however long that takes.
+    guardian = start("import time\nwhile time.process_time() < 1: pass")
+    try:
+        found = shim.read_process(guardian.pid)
+        assert found is not None
+        state = {
+            "session": "s",
+            "run": 1,
+            "boot_id": shim.boot_id(),
+            "pid": 0,
+            "start_ticks": 0,
+            "guardian": {"pid": found.pid, "start_ticks": found.start},
+            "mark": "",
+            "cgroup": "",
+        }
+        shim.write_state_file(str(tmp_path), state)
+        assert sweeping.sweep(tmp_path, limit=120).remaining == 0
+        assert guardian.wait() == 0
+    finally:
+        guardian.kill()
+        guardian.communicate()
 
 
 def test_a_sweep_whose_time_is_up_before_it_has_seen_nothing_twice_claims_nothing(
@@ -190,7 +240,7 @@ async def test_a_process_that_shows_its_mark_only_later_is_found_by_the_next_loo
     tmp_path: Path,
 ) -> None:
     # In the midst of an execve a process has no environment that could be read.
-    mark = "s:0123456789abcdef"
+    mark = f"s:{uuid.uuid4().hex}"  # (another test may sweep by its own)
     later = (
         "import os, sys\n"
         "input()\n"
