@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -400,7 +401,7 @@ async def test_a_request_to_a_shim_that_another_lets_end_is_over_with_it(room: B
     stopping = asyncio.create_task(process.stop(Ladder(60, 60)))
     await asyncio.sleep(0)  # it has asked
     assert await process.processes()  # the shim has heard of the stop
-    async with asyncio.timeout(shim.KILL_LIMIT):  # long before the request itself counts as hung
+    async with asyncio.timeout(60):  # long before the request itself counts as hung
         await process._shim.end()
         proof = await stopping
     assert proof.remaining == 0
@@ -486,15 +487,19 @@ async def test_a_sweep_of_nothing_finds_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_mark_is_compared_whole(tmp_path: Path) -> None:
-    mark = "s:0123456789abcdef"
+    mark = f"s:{uuid.uuid4().hex}"  # (another test may have processes with its own)
     values = {
         "same": mark,
         "longer": mark + "0",
         "shorter": mark[:-1],
-        "other": "s:fedcba9876543210",
+        "other": f"s:{uuid.uuid4().hex}",
     }
     processes = {name: marked(value) for name, value in values.items()}
     try:
+        for name, process in processes.items():
+            # Their start is told before they show what they were given.
+            entry = f"BRIDLE_SESSION_MARK={values[name]}".encode()
+            await until(lambda pid=process.pid, entry=entry: entry in given(pid))  # type: ignore[misc]
         state = victim_state(os.getpid(), mark=mark, start_ticks=0, agent=None)
         shim.write_state_file(str(tmp_path), state)
         report = await asyncio.to_thread(sweep, tmp_path)
@@ -508,6 +513,10 @@ async def test_the_mark_is_compared_whole(tmp_path: Path) -> None:
         for process in processes.values():
             process.kill()
             process.wait()
+
+
+def given(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
 
 def marked(value: str) -> subprocess.Popen[bytes]:
