@@ -133,7 +133,7 @@ async def test_a_shim_is_not_taken_for_deaf_because_its_host_stood_still(one: Be
     process = await one.spawn(python(IGNORE))
     await read_until(process, b"ready")
     on_frame = process._shim._link._on_frame
-    stood = []
+    stood: list[bool] = []
 
     def stand_still(kind: int, body: bytes) -> None:
         on_frame(kind, body)

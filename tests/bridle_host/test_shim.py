@@ -40,7 +40,8 @@ def test_a_name_may_look_like_the_rest_of_the_line(tmp_path: Path) -> None:
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([str(program), "600"]) as process:
         # Its start is told before it has its name.
-        while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(os.fsencode(program)):
+        command = Path(f"/proc/{process.pid}/cmdline")
+        while not command.read_bytes().startswith(os.fsencode(program)):
             pass
         found = shim.read_process(process.pid)
         process.kill()
