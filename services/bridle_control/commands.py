@@ -177,11 +177,13 @@ class Commands:
     async def run(self) -> None:
         """Lets commands expire, until cancelled."""
         while True:
+            # From here on, and not from its end: what falls due during a long look isn't later.
+            following = self._clock.now() + _SWEEP_EVERY
             try:
                 await self._expire()
             except BridleError as error:
                 _log.warning("could not sweep", extra=kv(reason=error.reason))
-            await wait(asyncio.Event(), self._clock, self._clock.now() + _SWEEP_EVERY)
+            await wait(asyncio.Event(), self._clock, following)
 
     async def _expire(self) -> None:
         now = self._wall_clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
@@ -15,6 +16,10 @@ class ManualTimer:
 
     def cancel(self) -> None:
         self.callback = None
+
+    def ring(self) -> None:
+        if self.callback is not None:
+            self.callback()
 
 
 class ManualClock:
@@ -30,7 +35,12 @@ class ManualClock:
 
     def call_at(self, when: float, callback: Callable[[], object]) -> ManualTimer:
         timer = ManualTimer(callback)
-        heapq.heappush(self._timers, (when, next(self._order), timer))
+        if when > self._now:
+            heapq.heappush(self._timers, (when, next(self._order), timer))
+        else:
+            # As of any clock: who reckoned a time and comes to wait only after a test moved the
+            # clock beyond it would else wait until it is moved again.
+            asyncio.get_running_loop().call_soon(timer.ring)
         return timer
 
     def advance(self, seconds: float) -> None:
@@ -38,8 +48,7 @@ class ManualClock:
         while self._timers and self._timers[0][0] <= end:
             when, _, timer = heapq.heappop(self._timers)
             self._now = max(self._now, when)
-            if timer.callback is not None:
-                timer.callback()
+            timer.ring()
         self._now = end
 
     @property
