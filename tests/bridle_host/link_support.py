@@ -20,13 +20,13 @@ from tests.bridle_host.journal_support import opened, until
 class HandClock:
     """A clock that stands still until it is turned.
 
-    While `hurry` says so, whoever wants to sleep is through at once, and the time goes on by what
-    was wanted: that is how the pauses between two streams are skipped.
+    Where `hurry` says so of the seconds, whoever wants to sleep for so long is through at once, and
+    the time goes on by them: that is how the pauses between two streams are skipped.
     """
 
     def __init__(self) -> None:
         self.time = 1000.0
-        self.hurry: Callable[[], bool] = lambda: False
+        self.hurry: Callable[[float], bool] = lambda _: False
         self.slept: list[float] = []
         self._numbers = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -36,7 +36,7 @@ class HandClock:
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        if self.hurry():
+        if self.hurry(seconds):
             self.time += seconds
             await asyncio.sleep(0)
             return
@@ -149,7 +149,7 @@ async def linked(
             chance=lambda: 0.5,
         )
         if not by_hand:
-            clock.hurry = lambda: not link.streaming
+            clock.hurry = lambda _: not link.streaming
         bench = Bench(journal, link, sessions, clock)
         bench.task = group.create_task(link.run())
         try:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from socket import socket
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.host.v1 import host_link_service_pb2_grpc as host_grpc
 from bridle_core.errors import CODE_OF, DOMAIN, Reason
 from bridle_core.link import Kind, LinkMachine, Side
+from tests.support.ports import held_port
 
 Context = aio.ServicerContext[host_pb.ConnectRequest, host_pb.ConnectResponse]
 
@@ -64,6 +66,8 @@ class Stream:
     messages: list[host_pb.ConnectRequest] = field(default_factory=list)
     inventory: list[host_pb.LiveSession] = field(default_factory=list)
     goodbye: str | None = None
+    #: It has heard something while control was silent, and reads no more.
+    stuck: bool = False
     over: bool = False
 
 
@@ -80,7 +84,7 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
         #: Records and pieces of live text in the order in which they were heard.
         self.timeline: list[host_pb.Record | host_pb.LiveTextPiece] = []
         self.marks: dict[str, int] = {}
-        self.port = 0
+        self._held: socket | None = None
         self._epoch = 0
         self._farewell: tuple[Reason | None, dict[str, str]] = (None, {})
         self._outbox: asyncio.Queue[host_pb.ConnectResponse | None] = asyncio.Queue()
@@ -88,6 +92,13 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
         self._server: aio.Server | None = None
 
     # --- for tests ---
+
+    @property
+    def port(self) -> int:
+        """Its own until the end of the block, also while it is stopped."""
+        if self._held is None:
+            self._held = held_port()
+        return int(self._held.getsockname()[1])
 
     @property
     def address(self) -> str:
@@ -104,12 +115,14 @@ class FakeControl(host_grpc.HostLinkServiceServicer):
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+        if self._held is not None:
+            self._held.close()
 
     async def start(self) -> None:
         """Listens, on the same port as before."""
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         host_grpc.add_HostLinkServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.add_insecure_port(self.address)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -213,6 +226,9 @@ class _Connection:
                 self.cut = True
                 return
             if faults.silent:
+                if self.stream is not None:
+                    self.stream.stuck = True
+                    self._control.changed()
                 await asyncio.Event().wait()
             self._take(message)
             self._control.changed()
