@@ -584,8 +584,10 @@ async def test_a_disk_that_the_write_ahead_log_itself_has_filled_has_room_again_
         filler = Filler(disk)
         async with opened(disk, reserve_bytes=4 * 1024 * 1024) as journal:
             while (disk / "journal-wal").stat().st_size < 6 * 1024 * 1024:
-                await journal.append([output()], lambda: ("s", 1, b"state"))
+                # (Carried out with the append: nothing is to be written by itself while the disk is
+                # filled, which would give the log's room away to the filler.)
                 journal.acknowledge(journal.last_sequence)
+                await journal.append([output()], lambda: ("s", 1, b"state"))
             filler.fill()
             for _ in range(20):
                 await journal.append([lifecycle()])

@@ -28,8 +28,10 @@ from pathlib import Path
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle_host.journal import Entry, Journal
 
+# Of all lanes together fewer commands than a journal remembers of runs that are over: it may be a
+# while until the kill.
 async def write(journal, lane):
-    for number in range(100000):
+    for number in range(1300):
         name = f"{lane}-{number}"
         command = host_pb.CommandEntry(command_id=name)
         last = await journal.append([
@@ -40,6 +42,7 @@ async def write(journal, lane):
         if number % 50 == 49:
             journal.acknowledge(last - 40)
         print(last, name, flush=True)
+    await asyncio.Event().wait()
 
 async def main():
     journal = Journal.open(Path(sys.argv[1]) / "journal", on_fatal=print)
