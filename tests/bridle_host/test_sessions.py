@@ -688,7 +688,7 @@ async def test_a_kill_does_not_wait_for_what_a_stop_collects(
         stop = await host.command(command_id="s", stop=host_pb.StopRun())
         await until(collecting.is_set)
         kill = await host.command(command_id="k", kill=host_pb.KillRun())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await host.outcome(kill)
             await host.outcome(stop)
         ended = await host.event("session_ended")
