@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2, watch_pb2
@@ -15,12 +17,15 @@ __all__ = [
     "NOT_RUN",
     "PENDING",
     "RAN",
+    "Gate",
     "bearing",
     "check_order",
+    "gate",
     "kinds",
     "log",
     "output",
     "reaches",
+    "turn_begins",
     "turn_ends",
 ]
 
@@ -69,6 +74,15 @@ async def reaches(pair: Pair, slug: str, phase: session_pb2.Phase.ValueType) -> 
             assert found.phase in LIVE, session_pb2.Phase.Name(found.phase)
 
 
+async def turn_begins(pair: Pair, slug: str, turn: int) -> None:
+    """Wait until a turn is told to have begun: its host, and no one else, has it in hand."""
+    async with asyncio.timeout(PATIENCE):
+        async for event in pair.client.watch(slug, until=NEVER):
+            if event.WhichOneof("kind") == "turn_started" and event.turn == turn:
+                return
+    raise AssertionError("the watch ended by itself")
+
+
 async def turn_ends(pair: Pair, slug: str, turn: int) -> event_pb2.Event:
     """Wait for the end of a turn."""
     async with asyncio.timeout(PATIENCE):
@@ -76,6 +90,34 @@ async def turn_ends(pair: Pair, slug: str, turn: int) -> event_pb2.Event:
             if event.WhichOneof("kind") == "turn_ended" and event.turn == turn:
                 return event
     raise AssertionError("the watch ended by itself")
+
+
+class Gate:
+    """Holds a `scripted` agent: its step `ledger PATH` takes until the gate is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self._descriptor = -1
+
+    def open(self) -> None:
+        """Lets whoever comes go on. (A pipe is opened for writing once somebody reads from it.)"""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+@contextmanager
+def gate(path: Path) -> Iterator[Gate]:
+    """A gate, shut, that `open` opens for as long as the block lasts."""
+    made = Gate(path)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def bearing(word: str) -> list[str]:

@@ -12,7 +12,15 @@ from bridle.approvals import parse_rule
 from bridle.errors import BridleError
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2
 from tests.pair import Pair, running_pair, until
-from tests.scenarios.support import check_order, kinds, log, reaches, turn_ends
+from tests.scenarios.support import (
+    check_order,
+    gate,
+    kinds,
+    log,
+    reaches,
+    turn_begins,
+    turn_ends,
+)
 
 ASK, ALLOW, DENY = (
     session_pb2.APPROVAL_POLICY_ASK,
@@ -121,33 +129,38 @@ async def test_a_rule_that_comes_while_a_call_waits_answers_it(tmp_path: Path) -
 
 async def test_a_rule_decides_on_the_host_while_control_is_away(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    async with running_pair(tmp_path) as pair:
-        rules = [parse_rule("Bash(git*)", ALLOW), parse_rule("Bash(git push*)", DENY)]
-        await start(pair, f"ledger {ledger}; say up", approval_rules=rules)
-        await turn_ends(pair, "x", 1)
-        both = asks("git log") + "; " + asks("git push origin")
-        await pair.client.send("x", f"sleep 1; {both}; say done")
-        await pair.end_control(9)
+    with gate(tmp_path / "gate") as away:
+        async with running_pair(tmp_path) as pair:
+            rules = [parse_rule("Bash(git*)", ALLOW), parse_rule("Bash(git push*)", DENY)]
+            await start(pair, f"ledger {ledger}; say up", approval_rules=rules)
+            await turn_ends(pair, "x", 1)
+            both = asks("git log") + "; " + asks("git push origin")
+            held = f"ledger {away.path}; ledger {ledger}"
+            await pair.client.send("x", f"{held}; {both}; say done")
+            # The host has it, and nothing is asked before control is gone.
+            await turn_begins(pair, "x", 2)
+            await pair.end_control(9)
+            away.open()
 
-        async def done() -> bool:
-            return '"done"' in ledger.read_text()
+            async def done() -> bool:
+                return '"done"' in ledger.read_text()
 
-        await until(done, "the agent was answered")
-        again = time.time()
-        await pair.start_control()
-        await turn_ends(pair, "x", 2)
-        events = await log(pair, "x")
-        assert [event.approval_resolved.decision for event in resolved(events)] == [
-            event_pb2.APPROVAL_DECISION_ALLOW,
-            event_pb2.APPROVAL_DECISION_DENY,
-        ]
-        assert all(
-            event.time.seconds <= again < event.commit_time.seconds + 1
-            for event in resolved(events)
-        )
-        assert said(events, 2) == ["yes", "no", "done"]
-        assert WAITING not in {event.phase_changed.to for event in events}
-        await pair.kill_all()
+            await until(done, "the agent was answered")
+            again = time.time()
+            await pair.start_control()
+            await turn_ends(pair, "x", 2)
+            events = await log(pair, "x")
+            assert [event.approval_resolved.decision for event in resolved(events)] == [
+                event_pb2.APPROVAL_DECISION_ALLOW,
+                event_pb2.APPROVAL_DECISION_DENY,
+            ]
+            assert all(
+                event.time.seconds <= again < event.commit_time.seconds + 1
+                for event in resolved(events)
+            )
+            assert said(events, 2) == ["yes", "no", "done"]
+            assert WAITING not in {event.phase_changed.to for event in events}
+            await pair.kill_all()
 
 
 async def test_of_twenty_who_answer_at_once_one_wins_and_the_others_are_told(
