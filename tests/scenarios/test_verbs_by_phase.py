@@ -15,7 +15,7 @@ import pytest
 from bridle.errors import BridleError
 from bridle.v1 import event_pb2, input_pb2, receipt_pb2, session_pb2, watch_pb2
 from tests.pair import PATIENCE, Pair, running_pair, until
-from tests.scenarios.support import check_order, log, reaches, turn_ends
+from tests.scenarios.support import Gate, check_order, gate, log, reaches, turn_ends
 
 STARTING, IDLE, RUNNING, WAITING, STOPPING, ENDED = (
     "STARTING",
@@ -157,7 +157,10 @@ async def _watch(pair: Pair, slug: str) -> str:
     raise AssertionError("the watch ended without an end")
 
 
-async def _ask(pair: Pair, slug: str, verb: str, stays: bool) -> str:
+async def _ask(
+    pair: Pair, slug: str, verb: str, stays: bool, taken: Callable[[], None] = lambda: None
+) -> str:
+    """What the verb comes to; `taken` is called before an outcome is waited for."""
     client = pair.client
     if verb == "watch":
         return await _watch(pair, slug)
@@ -182,7 +185,10 @@ async def _ask(pair: Pair, slug: str, verb: str, stays: bool) -> str:
         "delete": lambda: _receipt(client.delete_session(slug)),
     }
     try:
-        return await _decided(pair, await calls[verb](), stays)
+        receipt = await calls[verb]()
+        if not stays:
+            taken()
+        return await _decided(pair, receipt, stays)
     except BridleError as error:
         return str(error.reason)
 
@@ -196,28 +202,35 @@ async def _receipt(call: Awaitable[object]) -> receipt_pb2.Receipt:
 @pytest.mark.parametrize("verb", CELLS)
 async def test_a_verb_answers_in_each_phase_as_the_contract_says(verb: str, tmp_path: Path) -> None:
     async with running_pair(tmp_path) as pair, asyncio.timeout(2 * PATIENCE):
-
-        async def cell(phase: str, wanted: str) -> tuple[str, str]:
-            slug = phase.lower()
-            if phase == STARTING:
-                return phase, await _in_starting(pair, slug, verb, wanted)
-            await _bring(pair, slug, phase)
-            return phase, await _ask(pair, slug, verb, wanted == "PENDING QUEUED")
-
-        wanted = dict(zip(PHASES, CELLS[verb], strict=True))
-        found = dict(await asyncio.gather(*(cell(*row) for row in wanted.items())))
-
-        assert found == wanted
-        for phase in PHASES:
-            if (verb, phase) != ("delete", ENDED):
-                check_order(await log(pair, phase.lower()))
+        with gate(tmp_path / "gate") as up:
+            await _try_each_phase(pair, verb, up)
 
 
-async def _in_starting(pair: Pair, slug: str, verb: str, wanted: str) -> str:
-    """An agent that is slow to come up."""
-    await pair.client.start_session(slug, agent="scripted", agent_command="sleep 2")
+async def _try_each_phase(pair: Pair, verb: str, up: Gate) -> None:
+    async def cell(phase: str, wanted: str) -> tuple[str, str]:
+        slug = phase.lower()
+        if phase == STARTING:
+            return phase, await _in_starting(pair, up, verb, wanted)
+        await _bring(pair, slug, phase)
+        return phase, await _ask(pair, slug, verb, wanted == "PENDING QUEUED")
+
+    wanted = dict(zip(PHASES, CELLS[verb], strict=True))
+    found = dict(await asyncio.gather(*(cell(*row) for row in wanted.items())))
+
+    assert found == wanted
+    for phase in PHASES:
+        if (verb, phase) != ("delete", ENDED):
+            check_order(await log(pair, phase.lower()))
+
+
+async def _in_starting(pair: Pair, up: Gate, verb: str, wanted: str) -> str:
+    """An agent that comes up once it was asked for something."""
+    slug = STARTING.lower()
+    await pair.client.start_session(slug, agent="scripted", agent_command=f"ledger {up.path}")
     assert (await pair.client.get_session(slug)).phase == session_pb2.PHASE_STARTING
-    answer = await _ask(pair, slug, verb, wanted == "PENDING QUEUED")
+    # (A stop is done once its agent has come up and was told so.)
+    answer = await _ask(pair, slug, verb, wanted == "PENDING QUEUED", up.open)
+    up.open()
     if wanted == "PENDING QUEUED":
 
         async def consumed() -> bool:
