@@ -7,7 +7,7 @@ import json
 import ssl
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,14 @@ async def request(
                 found[name.lower()] = value.strip()
         yield Reply(status, found, reader)
     finally:
-        writer.close()
-        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+        await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Ends a connection, which the other side may have ended, or broken off, before."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 def raw(address: str, method: str, body: bytes, token: str = "", **more: Any) -> Any:
