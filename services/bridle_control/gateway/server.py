@@ -37,6 +37,8 @@ logging.getLogger("uvicorn").setLevel(logging.ERROR)
 HEALTH = "/healthz"
 #: Seconds that calls get at the end, once those that last were told to end.
 _GRACE = 1
+#: Seconds after which those are dropped that do not read: soon enough to be no fault at the end.
+_STALLED = 0.7
 #: What pages may send and read, beyond what the Fetch standard grants every page.
 _REQUEST_HEADERS = (
     "authorization",
@@ -82,7 +84,7 @@ class _Server(uvicorn.Server):
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        drop = asyncio.get_running_loop().call_later(_GRACE * 0.7, self._drop_stalled)
+        drop = asyncio.get_running_loop().call_later(_STALLED, self._drop_stalled)
         try:
             await super().shutdown(sockets)
         finally:
