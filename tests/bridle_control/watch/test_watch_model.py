@@ -147,27 +147,28 @@ class WatchMachine(RuleBasedStateMachine):
     def raise_floor(self, step: float) -> None:
         # Only where everybody is: what happens to those behind it has a test of its own.
         self._run(self._caught_up())
-        self.clock.advance(PROGRESS_EVERY)
         self._run(self._at_head())
         self.floor += int(step * (len(self.log) + 1 - self.floor))
         self._run(self._store.write(lambda tx: tx.raise_floor("s1", self.floor)))
 
     async def _at_head(self) -> None:
+        """After enough silence all have said that they are. One that is still passing over what its
+        filter leaves out says how far it is, and that it is at the end when it is silent again."""
         for each in self.seen:
             wanted = max(len(self.log), each.begin_at)
-            await each.watcher.until(
-                lambda each=each, wanted=wanted: (
-                    each.watcher.progress[-1].sequence == wanted  # type: ignore[misc]
-                    if each.watcher.progress
-                    else False
+            while True:
+                said = len(each.watcher.progress)
+                self.clock.advance(PROGRESS_EVERY)
+                await each.watcher.until(
+                    lambda each=each, said=said: len(each.watcher.progress) > said  # type: ignore[misc]
                 )
-            )
+                if each.watcher.progress[-1].sequence == wanted:
+                    break
 
     @precondition(lambda self: bool(self.seen))
     @rule()
     def everybody_is_told_how_far_they_are(self) -> None:
         self._run(self._caught_up())
-        self.clock.advance(PROGRESS_EVERY)
         self._run(self._at_head())
 
     @rule()
