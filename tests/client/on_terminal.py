@@ -27,6 +27,7 @@ class Terminal:
         self.process = process
         self.raw = bytearray()
         self._came = asyncio.Event()
+        self._closed = asyncio.Event()
         asyncio.get_running_loop().add_reader(handle, self._read)
 
     def _read(self) -> None:
@@ -36,6 +37,7 @@ class Terminal:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._handle)
+            self._closed.set()
         self.raw += data
         self._came.set()
 
@@ -58,8 +60,11 @@ class Terminal:
         os.write(self._handle, text.encode())
 
     async def ends(self) -> int:
+        """Waits until it has ended and all that it wrote was read; returns its exit code."""
         async with asyncio.timeout(PATIENCE):
-            return await self.process.wait()
+            code = await self.process.wait()
+            await self._closed.wait()
+            return code
 
 
 @asynccontextmanager
@@ -82,4 +87,5 @@ async def on_terminal(pair: Pair, *words: str, columns: int = 100) -> AsyncItera
     finally:
         asyncio.get_running_loop().remove_reader(ours)
         os.close(ours)  # hangs up, which ends what is still there
-        await terminal.ends()
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
