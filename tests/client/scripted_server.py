@@ -92,13 +92,19 @@ class Server(SessionServiceServicer):
         metadata = dict(context.invocation_metadata() or ())
         self.tokens.append(str(metadata.get("authorization")))
         self.places.append(str(metadata.get("traceparent")))
-        for step in script:
-            if isinstance(step, Silence):
-                await self._say_nothing()
-            elif isinstance(step, Failure):
-                await _fail(context, step)
-            else:
-                await context.write(step)
+        try:
+            for step in script:
+                if isinstance(step, Silence):
+                    await asyncio.Event().wait()
+                elif isinstance(step, Failure):
+                    await _fail(context, step)
+                else:
+                    await context.write(step)
+        except asyncio.CancelledError:
+            # Not in the silence alone: a watcher that has what was said last may go before the
+            # server is told that it was written.
+            self.cancelled.set()
+            raise
 
     async def Send(
         self,
@@ -109,17 +115,14 @@ class Server(SessionServiceServicer):
         self.requests.append(request)
         self.places.append(str(dict(context.invocation_metadata() or ()).get("traceparent")))
         if isinstance(end, Silence):
-            await self._say_nothing()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.set()
         elif end is not None:
             await _fail(context, end)
         receipt = receipt_pb2.Receipt(request_id=request.request_id)
         return pb.SendResponse(receipt=receipt)
-
-    async def _say_nothing(self) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.cancelled.set()
 
     async def GetSession(self, request: pb.GetSessionRequest, _: object) -> pb.GetSessionResponse:
         found = session_pb2.Session(
