@@ -30,6 +30,8 @@ import pytest
 
 GUARD = "LEAK_GUARD"  # in the environment of this process and of all that it starts
 MARK = "BRIDLE_SESSION_MARK"  # in the environment of every process of a session
+#: Seconds that a process may take to become another program.
+EXEC_GRACE = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,29 @@ class Process:
 
     def environment(self) -> dict[str, str]:
         """The one it was started with; empty for zombies and for processes of others."""
-        try:
-            raw = Path(f"/proc/{self.pid}/environ").read_bytes()
-        except OSError:
-            return {}
+        raw = self._told("environ")
         pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0"))
         return {name: value for name, _, value in pairs if name}
 
     def command(self, limit: int = 200) -> str:
-        try:
-            raw = Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        except OSError:
-            raw = b""
+        raw = self._told("cmdline")
         return raw.decode(errors="replace").replace("\0", " ").strip()[:limit] or "?"
+
+    def is_changing(self) -> bool:
+        """Whether it is just becoming another program: then it tells nothing about itself."""
+        if self.state in "ZX" or self._told("cmdline") or self._told("environ"):
+            return False
+        try:
+            return bool(os.readlink(f"/proc/{self.pid}/exe"))  # the kernel's own have none
+        except OSError:
+            return False
+
+    def _told(self, name: str) -> bytes:
+        """What the system tells of it; nothing if it is gone or somebody else's."""
+        try:
+            return Path(f"/proc/{self.pid}/{name}").read_bytes()
+        except OSError:
+            return b""
 
 
 def command_name(pid: int) -> str:
@@ -136,6 +148,11 @@ class ProcessTable:
         self._foreign &= pids
         read = (Process.read(pid) for pid in pids - self._foreign)
         fresh = {process.pid: process for process in read if process is not None}
+        deadline = time.monotonic() + EXEC_GRACE
+        while any(process.is_changing() for process in fresh.values()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
         mine = {pid: process for pid, process in fresh.items() if self._is_ours(process, fresh)}
         self._foreign |= fresh.keys() - mine.keys()
         return {

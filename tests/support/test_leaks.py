@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.leaks import AsyncioWatch, ProcessTable, live_threads
+from tests.support.leaks import AsyncioWatch, Process, ProcessTable, live_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,12 +94,13 @@ def test_leaks_a_process_of_a_session():
     )
 
 
-SHIM = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+SHIM = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def test_leaks_a_shim(tmp_path):
+    # Its parent tells its number: it would itself long after this test, or not before the end.
     subprocess.run(
-        ["setsid", "-f", sys.executable, "-c", SHIM, f"--state={tmp_path}"],
+        ["setsid", "sh", "-c", '"$@" & echo $!', "sh", *SHIM, f"--state={tmp_path}"],
         stdout=open(NOTE, "a"),
         env={"PATH": os.environ["PATH"]},
         check=True,
@@ -183,6 +184,31 @@ def test_an_orphan_is_that_workers_in_whose_room_it_is(
     pid = int(born.stdout)
     try:
         assert (pid in {thing.identity[0] for thing in table.ours()}) is ours
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_process_that_is_becoming_another_program_is_nobodys_until_it_tells_whose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has no variables for that moment, and what was somebody else's once is not read again."""
+    table = ProcessTable("nobody's guard")
+    born = subprocess.run(
+        ["setsid", "sh", "-c", "sleep 600 >&- & echo $!"],
+        env={"PATH": os.environ["PATH"], "BRIDLE_SESSION_MARK": "abc"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    pid, silent = int(born.stdout), iter(range(9))
+    told = Process._told
+
+    def _told(process: Process, name: str) -> bytes:
+        nothing = process.pid == pid and next(silent, None) is not None
+        return b"" if nothing else told(process, name)
+
+    monkeypatch.setattr(Process, "_told", _told)
+    try:
+        assert pid in {thing.identity[0] for thing in table.ours()}
     finally:
         os.kill(pid, signal.SIGKILL)
 
