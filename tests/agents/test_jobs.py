@@ -54,12 +54,12 @@ async def test_an_interrupt_takes_the_jobs_of_its_turn_and_those_of_others_if_it
         await world.model.sent("T2", 1)
         await talk.interrupt()
         assert (await talk.ends("T2")).stop_reason == INTERRUPTED
-        assert await gone(new)
+        await until(partial(gone, new), "the second job is gone")
         assert await running(old)
         await talk.send("T3", say(1), gate("never"))
         await world.model.sent("T3", 1)
         await talk.interrupt(include_background=True)
         assert (await talk.ends("T3")).stop_reason == INTERRUPTED
-        assert await gone(old)
+        await until(partial(gone, old), "the first job is gone")
         assert (await talk.say("T4")).stop_reason == COMPLETED
         assert talk.replacements == 0
