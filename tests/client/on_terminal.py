@@ -46,15 +46,22 @@ class Terminal:
         """Everything so far, without what is our own."""
         return OWN.sub("", self.raw.decode(errors="surrogateescape"))
 
-    async def shows(self, text: str, times: int = 1) -> None:
+    async def shows(self, text: str) -> None:
         """Waits until the text was written."""
+        assert await self.shows_or_ends(text), f"{text!r} never came: {self.text!r}"
+
+    async def shows_or_ends(self, text: str, times: int = 1) -> bool:
+        """Waits until the text was written so often; False where the command ends before."""
         try:
             async with asyncio.timeout(PATIENCE):
                 while self.text.count(text) < times:
+                    if self._closed.is_set():
+                        return False
                     self._came.clear()
                     await self._came.wait()
         except TimeoutError:
             raise AssertionError(f"{text!r} never came: {self.text!r}") from None
+        return True
 
     def type(self, text: str) -> None:
         os.write(self._handle, text.encode())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from bridle.cli.attach import TWICE
 from tests.client.on_terminal import on_terminal
 from tests.pair import Pair, running_pair, until
 
@@ -96,9 +100,17 @@ async def test_attach_leaves_at_the_second_ctrl_c(pair: Pair) -> None:
     await pair.client.start_session("twice", agent="shell")
     async with on_terminal(pair, "attach", "twice") as terminal:
         await terminal.shows("twice  IDLE")
-        terminal.type("\x03")
-        await terminal.shows("Ctrl-C once more leaves")
-        terminal.type("\x03")
+        loop = asyncio.get_running_loop()
+        before = -math.inf
+        for times in itertools.count(1):
+            typed = loop.time()
+            terminal.type("\x03")
+            here = await terminal.shows_or_ends("Ctrl-C once more leaves", times)
+            # (Of two with a pause between them, be it the machine's, the second is a first again.)
+            if not here or loop.time() - before < TWICE:
+                break
+            before = typed
+        assert times > 1
         assert await terminal.ends() == 0
 
 
