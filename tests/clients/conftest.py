@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from scripts.client_tools import MissingError
-from tests.clients.runners import LANGUAGES, Language, Runner, running
+from tests.clients.runners import LANGUAGES, Language, Runner, built, running
 from tests.pair import Pair, running_pair
 
 HERE = Path(__file__).parent
@@ -32,6 +33,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.clients)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is asked for is built before the first test: no test's time is meant for that."""
+    if session.config.getoption("collectonly"):
+        return
+    wanted = dict.fromkeys(
+        value
+        for item in session.items
+        if HERE in item.path.parents and (case := getattr(item, "callspec", None)) is not None
+        for value in case.params.values()
+        if isinstance(value, Language)
+    )
+    for language in wanted:
+        # What is missing, or can't be built, each test of it tells.
+        with suppress(MissingError, RuntimeError):
+            built(language)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
