@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 import pytest_asyncio
 
-from scripts.client_tools import CLIENTS, TOOLS, MissingError
+from scripts.client_tools import CLIENTS, TOOLS, MissingError, alone
 from tests.clients.conftest import chosen
 from tests.clients.runners import Language, Runner, built
 from tests.clients.test_calls import ref, start, text
@@ -120,9 +120,10 @@ async def test_the_trace_that_begins_in_an_example_ends_in_the_driver(
         OTEL_EXPORTER_OTLP_ENDPOINT=collected.endpoint,
         OTEL_SERVICE_NAME=service,
     )
-    process = await asyncio.create_subprocess_exec(*command, env=environment)
-    async with asyncio.timeout(PATIENCE):
-        assert await process.wait() == 0
+    with alone():  # A test that builds it may run, too.
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        async with asyncio.timeout(PATIENCE):
+            assert await process.wait() == 0
 
     # All of its own is there once it has ended.
     own = [each for each in collected.spans if each.service == service]

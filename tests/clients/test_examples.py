@@ -44,16 +44,17 @@ async def test_the_example_starts_a_session_sends_watches_interrupts_and_stops(
     except MissingError as why:
         pytest.skip(f"{language.name}: {why}")
     variables = {**client_tools.environment(), "BRIDLE_ADDRESS": pair.address}
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-e", "-c", commands_of(language.name)),
-        cwd=ROOT / "clients" / language.name,
-        env=pair.environment(**variables),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
-    )
-    async with asyncio.timeout(3 * PATIENCE):  # it is built first
-        said = (await process.communicate())[0].decode()
+    with client_tools.alone():  # It is built first, and is what another test may run.
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-e", "-c", commands_of(language.name)),
+            cwd=ROOT / "clients" / language.name,
+            env=pair.environment(**variables),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+        )
+        async with asyncio.timeout(3 * PATIENCE):
+            said = (await process.communicate())[0].decode()
     assert process.returncode == 0, said
     spoken = {"go": "Go", "java": "Java", "typescript": "TypeScript"}.get(language.name, "Python")
     # (npm and Maven may have their say around it.)
