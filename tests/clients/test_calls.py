@@ -55,11 +55,12 @@ async def outcome(runner: Runner, answer: Answer) -> tuple[str, str]:
 
 
 async def phase_is(runner: Runner, slug: str, phase: str) -> Answer:
-    """The session, once it is in this phase."""
+    """The session, once it is in this phase; in IDLE once it has nothing to do."""
     async with asyncio.timeout(30):
         while True:
             session: Answer = (await runner.call("GetSession", ref(slug)))["session"]
-            if session.get("phase") == f"PHASE_{phase}":
+            busy = phase == "IDLE" and (session.get("inputsWaiting") or session.get("turnOpen"))
+            if session.get("phase") == f"PHASE_{phase}" and not busy:
                 return session
             await asyncio.sleep(0.02)
 
