@@ -49,6 +49,11 @@ async def asking(language: Language, place: Path) -> AsyncIterator[tuple[Runner,
             pytest.skip(f"{language.name}: {why}")
 
 
+async def warm(runner: Runner) -> None:
+    """Connects, and has what is loaded at a first call: that takes seconds on a busy machine."""
+    assert "error" in await runner.call("ListSessions")  # which is not there
+
+
 async def test_every_reason_of_an_error_is_read_with_all_that_it_carries(
     language: Language, tmp_path: Path
 ) -> None:
@@ -107,8 +112,10 @@ async def test_control_learns_how_long_a_caller_waits_and_when_it_goes(
     language: Language, tmp_path: Path
 ) -> None:
     async with asking(language, tmp_path) as (runner, service):
-        found = await runner.call("GetSession", ref(DEADLINE), timeout=3)
-        assert 0 < float(found["session"]["title"]) <= 3
+        await warm(runner)
+        found = await runner.call("GetSession", ref(DEADLINE), timeout=9)
+        # (Rounded up by some, in the ways that the protocols have.)
+        assert 0 < float(found["session"]["title"]) < 9.5
         endless = runner.begin("call", "GetSession", ref(NEVER))
         async with asyncio.timeout(PATIENCE):
             await service.asked.wait()
@@ -129,8 +136,8 @@ async def test_each_try_tells_control_what_is_left_of_the_callers_time(
     language: Language, tmp_path: Path
 ) -> None:
     async with asking(language, tmp_path) as (runner, _):
+        await warm(runner)
         found = await runner.call("GetSession", ref(AGAIN), timeout=9)
-        # (Rounded up by some, in the ways that the protocols have.)
         assert 0 < float(found["session"]["title"]) < 9 - AGAIN_AFTER + 0.5
 
 
@@ -138,7 +145,7 @@ async def test_a_refusal_that_asks_to_wait_beyond_the_deadline_is_told_with_its_
     language: Language, tmp_path: Path
 ) -> None:
     async with asking(language, tmp_path) as (runner, _):
-        refused = await runner.call("GetSession", ref(LONG), timeout=10)
+        refused = await runner.call("GetSession", ref(LONG), timeout=30)
         assert refused["error"]["reason"] == "SHUTTING_DOWN", refused
 
 
