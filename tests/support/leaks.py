@@ -136,8 +136,6 @@ class ProcessTable:
         self._guard = guard
         #: Where the tests of this run have their files; empty until it is known.
         self.room = ""
-        #: Where the workers of this run have theirs, each in a folder of it; empty without workers.
-        self.rooms = ""
         self._foreign: set[int] = set()
         own = Process.read(os.getpid())
         assert own is not None
@@ -173,21 +171,20 @@ class ProcessTable:
         if self.room and f"--state={self.room}" in process.command(4096):
             return True
         # A session's process whose environment was replaced. While its host lives, it is a
-        # descendant or somebody else's; an orphan born after us can only be told by its age.
+        # descendant or somebody else's; an orphan is told by where it works: other workers, and
+        # other runs on this machine, have such processes, too.
         if MARK not in environment or process.started < self._born:
             return False
         orphan = process.parent == 1 or command_name(process.parent) == "systemd"
-        return orphan and not self._is_a_neighbours(process)
+        return orphan and self._is_at_home(process, environment)
 
-    def _is_a_neighbours(self, process: Process) -> bool:
-        """Whether it works where another worker of this run has its files."""
-        if not self.rooms:
-            return False
+    def _is_at_home(self, process: Process, environment: dict[str, str]) -> bool:
+        """Whether it works, or has anything, where the tests of this run have their files."""
         try:
             place = os.readlink(f"/proc/{process.pid}/cwd")
         except OSError:
-            return False
-        return place.startswith(self.rooms) and not place.startswith(self.room)
+            place = ""
+        return any(self.room in f"{each}/" for each in (place, *environment.values()))
 
     @staticmethod
     def _descends(process: Process, fresh: dict[int, Process]) -> bool:
@@ -300,8 +297,6 @@ class LeakPlugin:
         warm_up_grpc()
         factory: Any = vars(session.config).get("_tmp_path_factory")
         self._processes.room = f"{factory.getbasetemp()}/" if factory is not None else ""
-        if factory is not None and hasattr(session.config, "workerinput"):
-            self._processes.rooms = f"{factory.getbasetemp().parent}/"
         gc.collect()
         self._baseline = self._lasting()
         self._asyncio.install()

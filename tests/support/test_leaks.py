@@ -85,9 +85,10 @@ def test_leaks_a_daemon():
     )
 
 
-def test_leaks_a_process_of_a_session():
+def test_leaks_a_process_of_a_session(tmp_path):
     subprocess.run(
         ["setsid", "sh", "-c", DAEMON],
+        cwd=tmp_path,
         stdout=open(NOTE, "a"),
         env={"PATH": os.environ["PATH"], "BRIDLE_SESSION_MARK": "abc"},
         check=True,
@@ -167,17 +168,28 @@ def test_every_kind_of_leak_turns_its_own_test_red(
     result.assert_outcomes(passed=13, errors=len(RED))
 
 
-@pytest.mark.parametrize(("place", "ours"), [("gw0", True), ("gw1", False)])
+@pytest.mark.parametrize(
+    ("place", "more", "ours"),
+    [
+        ("run/gw0/work", {}, True),
+        ("run/gw0", {}, True),
+        ("run/gw1/work", {}, False),
+        ("run/gw01", {}, False),
+        ("another-run/work", {}, False),
+        ("elsewhere", {"BRIDLE_TOKEN_FILE": "run/gw0/home/token"}, True),
+    ],
+)
 def test_an_orphan_is_that_workers_in_whose_room_it_is(
-    tmp_path: Path, place: str, ours: bool
+    tmp_path: Path, place: str, more: dict[str, str], ours: bool
 ) -> None:
     table = ProcessTable("nobody's guard")
-    table.rooms, table.room = f"{tmp_path}/", f"{tmp_path}/gw0/"
-    (tmp_path / place / "work").mkdir(parents=True)
+    table.room = f"{tmp_path}/run/gw0/"
+    (tmp_path / place).mkdir(parents=True)
+    known = {name: f"{tmp_path}/{path}" for name, path in more.items()}
     born = subprocess.run(
         ["setsid", "sh", "-c", "sleep 600 >&- & echo $!"],
-        cwd=tmp_path / place / "work",
-        env={"PATH": os.environ["PATH"], "BRIDLE_SESSION_MARK": "abc"},
+        cwd=tmp_path / place,
+        env={"PATH": os.environ["PATH"], "BRIDLE_SESSION_MARK": "abc", **known},
         stdout=subprocess.PIPE,
         check=True,
     )
