@@ -159,8 +159,9 @@ async def test_a_read_without_end_holds_up_neither_writers_nor_the_log(tmp_path:
         nonlocal attempts
         attempts += 1
         assert tx.session("s1") is not None  # from here on it has a snapshot
+        last = enough  # (Never the first: what may end it comes once that has begun.)
         begun.set()
-        if enough:
+        if last:
             return attempts
         tx._connection.execute(  # type: ignore[attr-defined]
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
