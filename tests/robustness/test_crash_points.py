@@ -17,7 +17,7 @@ from bridle.ids import uuid7
 from bridle_control import crash_points as control_points
 from bridle_host import crash_points as host_points
 from tests.bridle_host.journal_support import opened, output, records
-from tests.pair import PATIENCE, Pair, running_pair
+from tests.pair import PATIENCE, Pair, running_pair, until
 from tests.robustness.store_runs import ROOT, check_whole, environment, make, run, strace
 from tests.scenarios.support import check_order, log
 from tests.scenarios.support import output as output_of
@@ -214,10 +214,14 @@ async def test_a_host_that_dies_anywhere_on_an_events_way_repeats_nothing(
         await pair.end_host()
         pair.host_environment = {}
         await pair.start_host()
+
+        async def counts() -> bool:
+            return bool(output_of(await log(pair, "counter")))
+
+        await until(counts, "the agent goes on")  # (It may have died before the first line.)
         await pair.kill_all()
         events = await log(pair, "counter")
         check_order(events)
         assert events[-1].WhichOneof("kind") == "session_ended"
         lines = output_of(events).split()
         assert lines == [str(number) for number in range(1, len(lines) + 1)]
-        assert lines
