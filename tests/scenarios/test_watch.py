@@ -60,7 +60,8 @@ async def test_a_watch_goes_on_while_control_is_killed_and_started_again(tmp_pat
         async def until_seen(text: str) -> None:
             assert watcher.stdout is not None
             while True:
-                line = await watcher.stdout.readline()
+                async with asyncio.timeout(PATIENCE):
+                    line = await watcher.stdout.readline()
                 assert line, "the watch ended by itself"
                 event = json.loads(line)
                 if "sequence" in event:
@@ -68,17 +69,17 @@ async def test_a_watch_goes_on_while_control_is_killed_and_started_again(tmp_pat
                 if text in event.get("toolCallOutput", {}).get("text", ""):
                     return
 
+        for round_ in range(3):
+            await pair.client.send("x", f"echo before {round_}")
+            await until_seen(f"before {round_}")
+            # At work while control is away: the host keeps what happens.
+            await pair.client.send("x", f"sleep 0.3; echo during {round_}")
+            await pair.restart_control()
+            await until_seen(f"during {round_}")
+            await pair.client.send("x", f"echo after {round_}")
+            await until_seen(f"after {round_}")
+        await pair.client.kill("x")
         async with asyncio.timeout(PATIENCE):
-            for round_ in range(3):
-                await pair.client.send("x", f"echo before {round_}")
-                await until_seen(f"before {round_}")
-                # At work while control is away: the host keeps what happens.
-                await pair.client.send("x", f"sleep 0.3; echo during {round_}")
-                await pair.restart_control()
-                await until_seen(f"during {round_}")
-                await pair.client.send("x", f"echo after {round_}")
-                await until_seen(f"after {round_}")
-            await pair.client.kill("x")
             rest = await watcher.stdout.read()
             assert await watcher.wait() == 0
         sequences += [
