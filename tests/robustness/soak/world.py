@@ -301,7 +301,9 @@ class World:
             if shims and agents:
                 self.killed.append(Killed(session_id, self.now))
                 for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
+                    # (It may have ended by itself since it was seen.)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 self.say(f"killed {pids} of {session_id}")
                 return True
         return False
