@@ -12,6 +12,7 @@ import re
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,15 +25,18 @@ import pytest_asyncio
 from bridle import BridleError, Client
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.host.v1 import host_link_service_pb2_grpc as wire_grpc
-from bridle.v1 import session_service_pb2, session_service_pb2_grpc, watch_pb2
+from bridle.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc, watch_pb2
 from tests.bridle_control.serving import bearer, failure
 from tests.pair import PATIENCE, Pair, running_pair, until
-from tests.scenarios.support import check_order, kinds, log, output, turn_ends
+from tests.scenarios.support import check_order, kinds, log, output, reaches, turn_ends
+from tests.support.pace import paced
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: What the contract promises of a token that is taken away, in seconds.
 PROMISED = 5.0
+#: How long a token lives that is to expire while its streams are open, in seconds.
+LIFE = 10.0
 #: Never cached by another test's channel.
 OWN = [("grpc.use_local_subchannel_pool", 1)]
 
@@ -101,8 +105,6 @@ async def test_streams_end_within_five_seconds_of_their_tokens_end_and_say_no_mo
     await pair.client.start_session(
         "busy", agent="shell", prompt="while :; do echo tick; sleep 0.01; done"
     )
-    expiring = await token(pair, "expiring", ttl=3.0)
-    expires = time.time() + 3.0
     async with grpc.aio.insecure_channel(pair.address, options=OWN) as channel:
         stub: Any = session_service_pb2_grpc.SessionServiceStub(channel)
 
@@ -116,9 +118,15 @@ async def test_streams_end_within_five_seconds_of_their_tokens_end_and_say_no_mo
             )
             return [Reading(call) for call in calls]
 
-        readings = {name: open_both(name) for name in (revoked, expiring, kept)}
+        readings = {name: open_both(name) for name in (revoked, kept)}
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             for reading in (each for both in readings.values() for each in both):
+                group.create_task(reading.run())
+            # Last, and good for as long as a busy machine may take to open its streams.
+            expiring = await token(pair, "expiring", ttl=LIFE)
+            expires = time.time() + LIFE
+            readings[expiring] = open_both(expiring)
+            for reading in readings[expiring]:
                 group.create_task(reading.run())
             for both in readings.values():
                 for reading in both:
@@ -132,14 +140,13 @@ async def test_streams_end_within_five_seconds_of_their_tokens_end_and_say_no_mo
                     assert reading.error.code() is grpc.StatusCode.UNAUTHENTICATED
                     expected = "TOKEN_REVOKED" if name == revoked else "TOKEN_EXPIRED"
                     assert failure(reading.error).reason == expected
-                    assert reading.ended - end <= PROMISED
-                    assert reading.newest() <= end + PROMISED
+                    assert reading.ended - end <= paced(PROMISED)
+                    assert reading.newest() <= end + paced(PROMISED)
             assert all(reading.ended == 0.0 for reading in readings[kept])
             count = len(readings[kept][0].answers)
-            await until(_more(readings[kept][0], count), "the others go on")
+            await until(_more(readings[kept][0], max(count, 50)), "the others go on")
             for reading in readings[kept]:
                 reading.call.cancel()
-    assert sum(len(reading.answers) for both in readings.values() for reading in both) > 50
 
 
 def _over(reading: Reading) -> Any:
@@ -167,7 +174,7 @@ async def test_the_token_of_a_session_that_has_ended_opens_nothing(pair: Pair) -
         with pytest.raises(BridleError) as refused:
             await agent.get_session("mortal")
         assert refused.value.reason == "TOKEN_REVOKED"
-        assert time.monotonic() - began < PROMISED
+        assert time.monotonic() - began < paced(PROMISED)
 
 
 # --- hosts join once ------------------------------------------------------------------------------
@@ -220,6 +227,7 @@ async def test_an_agent_is_itself_whatever_it_says_and_reaches_none_but_its_own(
     pair: Pair,
 ) -> None:
     victim = (await pair.client.start_session("victim", agent="shell")).session
+    await reaches(pair, "victim", session_pb2.PHASE_IDLE)
     words = [
         "bridle kill victim",
         "bridle session send victim hello",
@@ -314,6 +322,7 @@ async def test_what_an_agent_prints_is_output_and_nothing_else(pair: Pair) -> No
     queued = [event for event in events if event.WhichOneof("kind") == "input_queued"]
     assert [event.principal.kind for event in queued] == [1, 2]  # USER, SESSION: stamped by control
     assert queued[1].principal.name == "forger"
+    await reaches(pair, "forger", session_pb2.PHASE_IDLE)
     session = await pair.client.get_session("forger")
     assert (session.phase, session.turn, session.run) == (2, 2, 1)
 
@@ -403,8 +412,10 @@ async def test_no_secret_stands_in_logs_command_lines_environments_or_error_text
     }
     kept = [*(pair.home / "control").rglob("*"), *(pair.home / "host").glob("journal*")]
     for file in kept:
-        if file.is_file() and file.stat().st_size:
-            places[str(file)] = file.read_bytes()
+        # (One may be emptied, or gone, by the time that it is read.)
+        with suppress(FileNotFoundError):
+            if file.is_file() and (content := file.read_bytes()):
+                places[str(file)] = content
     assert len(places) > 7
     assert any("audit" in place for place in places)
     for place, content in places.items():
@@ -433,7 +444,10 @@ async def test_what_is_kept_is_for_its_owner_alone(pair: Pair) -> None:
         for path in (root, *root.rglob("*")):
             if "artifacts" in path.parts:
                 continue  # what the agent itself made is as it made it, behind our doors
-            mode = path.lstat().st_mode
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue  # it was there for a moment
             if stat.S_ISLNK(mode):
                 continue
             assert stat.S_IMODE(mode) & 0o077 == 0, (path, oct(mode))
@@ -455,7 +469,9 @@ async def test_the_audit_log_tells_all_that_was_asked_for_and_only_whole_lines(p
     ]
 
     async def told() -> bool:
-        found = [json.loads(line) for line in path.read_text().splitlines()]
+        # (Its last line may just be written.)
+        whole = path.read_text().rpartition("\n")[0]
+        found = [json.loads(line) for line in whole.splitlines()]
         lines = {(line.get("method"), line.get("command_id")) for line in found}
         return lines.issuperset(wanted)
 
