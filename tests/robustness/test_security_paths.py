@@ -180,7 +180,7 @@ def swapping(path: Path, first: Path, second: Path) -> Iterator[list[int]]:
         try:
             yield count
         finally:
-            told, _ = swapper.communicate(timeout=20)
+            told, _ = swapper.communicate(timeout=30)
             count.append(int(told))
 
 
@@ -308,7 +308,7 @@ async def _swapped(pair: Pair, artifacts: Path, target: Path) -> None:
             name.mkdir()
         elif kind == "pipe":
             os.mkfifo(name)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with pytest.raises(ArtifactNotFoundError):
                 await _read(pair, "good")
         if name.is_dir() and not name.is_symlink():
@@ -317,7 +317,7 @@ async def _swapped(pair: Pair, artifacts: Path, target: Path) -> None:
             name.unlink(missing_ok=True)
     (artifacts / "sub").rename(artifacts / "moved")
     (artifacts / "sub").symlink_to(artifacts / "moved")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(ArtifactNotFoundError):
             await _read(pair, "sub/x")
 
