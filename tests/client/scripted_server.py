@@ -7,7 +7,7 @@ are put to the test.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +41,8 @@ class Failure:
     reason: str = ""
 
 
+AWAY = Failure(grpc.StatusCode.UNAVAILABLE)
+
 Step = watch_pb2.WatchResponse | Silence | Failure
 
 
@@ -69,8 +71,8 @@ def compacted(floor: int) -> watch_pb2.WatchResponse:
 
 @dataclass
 class Server(SessionServiceServicer):
-    """Plays one script per Watch; `seen` holds the requests, `tokens` and `places` (in traces) what
-    came along.
+    """Plays one script per Watch; `seen` holds the requests, `tokens`, and `places` and
+    `states` (in traces) what came along.
     """
 
     scripts: Sequence[Sequence[Step]]
@@ -79,6 +81,7 @@ class Server(SessionServiceServicer):
     seen: list[watch_pb2.WatchRequest] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
 
@@ -91,7 +94,7 @@ class Server(SessionServiceServicer):
         self.seen.append(request)
         metadata = dict(context.invocation_metadata() or ())
         self.tokens.append(str(metadata.get("authorization")))
-        self.places.append(str(metadata.get("traceparent")))
+        self._placed(metadata)
         try:
             for step in script:
                 if isinstance(step, Silence):
@@ -113,7 +116,7 @@ class Server(SessionServiceServicer):
     ) -> pb.SendResponse:
         end = self.sends[len(self.requests)]
         self.requests.append(request)
-        self.places.append(str(dict(context.invocation_metadata() or ()).get("traceparent")))
+        self._placed(dict(context.invocation_metadata() or ()))
         if isinstance(end, Silence):
             try:
                 await asyncio.Event().wait()
@@ -123,6 +126,10 @@ class Server(SessionServiceServicer):
             await _fail(context, end)
         receipt = receipt_pb2.Receipt(request_id=request.request_id)
         return pb.SendResponse(receipt=receipt)
+
+    def _placed(self, metadata: Mapping[str, str | bytes]) -> None:
+        self.places.append(str(metadata.get("traceparent")))
+        self.states.append(str(metadata.get("tracestate")))
 
     async def GetSession(self, request: pb.GetSessionRequest, _: object) -> pb.GetSessionResponse:
         found = session_pb2.Session(

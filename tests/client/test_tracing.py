@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-import grpc
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -18,10 +17,9 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from bridle import Client, SyncClient, tracing
 from bridle.retry import Backoff, RetryPolicy
-from tests.client.scripted_server import Failure, Silence, Step, events, progress, serving
+from tests.client.scripted_server import AWAY, Silence, Step, events, progress, serving
 
 AT_ONCE = RetryPolicy(backoff=Backoff(first=0.001, most=0.001))
-AWAY = Failure(grpc.StatusCode.UNAVAILABLE)
 
 
 class Traced:

@@ -94,6 +94,24 @@ async def test_one_trace_goes_from_a_callers_request_to_the_drivers_turn_and_bac
         assert pair.token.encode() not in b"".join(found.bodies)
 
 
+async def test_what_a_command_does_is_in_the_trace_that_it_was_started_in(tmp_path: Path) -> None:
+    with collector() as found:
+        async with traced_pair(tmp_path, found) as pair:
+            await pair.client.start_session("x", agent="shell")
+            sent = await pair.cli(
+                *("session", "send", "x", "true"), TRACEPARENT=f"00-{TRACE_ID}-{CALLER}-01"
+            )
+            assert sent.code == 0, sent.err
+            spans = await found.until(
+                lambda: _with(
+                    found.trace(TRACE_ID),
+                    ("bridle-control", "bridle.v1.SessionService/Send"),
+                    ("bridle-host", "turn"),
+                )
+            )
+            assert CALLER in {span.parent_id for span in spans}
+
+
 async def test_a_queued_inputs_turn_is_in_its_own_trace_over_the_death_of_both_services(
     tmp_path: Path,
 ) -> None:

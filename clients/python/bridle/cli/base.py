@@ -15,7 +15,7 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ import click
 from bridle.errors import BridleError, Code
 
 if TYPE_CHECKING:
+    from grpc import aio
+
     from bridle.client import Client
     from bridle.settings import Settings
     from bridle.v1 import session_pb2
@@ -105,6 +107,7 @@ class Call:
             workspace=found.workspace,
             insecure=found.insecure,
             tls_ca=found.tls_ca,
+            interceptors=_placing(),
             **more,
         )
 
@@ -132,6 +135,14 @@ class Call:
     def note(self, text: str) -> None:
         """A line on stderr beside the answer."""
         complain(self.path, text)
+
+
+def _placing() -> Sequence[aio.ClientInterceptor]:
+    if "TRACEPARENT" not in os.environ:
+        return ()
+    from bridle.cli.trace import interceptors
+
+    return interceptors(os.environ)
 
 
 def check_text(text: str, what: str) -> str:
