@@ -81,7 +81,9 @@ async def test_what_is_steered_reaches_the_agent_once(
     scripted: Succession, tmp_path: Path, moment: Moment
 ) -> None:
     ledger = tmp_path / "ledger"
-    await scripted.send(f"ledger {ledger}; say begun; sleep 1")
+    # What is steered comes after the step that is on: of these none is long, and all are together.
+    steps = "; sleep 0.02" * 1500
+    await scripted.send(f"ledger {ledger}; say begun{steps}")
     await scripted.until(lambda: "begun" in words(scripted.told()))
     if moment is Moment.AFTER_CALLS:
         await scripted.send("say steered; end", InputMode.STEER)
@@ -121,9 +123,12 @@ async def test_an_approval_is_asked_once_and_answered_once(
 async def test_a_turn_of_the_agents_own_is_interrupted_with_what_it_has_born(
     scripted: Succession,
 ) -> None:
-    await scripted.send(
-        "fork 6801; say before; end; turn; sleep 0.3; fork 6802; say begun; sleep 600"
-    )
+    # What it starts is of this turn for certain, once its begin was read.
+    own = "turn; ask may I; fork 6802; say begun; sleep 600"
+    await scripted.send(f"fork 6801; say before; end; {own}")
+    asked = (await scripted.event(ApprovalRequested)).event
+    assert isinstance(asked, ApprovalRequested)
+    scripted.do(Resolve("yes", asked.approval_id, Decision.ALLOW))
     await eventually(lambda: len(scripted.living("sleep 6802")) == 1)
     await scripted.until(lambda: "begun" in words(scripted.told()))
     await scripted.die()

@@ -71,7 +71,7 @@ async def test_a_turn_is_a_process_and_its_output_is_what_the_agent_says(agent: 
 async def test_what_is_said_is_live_and_lasts_in_messages_at_pauses(agent: Make) -> None:
     async with agent("sh -c {prompt}") as run:
         await run.start()
-        after = await run.begin("echo one; printf begun; until test -e go; do sleep 0.01; done")
+        after = await run.begin(r"printf 'one\nbegun'; until test -e go; do sleep 0.01; done")
         await run.wait(Message, after)
         live = "".join(o.text for o in run.seen[after:] if isinstance(o, MessageText))
         assert live.startswith("one\nbegun")
