@@ -37,6 +37,9 @@ PATIENCE = 30.0
 
 CONTAINMENT = detect()
 
+#: What whoever obeys is given to end: no machine stands still for so long.
+GRACE = 30.0
+
 #: Bytes of a checkpoint's state.
 STATE = 64 * 1024
 
@@ -147,12 +150,12 @@ class Drive:
         return await self.over(await self.begin(*content))
 
     async def interrupt(
-        self, after: int, *, grace: float = 5.0, include_background: bool = False
+        self, after: int, *, grace: float = GRACE, include_background: bool = False
     ) -> TurnOver:
         await self.driver.interrupt(grace=grace, include_background=include_background)
         return await self.over(after)
 
-    async def stop(self, grace: float = 5.0) -> ProcessGone:
+    async def stop(self, grace: float = GRACE) -> ProcessGone:
         after = len(self.seen)
         await self.driver.stop(grace=grace)
         return await self.wait(ProcessGone, after)

@@ -338,10 +338,12 @@ async def test_the_agent_may_begin_turns_by_itself(agent: Drive) -> None:
 
 
 async def test_steered_steps_come_next(agent: Drive) -> None:
-    after = await agent.begin("sleep 2; say last")  # (it has to come before that is over)
+    after = await agent.begin("ask may I; say last")
+    asked = await agent.wait(ApprovalAsked, after)
     await agent.driver.steer("input-7", [Text("say steered; say twice")])
     steered = await agent.wait(Steered, after)
     assert steered.input_id == "input-7"
+    await agent.driver.respond(asked.approval_id, Decision.ALLOW, "")
     await agent.over(after)
     assert said(agent, after) == ["steered", "twice", "last"]
 
@@ -374,7 +376,13 @@ async def test_an_interrupt_ends_the_turn_with_its_last_words_and_nothing_late(
 
 @pytest.mark.parametrize(
     "script",
-    ["silent", "stream delay=0.001 repeat=1000 x y z", "ask name=x", "flood 1000000000", "sleep 9"],
+    [
+        "silent",
+        "stream delay=0.001 repeat=100000 x y z",
+        "ask name=x",
+        "flood 1000000000",
+        "sleep 60",
+    ],
 )
 async def test_an_interrupt_reaches_whatever_the_agent_does(agent: Drive, script: str) -> None:
     over = await agent.interrupt(await agent.begin(script))
@@ -449,12 +457,12 @@ async def test_children_of_the_turn_end_with_it_and_older_ones_live(agent: Drive
         "fork 5104; fork as=session ignore=INT,TERM 5105; fork as=daemon 5106; silent"
     )
     await eventually(lambda: len(agent.commands("sleep 510")) == 6)
-    await agent.interrupt(after, grace=0.2)
+    await agent.interrupt(after)
     assert sorted(agent.commands("sleep 510")) == ["sleep 5101", "sleep 5102", "sleep 5103"]
     [note] = agent.notes(NoteKind.ESCALATED)
     assert "sleep 5105" in note.message
     after = await agent.begin("silent")
-    await agent.interrupt(after, grace=0.2, include_background=True)
+    await agent.interrupt(after, include_background=True)
     assert agent.commands("sleep 510") == []
     assert len(agent.all(ProcessUp)) == 1
 
@@ -527,7 +535,7 @@ async def test_a_child_that_holds_stdout_does_not_hold_the_end(agent: Drive) -> 
     await play(agent, "fork as=daemon hold=yes 5401")
     started = time.monotonic()
     await agent.stop(grace=40)
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 30
     assert agent.living() == {}
 
 

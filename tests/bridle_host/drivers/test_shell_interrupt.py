@@ -24,7 +24,7 @@ from bridle_core.observations import (
 )
 from bridle_host.containment import detect
 from bridle_host.drivers.shell import ShellFactory
-from tests.support.driving import Drive, driving, eventually
+from tests.support.driving import GRACE, Drive, driving, eventually
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_an_interrupt_ends_the_turn_and_bash_stays(
         await shell.until_late(0.05)
     started = time.monotonic()
     over = await shell.interrupt(after, grace=40)
-    assert time.monotonic() - started < 12, "the grace of 40 s was needed"
+    assert time.monotonic() - started < 30, "the grace of 40 s was needed"
     assert over.stop_reason is StopReason.INTERRUPTED
     assert shell.notes(NoteKind.ESCALATED) == []
     # What was there before lives, and nothing else.
@@ -170,7 +170,7 @@ async def test_an_interrupt_around_the_end_of_a_turn_never_hits_the_next(shell: 
     for number in range(100):
         after = await shell.begin("sleep 0.003" if number % 2 else ":")
         await shell.until_late(chance.uniform(0, 0.008))
-        await shell.driver.interrupt(grace=5, include_background=False)
+        await shell.driver.interrupt(grace=GRACE, include_background=False)
         over = await shell.over(after)
         reasons.add(over.stop_reason)
         assert await answer(shell, f"sleep 0.001; echo {number}") == b"%d\n" % number
@@ -214,7 +214,7 @@ async def test_a_command_that_ignores_it_is_killed_after_the_grace_and_bash_stay
     await shell.printed(b"1\n", after)
     started = time.monotonic()
     over = await shell.interrupt(after, grace=0.3)
-    assert 0.3 <= time.monotonic() - started < 12
+    assert 0.3 <= time.monotonic() - started < 30
     assert over.stop_reason is StopReason.INTERRUPTED
     [note] = shell.notes(NoteKind.ESCALATED)
     assert "python3" in note.message
@@ -223,7 +223,11 @@ async def test_a_command_that_ignores_it_is_killed_after_the_grace_and_bash_stay
     assert not (shell.directory / "never").exists()
 
 
-async def test_a_script_that_handles_it_has_the_grace_to_clean_up(shell: Drive) -> None:
+async def test_a_script_that_handles_it_has_the_grace_to_clean_up(
+    shell: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A bash that is held up for so long is sent another one, which the script would handle, too.
+    monkeypatch.setattr("bridle_host.drivers.shell.driver.SILENCE", GRACE)
     script = "trap 'echo cleaning; stop=1' INT; until [ $stop ]; do sleep 60; done; echo cleaned"
     after = await shell.begin(script)
     await eventually(lambda: shell.commands("sleep 60"))
@@ -250,6 +254,7 @@ async def test_a_bash_that_ignores_it_is_killed_and_a_seeded_one_follows(
         "cd below; export kept='a b'; unkept=1; unset HOME; f() { :; }; shopt -s extglob;"
         "sleep 4500 & disown"
     )
+    await eventually(lambda: shell.commands("sleep 4500"))
     after = await shell.begin(f"export half=1; {script.replace('while', 'echo stuck; while')}")
     await shell.printed(b"stuck", after)
     over = await shell.interrupt(after, grace=0.3)
@@ -278,7 +283,7 @@ async def test_an_interrupt_of_what_exec_put_into_the_place_of_bash(shell: Drive
     await eventually(lambda: shell.commands("sleep 60"))
     started = time.monotonic()
     over = await shell.interrupt(after, grace=40)
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 30
     assert over.stop_reason is StopReason.INTERRUPTED
     assert (await shell.wait(ProcessUp, after)).replacement
     assert await answer(shell, "echo new") == b"new\n"
@@ -330,12 +335,13 @@ async def test_a_second_interrupt_may_shorten_the_grace(shell: Drive) -> None:
 
 async def test_jobs_of_this_turn_end_and_those_of_earlier_turns_live(shell: Drive) -> None:
     await shell.turn("sleep 4601 & (while :; do sleep 0.05; done) & setsid sleep 4602 &")
-    await eventually(lambda: shell.commands("sleep 4602"))
+    # (Not the setsid, whose child would be one of the next turn.)
+    await eventually(lambda: shell.commands("sleep 4602") == ["sleep 4602"])
     after = await shell.begin("sleep 4603 & setsid sleep 4604 & (setsid sleep 4605 &); sleep 60")
     await eventually(lambda: len(shell.commands("sleep 460")) == 5)
     started = time.monotonic()
     await shell.interrupt(after, grace=40)
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 30
     assert sorted(c for c in shell.commands("sleep 460")) == ["sleep 4601", "sleep 4602"]
     await eventually(lambda: len(shell.commands("bash")) == 2)
     assert shell.notes(NoteKind.ESCALATED) == []
@@ -355,6 +361,6 @@ async def test_an_interrupt_is_not_held_up_by_a_job_that_floods(shell: Drive) ->
     after = await shell.begin("sleep 60")
     started = time.monotonic()
     over = await shell.interrupt(after, grace=40)
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 30
     assert over.stop_reason is StopReason.INTERRUPTED
     assert len(shell.all(ProcessUp)) == 1
