@@ -11,6 +11,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+_PATIENT = """
+import sys
+from bridle_host import __main__ as service
+service._start_grpc()
+from bridle_host import app, link
+app.ACKNOWLEDGE_GRACE = link.GOODBYE_GRACE = 30.0
+sys.exit(service.main())
+"""
+#: For `host`: it waits for control at its end for as long as a busy machine may take, so that what
+#: it says then is heard for certain.
+PATIENT = ("-c", _PATIENT)
+
 
 @dataclass(frozen=True)
 class Ended:

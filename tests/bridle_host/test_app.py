@@ -18,8 +18,9 @@ from google.protobuf.duration_pb2 import Duration
 from bridle.host.v1 import host_link_service_pb2 as host_pb
 from bridle.v1 import content_pb2, event_pb2, receipt_pb2, session_pb2
 from bridle_core.errors import Reason
-from tests.bridle_host.app_support import Ended, HostProcess, ended, host, serve
+from tests.bridle_host.app_support import PATIENT, Ended, HostProcess, ended, host, serve
 from tests.bridle_host.journal_support import until
+from tests.bridle_host.process_support import alive
 from tests.fakes.control import FakeControl
 from tests.support.shims import end_shims
 
@@ -61,7 +62,7 @@ def refused(process: Ended, code: int, words: str) -> None:
 
 async def test_a_host_joins_once_and_is_ready_when_control_has_reconciled(joined: Path) -> None:
     async with FakeControl() as control:
-        async with host(joined, *serve(control.address, *JOIN)) as process:
+        async with host(joined, *serve(control.address, *JOIN), program=PATIENT) as process:
             assert await process.line() == "ready host=h1"
             assert control.enrolled == ["h1"]
             hello = control.streams[0].hello
@@ -72,7 +73,7 @@ async def test_a_host_joins_once_and_is_ready_when_control_has_reconciled(joined
             assert hello.version
             assert (await process.end(signal.SIGTERM)).code == 0
         (joined / "join").unlink()
-        async with host(joined, *serve(control.address)) as process:
+        async with host(joined, *serve(control.address), program=PATIENT) as process:
             assert await process.line() == "ready host=h1"
             assert (await process.end(signal.SIGINT)).code == 0
         assert control.enrolled == ["h1"]
@@ -203,7 +204,8 @@ def deliver(text: str) -> host_pb.Command:
 
 
 def gone(pid: int) -> bool:
-    return not os.path.exists(f"/proc/{pid}")
+    """A corpse counts: who reaps it, and when, is no business of the host's where its shim died."""
+    return not alive(pid)
 
 
 def kinds(control: FakeControl) -> list[int]:
@@ -240,7 +242,8 @@ async def busy(control: FakeControl) -> int:
 async def test_with_on_end_stop_the_sessions_end_first_and_goodbye_is_last(joined: Path) -> None:
     async with FakeControl() as control:
         more = ("--stop-grace", "20", "--on-end", "stop")
-        async with host(joined, *serve(control.address, *JOIN, *more)) as process:
+        arguments = serve(control.address, *JOIN, *more)
+        async with host(joined, *arguments, program=PATIENT) as process:
             await process.line()
             pid = await busy(control)
             said = await process.end(signal.SIGTERM)
