@@ -32,10 +32,15 @@ async def take_over(stack: Stack, frozen: FakeHost, host: FakeHost) -> None:
     """Another process takes the place of one that does not answer."""
     frozen.answers_heartbeats = False
     call = asyncio.ensure_future(host.connect())
-    began = stack.clock.now()
+    began, beats = stack.clock.now(), len(frozen.heartbeats)
 
     def passes() -> bool:
-        stack.clock.advance(0.01)  # (nothing tells when it has been asked, and is waited for)
+        nonlocal beats
+        if len(frozen.heartbeats) > beats:
+            # It is asked by one: its answer is being waited for now. (Or it is one that was due:
+            # then another comes. No more time may pass: it would end by its silence.)
+            beats = len(frozen.heartbeats)
+            stack.clock.advance(PROBE)
         return call.done()
 
     await stack.until(passes)
@@ -84,10 +89,11 @@ async def test_the_place_changes_once_in_ten_seconds_then_the_newcomer_is_turned
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await third.connect()
         assert failure(refused.value).reason == "HOST_TWIN"
-    second.say(heartbeat=wire.Heartbeat())  # (not so still that it would be silent)
     assert stack.links.twin_time(first.host_id) == stack.wall()
     assert caplog.text.count("a second process has a host's identity") == 1
     stack.clock.advance(TAKEOVER_EVERY)
+    second.say(heartbeat=wire.Heartbeat())  # (not so still that it would be silent)
+    await stack.until(lambda: stack.links.silence(first.host_id) == 0.0)
     await take_over(stack, second, third)
     assert (second.welcome.epoch, third.welcome.epoch) == (2, 3)
     third.answers_heartbeats = True
