@@ -75,6 +75,9 @@ async def test_the_end_says_not_serving_then_goodbye_then_ends_watches(
     )(watch_pb2.WatchSessionsRequest(), metadata=control.metadata)
     assert (await watch.read()).HasField("snapshot_end")
 
+    # (It is told at once. A host that could not be, in so long, would be left without.)
+    monkeypatch.setattr("bridle_control.app._GOODBYE", 60.0)
+    monkeypatch.setattr("bridle_control.links.stream._FAREWELL", 60.0)
     # As control does it: what goes over several streams comes out of them in any order.
     order: list[str] = []
     ending, put, end_all = Health.ending, HostStream._put, OpenCalls.end_all
