@@ -251,6 +251,10 @@ class FakeHost:
         kind = message.WhichOneof("message")
         if kind == "welcome":
             self.welcome = message.welcome
+            # What control has, whatever was acknowledged on earlier streams: an Acknowledge may
+            # have been lost with one, and what it was for is not sent again.
+            marks = self.acknowledged.setdefault(self.journal.journal_id, [])
+            marks.append(message.welcome.journal_sequence)
         elif kind == "reconcile":
             self.reconciles.append(message.reconcile)
         elif kind == "commands":
