@@ -67,7 +67,10 @@ class Two:
 
 
 @pytest.fixture
-async def two(tmp_path: Path) -> AsyncIterator[Two]:
+async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Two]:
+    # The hosts of these worlds never come. Where control looks only now which hosts it waits for,
+    # it would else tell after ten seconds that they are lost, in the midst of a test.
+    monkeypatch.setattr("bridle_control.links.registry.LOST_AFTER", 3600.0)
     async with control_server(tmp_path / "store") as control:
         left = await make_world(control.store, "porto")
         right = await make_world(control.store, "lagos")
