@@ -26,6 +26,7 @@ from pathlib import Path
 from bridle import Client, by_id
 from bridle.credentials import store
 from bridle.errors import BridleError, Code
+from tests.support.ports import held_port
 from tests.support.shims import end_shims
 
 #: Seconds that a service, or a command that answers, may take on a busy machine.
@@ -224,9 +225,12 @@ async def running_pair(
     pair = Pair(
         tmp_path / "home", host_arguments, host_environment or {}, control_environment or {}
     )
-    pair.http = "127.0.0.1:0" if gateway else ""
     pair.control_arguments = control_arguments
     await pair.init()
+    # Nobody else is given them while control is away.
+    ports = [held_port() for _ in range(2 if gateway else 1)]
+    pair.address, *more = (f"127.0.0.1:{port.getsockname()[1]}" for port in ports)
+    pair.http = "".join(more)
     try:
         await pair.start_control()
         store(pair.home / "credentials.json", pair.address, pair.token)
@@ -249,6 +253,8 @@ async def running_pair(
         # loop, and so a thread that it keeps, may live on for other tests.
         with ThreadPoolExecutor(1) as thread:
             await asyncio.get_running_loop().run_in_executor(thread, end_shims, pair.runs)
+        for port in ports:
+            port.close()
 
 
 def program(name: str) -> str:

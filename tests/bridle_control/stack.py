@@ -47,6 +47,7 @@ from bridle_telemetry.telemetry import Telemetry
 from tests.bridle_control.serving import bearer, mint
 from tests.fakes.host import FakeHost, FakeJournal
 from tests.support.manual_clock import ManualClock
+from tests.support.ports import held_port
 
 #: (Requests of tests are made of plain dicts and names, which the stubs' types don't know.)
 pb: Any = session_service_pb2
@@ -62,7 +63,7 @@ class Stack:
         self._begin_ns = time.time_ns()
         self._begin = self.clock.now()
         self._create = True
-        self._port = 0
+        self._port = held_port()
         self._parts = AsyncExitStack()
         self._hosts: list[FakeHost] = []
 
@@ -81,6 +82,7 @@ class Stack:
         for host in self._hosts:
             await host.drop()
         await self._parts.aclose()
+        self._port.close()
 
     def wall(self) -> int:
         """The time of the test, in ns since the epoch."""
@@ -115,7 +117,7 @@ class Stack:
         add_session_service(service, server)
         links: Any = HostLinkService(store, self.links)
         host_link_service_pb2_grpc.add_HostLinkServiceServicer_to_server(links, server)
-        self._port = server.add_insecure_port(f"127.0.0.1:{self._port}")
+        server.add_insecure_port(self.address)
         await server.start()
         parts.push_async_callback(server.stop, None)
         for component in (self.links, self.commands, service, gauges):
@@ -136,8 +138,8 @@ class Stack:
 
     @property
     def address(self) -> str:
-        """Where control serves."""
-        return f"127.0.0.1:{self._port}"
+        """Where control serves, and nobody else while it doesn't."""
+        return f"127.0.0.1:{self._port.getsockname()[1]}"
 
     # ------------------------------------------------------------ hosts and callers
 
