@@ -71,8 +71,9 @@ class Commands:
         self._links = links
         self._clock = clock or SystemClock()
         self._wall_clock = wall_clock
-        # A waiter is an open call, and those are bounded.
-        self._waiters: dict[str, set[_Waiter]] = {}
+        # A waiter is an open call, and those are bounded. In the order in which they came: who is
+        # told first must not hang on where it lies in memory.
+        self._waiters: dict[str, dict[_Waiter, None]] = {}
         # What was told last, oldest first; None: gone. Answered rows are small: their action went.
         self._recent: OrderedDict[str, CommandRow | None] = OrderedDict()
         store.listen(self._changed)
@@ -81,16 +82,15 @@ class Commands:
         for command_id, row in changes.commands.items():
             if row.state >= CommandState.ANSWERED:
                 self._remember(command_id, row)
-        for command_id in changes.commands_gone:
+            self._tell(command_id, row)
+        for command_id in sorted(changes.commands_gone):
             self._remember(command_id, None)
-        for command_id in self._waiters.keys() & changes.commands.keys():
-            for waiter in self._waiters[command_id]:
-                waiter.row = changes.commands[command_id]
-                waiter.event.set()
-        for command_id in self._waiters.keys() & changes.commands_gone:
-            for waiter in self._waiters[command_id]:
-                waiter.row = None
-                waiter.event.set()
+            self._tell(command_id, None)
+
+    def _tell(self, command_id: str, row: CommandRow | None) -> None:
+        for waiter in self._waiters.get(command_id, ()):
+            waiter.row = row
+            waiter.event.set()
 
     def _remember(self, command_id: str, row: CommandRow | None) -> None:
         self._recent.pop(command_id, None)
@@ -144,7 +144,7 @@ class Commands:
             return row
         until = self._clock.now() + budget
         waiter = _Waiter(row)
-        self._waiters.setdefault(command_id, set()).add(waiter)
+        self._waiters.setdefault(command_id, {})[waiter] = None
         try:
             if stale:
                 found = await self._store.read(lambda tx: tx.command(command_id))
@@ -157,7 +157,7 @@ class Commands:
             return waiter.row
         finally:
             waiters = self._waiters[command_id]
-            waiters.discard(waiter)
+            del waiters[waiter]
             if not waiters:
                 del self._waiters[command_id]
 

@@ -107,7 +107,7 @@ class Projection:
     def __init__(self, tx: Tx) -> None:
         self.tx = tx
         self._rows: dict[str, SessionRow | None] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}  # in order, as they changed
         self._new: dict[str, list[NewEvent]] = {}
 
     # -- rows
@@ -121,13 +121,13 @@ class Projection:
     def put(self, row: SessionRow) -> SessionRow:
         """Replaces the session's row."""
         self._rows[row.session_id] = row
-        self._changed.add(row.session_id)
+        self._changed[row.session_id] = None
         return row
 
     def drop(self, session_id: str) -> None:
         """Forgets a session that is being deleted, with the events that were to be appended."""
         self._rows[session_id] = None
-        self._changed.discard(session_id)
+        self._changed.pop(session_id, None)
         self._new.pop(session_id, None)
 
     # -- events

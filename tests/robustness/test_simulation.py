@@ -6,6 +6,9 @@ The long form: `make simulate SEEDS=10000`.
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -57,6 +60,20 @@ def test_no_law_is_broken_where_hosts_lose_their_journals_and_agents_live_on(fir
 
 def test_the_same_seed_tells_the_same_story_and_another_another() -> None:
     assert simulate(7).hash == simulate(7).hash != simulate(8).hash
+
+
+@pytest.mark.parametrize("hashing", ["0", "2"])
+def test_a_seed_tells_the_same_story_in_every_process(hashing: str) -> None:
+    """Whatever strings hash to there, and so in whatever order sets have them."""
+    tell = "print(__import__('tests.robustness.simulation.scenario', fromlist='_')"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{tell}.simulate(6, storm={STORM}).hash)"],
+        env={**os.environ, "PYTHONHASHSEED": hashing, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    assert told.stdout.decode().strip() == simulate(6, storm=STORM).hash
 
 
 def many() -> None:

@@ -221,7 +221,7 @@ class Links:
             listener(host_id)
 
     def _changed(self, changes: Changes) -> None:
-        for host_id in changes.hosts & self._streams.keys():
+        for host_id in sorted(changes.hosts & self._streams.keys()):
             rows = [row for row in changes.commands.values() if row.host_id == host_id]
             self._streams[host_id].hint([row for row in rows if is_to_send(row)])
 

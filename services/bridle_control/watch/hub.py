@@ -91,7 +91,7 @@ class Hub:
             self._live.drop(session_id)
         if not self._channels:
             return
-        for session_id in changes.sessions | changes.deleted:
+        for session_id in sorted(changes.sessions | changes.deleted):
             channel = self._channels.get(session_id)
             if channel is not None:
                 channel.row_changes += 1
