@@ -25,6 +25,7 @@ from bridle.pki import Files, make_authority, make_control, make_host
 from bridle_control.settings import Address, Settings
 from tests.bridle_control.serving import RunningControl, bearer, control_server, mint_host
 from tests.pair import PATIENCE, program, until
+from tests.support.ports import held_port
 
 REACHED_BY = ("localhost", "127.0.0.1")
 
@@ -361,8 +362,12 @@ async def test_a_host_takes_its_renewed_certificate_without_a_restart(tmp_path: 
     async def reachable() -> bool:
         return "HOST_STATE_CONNECTED" in await machine.bridle("hosts", "--json")
 
-    async with AsyncExitStack() as first:
-        address, hosts = _places(await first.enter_async_context(machine.control(ANY, ANY)))
+    async with AsyncExitStack() as held, AsyncExitStack() as first:
+        # Control comes back to the same ports, and nobody else is given them meanwhile.
+        ports = [held.enter_context(held_port()) for _ in range(2)]
+        address, hosts = (f"127.0.0.1:{each.getsockname()[1]}" for each in ports)
+        ready = await first.enter_async_context(machine.control(address, hosts))
+        assert _places(ready) == (address, hosts)
         await machine.join(address, hosts)
         async with machine.service("host", "serve") as host:
             assert host == "ready host=alpha"

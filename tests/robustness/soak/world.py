@@ -24,6 +24,7 @@ from bridle import Client
 from tests.pair import program
 from tests.robustness.fault_proxy import Direction, FaultProxy
 from tests.robustness.soak.plan import Fault, Planned, Shape
+from tests.support.ports import held_port
 
 #: In the environment of everything that a soak starts, and of all that those start.
 MARK = "SOAK_MARK"
@@ -71,7 +72,9 @@ class World:
         self.killed: list[Killed] = []
         self.done: Counter[str] = Counter()
         self.begin = time.monotonic()
-        self.address = ""
+        #: Control comes back to its port after its death; nobody else is given it meanwhile.
+        self._port = held_port()
+        self.address = f"127.0.0.1:{self._port.getsockname()[1]}"
         self.token = ""
         self.control = self._service("control")
         self.hosts: list[Service] = []
@@ -105,6 +108,7 @@ class World:
                 os.kill(pid, signal.SIGKILL)
         for task in self._serving:
             task.cancel()
+        self._port.close()
         self._log.close()
 
     def left_over(self) -> dict[int, str]:
@@ -140,9 +144,8 @@ class World:
         if await made.wait() != 0:
             raise RuntimeError("the store can't be made")
         self.token = token.read_text("ascii").strip()
-        self.control.arguments = ["--store", store, "--listen", "127.0.0.1:0"]
-        self.address = (await self.start(self.control)).removeprefix("ready grpc=")
-        self.control.arguments[-1] = self.address
+        self.control.arguments = ["--store", store, "--listen", self.address]
+        await self.start(self.control)
         self.client_proxies = [self._proxy(1000 + number) for number in range(4)]
         # A few at a time: each start costs a second of a processor.
         at_once = asyncio.Semaphore(4)
