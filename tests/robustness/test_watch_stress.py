@@ -246,14 +246,15 @@ async def test_ten_stuck_or_slow_watchers_of_fifty_slow_nobody_and_lose_nothing(
             ]
             over = asyncio.Event()
             for each in slow:
-                tasks.create_task(each.crawl(last, 1.0, over))
+                # (Not to the end: where all take their time, they would be there with the others.)
+                tasks.create_task(each.crawl(head + count // 2, 1.0, over))
             await stage.emit("busy", count, size, rate)
             async with asyncio.timeout(seconds * 2 + 20), asyncio.TaskGroup() as reading:
                 for reader in quick:
                     reading.create_task(reader.until(last))
             # All is over; who was behind catches up, from the very place where it stood.
             assert all(each.cursor == head for each in stuck)
-            assert any(each.cursor < last for each in slow)
+            assert all(each.cursor < last for each in slow)
             over.set()
             for task in looking:
                 task.cancel()
@@ -279,7 +280,8 @@ async def test_ten_stuck_or_slow_watchers_of_fifty_slow_nobody_and_lose_nothing(
             f" control {before / MIB:.0f} MiB +{grown:.1f} MiB ({machine})"
         )
         assert len(ages) > 40 * seconds  # they were there while it went on
-        assert p99 <= paced(0.5)
+        # (What the machine itself made everybody wait for is not the watchers' doing.)
+        assert p99 <= paced(0.5) + machine.sync + machine.turn
         assert grown <= 64
 
 
