@@ -62,7 +62,7 @@ async def test_a_read_is_one_snapshot(store: Store) -> None:
     def look(tx: ReadTx) -> tuple[int, int]:
         before = len(tx.events("s1", 0).framed)
         # A commit in the midst of the read.
-        asyncio.run_coroutine_threadsafe(append(store, "s1", "new"), loop).result(10)
+        asyncio.run_coroutine_threadsafe(append(store, "s1", "new"), loop).result(30)
         return before, len(tx.events("s1", 0).framed)
 
     assert await store.read(look) == (0, 0)
