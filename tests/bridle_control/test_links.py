@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ import pytest
 from bridle.host.v1 import host_link_service_pb2 as wire
 from bridle.host.v1 import host_link_service_pb2_grpc as wire_grpc
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2, watch_pb2
+from bridle_control.links.welcome import reconcile
 from bridle_control.store.api import CommandRow, Tx
 from bridle_control.tokens import mint_join_token
 from tests.bridle_control.serving import bearer, fails, failure
@@ -653,6 +655,32 @@ async def test_a_host_that_is_back_within_ten_seconds_was_never_lost(stack: Stac
     kinds = await after(stack, session.session_id, 9.0)
     assert "host_lost" not in kinds
     assert "host_returned" not in kinds
+
+
+async def test_a_host_that_is_in_its_handshake_when_the_time_is_over_is_not_lost_behind_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    await host.drop()
+    await stack.until(lambda: stack.links.silence(host.host_id) is None)
+    compares, go_on = threading.Event(), threading.Event()
+
+    def reconcile_late(*what: Any) -> Any:
+        compares.set()
+        go_on.wait(30)
+        return reconcile(*what)
+
+    monkeypatch.setattr("bridle_control.links.stream.reconcile", reconcile_late)
+    call = asyncio.ensure_future(host.connect())
+    await stack.until(compares.is_set)
+    stack.clock.advance(10.0)
+    await stack.until(lambda: not stack.links._lost_at)
+    go_on.set()
+    await call
+    await stack.store.write(lambda tx: tx.now)  # (behind all that was to be written by then)
+    assert "host_lost" not in await stack.kinds(session.session_id)
+    assert (await stack.session(session.session_id)).reachability == 1
 
 
 async def test_a_restarted_control_waits_ten_seconds_for_its_hosts(stack: Stack) -> None:

@@ -240,7 +240,9 @@ class Links:
             now = self._clock.now()
             for host_id in [host for host, when in self._lost_at.items() if when <= now]:
                 del self._lost_at[host_id]
-                if not self.is_live(host_id):
+                # One that is in its handshake is heard, and may be compared already: what is said
+                # now would stand behind that, of a host that is here. When it leaves it is told.
+                if host_id not in self._streams:
                     await self._lose(host_id)
 
     async def _note_last_seen(self) -> None:
