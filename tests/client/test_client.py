@@ -17,10 +17,13 @@ from bridle import Client, SyncClient, by_id
 from bridle.retry import Backoff, RetryPolicy
 from bridle.v1 import event_pb2, input_pb2, receipt_pb2, session_pb2, watch_pb2
 from tests.client.scripted_server import Failure, Silence, events, progress, serving
-from tests.pair import Pair, running_pair
+from tests.pair import PATIENCE, Pair, running_pair
+from tests.robustness.fault_proxy import fault_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 DECIDED = receipt_pb2.OUTCOME_STATE_RAN
+#: Seconds: five tries of a call are over within two, where nobody is there.
+PAUSE = 4.0
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -105,7 +108,7 @@ async def test_now_comes_before_what_waits(pair: Pair) -> None:
 async def test_watching_the_workspace_shows_a_snapshot_and_then_changes(pair: Pair) -> None:
     await pair.client.start_session("seen", agent="shell")
     stream = pair.client.watch_sessions("slug = seen")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert (await anext(stream)).session.slug == "seen"
         assert (await anext(stream)).WhichOneof("response") == "snapshot_end"
         await pair.client.kill("seen")
@@ -125,7 +128,7 @@ async def test_several_sessions_are_watched_over_one_stream(pair: Pair) -> None:
         await pair.client.start_session(slug, agent="shell", prompt=f"echo {slug}")
         await pair.client.stop(slug)
     told: dict[str, list[int]] = {}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async for update in pair.client.watch_many(["one", "two"]).updates():
             if isinstance(update.item, event_pb2.Event):
                 told.setdefault(update.session_id, []).append(update.item.sequence)
@@ -181,7 +184,8 @@ async def test_a_call_outlives_a_restart_of_control(tmp_path: Path) -> None:
     async with running_pair(tmp_path, host=False) as own:
         await own.client.create_workspace("before")
         await own.end_control()
-        policy = RetryPolicy(attempts=100, backoff=Backoff(most=0.2))
+        # However long control takes to start: the call's own time is the limit.
+        policy = RetryPolicy(attempts=10_000, backoff=Backoff(most=0.2))
         async with Client(own.address, token=own.token, retry=policy) as patient:
             async with asyncio.TaskGroup() as group:
                 made = group.create_task(patient.create_workspace("during"))
@@ -214,6 +218,21 @@ async def test_a_control_that_never_answered_is_not_waited_for() -> None:
     async with Client("127.0.0.1:9", token="brt_x", retry=hasty, timeout=600) as client:
         with pytest.raises(bridle.ConnectionLostError):
             await client.who_am_i()
+
+
+async def test_a_control_that_pauses_while_one_connects_is_waited_for(pair: Pair) -> None:
+    """It has a connection, and says nothing on it: other than one that is not there."""
+    async with (
+        fault_proxy(pair.address) as proxy,
+        Client(proxy.address, token=pair.token) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        proxy.stall()
+        calling = group.create_task(client.who_am_i())
+        await asyncio.wait({calling}, timeout=PAUSE)
+        assert not calling.done(), calling.result()
+        proxy.heal()
+    assert calling.result().principal.name == "admin"
 
 
 async def test_no_new_stream_is_made_while_nobody_answers() -> None:

@@ -164,6 +164,20 @@ async def test_a_call_waits_for_a_control_that_only_a_watch_has_heard_before(
     assert "session" in call.result(), call.result()
 
 
+async def test_a_call_waits_for_a_control_that_pauses_while_the_client_connects(
+    runner: Runner, pair: Pair
+) -> None:
+    slug = await start(runner)
+    async with far(runner, pair) as proxy:
+        proxy.stall()
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(runner.call("GetSession", ref(slug), client="far"))
+            await asyncio.sleep(AWAY)
+            assert not call.done(), call.result()
+            proxy.heal()
+    assert "session" in call.result(), call.result()
+
+
 async def test_a_watch_that_begins_while_control_is_away_waits_for_it(
     runner: Runner, pair: Pair
 ) -> None:

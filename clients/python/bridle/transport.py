@@ -49,7 +49,8 @@ _KEEPALIVE = [
 #: A service that restarts is back within a second; gRPC's own first wait would be longer.
 _RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Despite its name: how long a connect may take. Who pauses has not gone.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 
