@@ -19,8 +19,9 @@ import (
 // Control says something every 15 s: after this long without a word the connection counts as lost.
 const silence = 30 * time.Second
 
-// So long control gets to end the stream of a watch that has told everything.
-const closing = time.Second
+// So long control gets to end the stream of a watch that has told everything: it does at once, but on
+// a busy machine anybody may pause for some.
+const closing = 10 * time.Second
 
 // Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment.
 const gapsCap = 5

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 #: Seconds without anything from control, which says something every 15 s, after which the
 #: connection counts as lost.
 SILENCE = 30.0
-#: Seconds that control gets to end the stream of a watch that has told everything.
-CLOSING = 1.0
+#: Seconds that control gets to end the stream of a watch that has told everything: it does at once,
+#: but on a busy machine anybody may pause for some.
+CLOSING = 10.0
 #: Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment.
 GAPS_CAP = 5
 #: Failures in a row before the first answer, after which a watch gives up; and times in a row that

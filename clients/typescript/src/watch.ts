@@ -30,8 +30,11 @@ import { renewed, type TokenSource } from "./token.js";
 
 /** Milliseconds without a word from control, which says something every 15 s, that mean a loss. */
 const SILENCE = 30_000;
-/** Milliseconds that control gets to end the stream of a watch that has told everything. */
-const CLOSING = 1_000;
+/**
+ * Milliseconds that control gets to end the stream of a watch that has told everything: it does at
+ * once, but on a busy machine anybody may pause for some.
+ */
+const CLOSING = 10_000;
 /** Gaps in a row, each seen after a new connection, that show a broken log and not a bad moment. */
 const GAPS_CAP = 5;
 /** Failures in a row before the first answer, after which a watch gives up; but see Retry.patience. */

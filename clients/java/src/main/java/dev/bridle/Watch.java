@@ -40,8 +40,11 @@ public final class Watch implements Iterator<Update>, AutoCloseable {
   /** Control says something every 15 s: after this long without a word the connection is lost. */
   private static final Duration SILENCE = Duration.ofSeconds(30);
 
-  /** So long control gets to end the stream of a watch that has told everything. */
-  private static final Duration CLOSING = Duration.ofSeconds(1);
+  /**
+   * So long control gets to end the stream of a watch that has told everything: it does at once, but
+   * on a busy machine anybody may pause for some.
+   */
+  private static final Duration CLOSING = Duration.ofSeconds(10);
 
   /** Gaps in a row, each after a new connection, that show a broken log and not a bad moment. */
   private static final int GAPS_CAP = 5;
