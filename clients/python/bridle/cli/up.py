@@ -33,6 +33,8 @@ from bridle.settings import DEFAULT_PORT, Places, is_loopback
 
 #: Seconds that turns get to finish when it ends.
 STOP_GRACE = 3
+#: Seconds that control gets to tell which these are: on a busy machine it may pause for some.
+NAMING_TIMEOUT = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -354,10 +356,10 @@ class Pair:
         from bridle.terminal import clean_line
 
         try:
-            async with Client(self.address, timeout=2.0) as client:
+            async with Client(self.address, timeout=NAMING_TIMEOUT) as client:
                 names = [item.name async for item in client.list_workspaces()]
             for name in names:
-                async with Client(self.address, workspace=name, timeout=2.0) as client:
+                async with Client(self.address, workspace=name, timeout=NAMING_TIMEOUT) as client:
                     async for session in client.list_sessions("live = true"):
                         slug = clean_line(f"{session.workspace}/{session.slug}")
                         output.line(f"stopping session {slug}")
