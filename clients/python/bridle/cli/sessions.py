@@ -259,7 +259,11 @@ def _is_there(session: session_pb2.Session, goal: str) -> bool:
         return bool(session.open_approvals)
     held = session.queue_state == pb.QUEUE_STATE_HELD
     return (
-        goal == "idle" and session.phase == pb.PHASE_IDLE and (held or not session.inputs_waiting)
+        goal == "idle"
+        # While its events come in parts, a turn may have begun and its phase not be told yet.
+        and session.phase == pb.PHASE_IDLE
+        and not session.turn_open
+        and (held or not session.inputs_waiting)
     )
 
 
