@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from bridle.v1 import session_pb2
-from tests.pair import Pair, Result, program, running_pair, until
+from tests.pair import PATIENCE, Pair, Result, program, running_pair, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -402,7 +402,7 @@ async def test_a_reader_that_goes_away_ends_the_watch_quietly(pair: Pair, script
     assert watch.stdout is not None
     await watch.stdout.readline()
     watch._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert watch.stderr is not None
         err = await watch.stderr.read()
         assert (await watch.wait(), err) == (141, b"")

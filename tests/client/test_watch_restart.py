@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.pair import running_pair
+from tests.pair import PATIENCE, running_pair
 
 
 async def test_a_watch_goes_on_over_the_death_of_control_without_gap_or_repeat(
@@ -21,7 +21,7 @@ async def test_a_watch_goes_on_over_the_death_of_control_without_gap_or_repeat(
         await pair.restart_control()
         assert (await pair.cli("wait", "followed")).out == "IDLE\n"
         assert (await pair.cli("session", "stop", "followed", "--wait")).code == 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             rest, err = await watch.communicate()
     assert watch.returncode == 0, err
     rows = [json.loads(line) for line in [*lines, *rest.splitlines()]]
