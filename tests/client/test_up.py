@@ -37,8 +37,8 @@ class Up:
         return await finished(self.process)
 
 
-async def finished(process: Process) -> Result:
-    async with asyncio.timeout(PATIENCE):
+async def finished(process: Process, within: float = PATIENCE) -> Result:
+    async with asyncio.timeout(within):
         out, err = await process.communicate()
     return Result(process.returncode or 0, out.decode(), err.decode())
 
@@ -211,7 +211,7 @@ async def test_the_tour_in_a_temporary_place_does_what_it_says_and_leaves_nothin
     tmp_path: Path,
 ) -> None:
     _, process = await start_up(tmp_path / "home", "--tour", "--temporary")
-    result = await finished(process)
+    result = await finished(process, 3 * PATIENCE)  # of some twenty commands
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("ready grpc=127.0.0.1:")
     assert "$ bridle session interrupt tour --wait\nRAN TURN_INTERRUPTED turn=3\n" in result.out
