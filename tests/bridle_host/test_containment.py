@@ -7,6 +7,7 @@ import os
 import py_compile
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -89,9 +90,22 @@ def test_a_probe_of_a_cgroup_that_cannot_be_made_says_so(tmp_path: Path) -> None
     assert done.returncode != 0
 
 
-def test_probes_leave_no_cgroup() -> None:
-    root = detect().cgroup_root
-    assert root is None or list(root.glob("bridle-probe-*")) == []
+def test_probes_leave_no_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By its name: another process may be trying its own.
+    tag = uuid.uuid4().hex[:12]
+    tried: list[Path] = []
+    monkeypatch.setattr(containment.secrets, "token_hex", lambda size: tag)
+    attempt = containment._try
+
+    def noted(level: Level, root: Path | None) -> str:
+        problem = attempt(level, root)
+        if root is not None:
+            tried.append(root / f"bridle-probe-{tag}")
+        return problem
+
+    monkeypatch.setattr(containment, "_try", noted)
+    assert (detect().cgroup_root is None) or tried
+    assert [path for path in tried if path.exists()] == []
 
 
 MOUNT = "41 31 0:38 {root} {point} rw,relatime shared:9 - cgroup2 cgroup2 rw"
