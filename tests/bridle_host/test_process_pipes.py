@@ -191,9 +191,10 @@ with open({str(progress)!r}, 'wb', 0) as progress:
         except FileNotFoundError:
             return 0
 
-    await until(lambda: written() >= OUTPUT_CAP)
+    # A full pipe alone doesn't say that nobody reads it any more.
+    await until(lambda: process.blocked)
     # It sleeps in its write, not in between.
-    await until(lambda: state_of(process.pid) == "S")
+    await until(lambda: written() >= OUTPUT_CAP and state_of(process.pid) == "S")
     assert written() <= OUTPUT_CAP + 2 * 65_536 + 65_536
     assert len((await process.mark()).processes) == 1  # requests pass while the output is stuck
     assert (process.blocked, process.blockages) == (True, 1)
@@ -265,10 +266,12 @@ async def test_a_grandchild_that_holds_stdout_does_not_delay_the_exit(room: Benc
 
 
 async def test_the_exit_passes_a_grandchild_that_floods_stdout(room: Bench) -> None:
-    process = await room.spawn(("bash", "-c", "yes & sleep 0.1; exit 5"))
+    process = await room.spawn(("bash", "-c", "yes & read go; exit 5"))
+    await read_until(process, b"y\ny\n")
+    await process.write(b"\n")
     async with asyncio.timeout(30):
-        said = await read_all(process)
-    assert said[1].startswith(b"y\ny\n")
+        async for chunk in process.output():
+            assert chunk.pipe == 1
     assert await process.wait() == ExitStatus(5, None)
 
 
