@@ -108,10 +108,12 @@ async def adopt(room: Bench, number: int = 0) -> ShimProcess:
 async def take(process: ShimProcess, size: int) -> list[Chunk]:
     """At least so many bytes of output."""
     chunks: list[Chunk] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for chunk in process.output():
             chunks.append(chunk)
-            if sum(len(chunk.data) for chunk in chunks) >= size:
+            # (Bytes may come one by one, very many of them.)
+            size -= len(chunk.data)
+            if size <= 0:
                 break
     return chunks
 
@@ -257,10 +259,12 @@ for turn in range(5):
     first = await keep(one, python(agent), control_pipes=1)
     for _ in range(4):
         await first.write(b"\n")
-    before = await take(first, 60)
+    # All of it, for it may be cut in other places the next time.
+    size = 5 * len("out0err0mark0")
+    before = await take(first, size)
     first.detach()
     second = await adopt(one)
-    after = await take(second, 60)
+    after = await take(second, size)
     flat = [(chunk.pipe, chunk.offset + i, byte) for chunk in before for i, byte in
             enumerate(chunk.data)]  # fmt: skip
     again = [(chunk.pipe, chunk.offset + i, byte) for chunk in after for i, byte in
@@ -339,8 +343,10 @@ async def test_every_order_is_given_once_however_often_the_host_is_killed(one: B
     ledger = one.directory / "ledger"
     (await keep(one, python(LEDGER, str(ledger)))).detach()
     chance = random.Random(11)
-    first = 0
-    for round_number in range(12):
+    first = round_number = 0
+    # On a slow machine a host may come to write next to nothing.
+    while round_number < 12 or first <= 30:
+        round_number += 1
         host = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", WRITER, SERVICES, str(one.directory / "state-0")),
             *(one.containment.name, str(round_number), str(first)),
@@ -361,7 +367,6 @@ async def test_every_order_is_given_once_however_often_the_host_is_killed(one: B
         size = random.Random(number).choice((20, 300, 5000, 200_000))
         expected.append(b"%d %07d " % (size + 1, number))
     assert ledger.read_bytes().splitlines() == expected
-    assert first > 30  # else nothing was tried
 
 
 # Who may come, and who is believed.
