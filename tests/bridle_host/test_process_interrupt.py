@@ -91,12 +91,12 @@ async def test_the_root_is_spared_unless_asked_for(room: Bench) -> None:
     mark = await process.mark()
     await process.write(b"sleep 3002; echo after\n")
     await until_async(process, "sleep 3002")
-    await process.interrupt(mark, grace=1)
+    await process.interrupt(mark, grace=40)
     assert b"hit" not in await read_until(process, b"after")
     mark = await process.mark()
     await process.write(b"sleep 3003; echo after\n")
     await until_async(process, "sleep 3003")
-    await process.interrupt(mark, grace=1, spare_root=False)
+    await process.interrupt(mark, grace=40, spare_root=False)
     assert b"hit" in await read_until(process, b"after")
     assert process.exited is None
 
@@ -141,11 +141,10 @@ while True:
     (room.directory / "bomb.py").write_text(source)
     await process.write(f"{python('')[0]} bomb.py & wait\n".encode())
     await until_async(process, "bomb.py", 5)
-    before = await pids(process, "bomb.py")
     interrupted = await process.interrupt(mark, grace=0.3)
     assert interrupted.remaining == 0
+    assert interrupted.killed
     assert await pids(process, "bomb.py") == set()
-    assert pids_of(interrupted.killed) - before
     await do(process, "true")
 
 
@@ -187,7 +186,7 @@ async def test_an_interrupt_with_another_signal(room: Bench) -> None:
     mark = await process.mark()
     await process.write(b"sleep 7001; echo after-$?\n")
     await until_async(process, "sleep 7001")
-    await process.interrupt(mark, signum=signal.SIGTERM, grace=5)
+    await process.interrupt(mark, signum=signal.SIGTERM, grace=40)
     await read_until(process, b"after-143")
 
 

@@ -140,7 +140,7 @@ async def test_a_stopped_agent_is_continued_so_that_it_can_end(room: Bench) -> N
     process = await room.spawn(("sh", "-c", script))
     await read_until(process, b"ready")
     await until(lambda: state_of(process.pid) == "T")
-    proof = await process.stop(Ladder(5, 5))
+    proof = await process.stop(Ladder(40, 40))
     assert signals_of(proof) == [signal.SIGINT]
     assert await process.wait() == ExitStatus(4, None)
 
@@ -199,7 +199,7 @@ while True: signal.pause()
     process = await room.spawn(python(source))
     await read_until(process, b"ready")
     async with asyncio.TaskGroup() as group:
-        stopping = group.create_task(process.stop(Ladder(5, 5)))
+        stopping = group.create_task(process.stop(Ladder(40, 40)))
         size = sum([len(chunk.data) async for chunk in process.output()])
     assert size == 900_000
     assert signals_of(stopping.result()) == [signal.SIGINT]
