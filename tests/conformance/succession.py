@@ -84,6 +84,8 @@ class Succession:
         self._tasks: list[asyncio.Task[None]] = []
         self._groups: asyncio.Queue[Sequence[Observation]] = asyncio.Queue(4)
         self._commands: list[Command] = []
+        #: What was not answered: it is handed to the next host.
+        self._open: dict[str, Command] = {}
         self._wake = asyncio.Event()
         self._trap: tuple[Trap, Moment] | None = None
         self._trapped_spawn = False
@@ -104,6 +106,7 @@ class Succession:
         assert self.dead.is_set()
         record = RunRecord.load(self._record)
         self.machine = Session.restore(self._spec, record, self._contents)
+        self._commands = list(self._open.values())
         self._live(self.machine.recovered(self._now()))
 
     async def die(self) -> None:
@@ -141,6 +144,7 @@ class Succession:
         """The same, unless something comes first."""
         await self.until(lambda: self.dead.is_set() or over())
         if not self.dead.is_set():
+            self._trap = None
             return False
         await self.die()
         await self.succeed()
@@ -169,14 +173,15 @@ class Succession:
         await asyncio.to_thread(sweep, self._state / "process")
 
     def do(self, command: Command) -> None:
-        """Take a command; it is done when it is answered."""
+        """Take a command; it is done when it is answered. The next host is given it until then."""
         if isinstance(command, Deliver):
             self._contents[command.input_id] = command.content
+        self._open[command.command_id] = command
         self._commands.append(command)
         self._wake.set()
 
     async def send(self, script: str, mode: InputMode = InputMode.QUEUE) -> str:
-        """Deliver an input, and wait until it is accepted. Returns the input's id."""
+        """Deliver an input, and wait as `answered` does. Returns the input's id."""
         self._inputs += 1
         name = f"i{self._inputs}"
         self.do(Deliver("c" + name, name, (Text(script),), self._inputs, mode))
@@ -184,8 +189,9 @@ class Succession:
         return name
 
     async def answered(self, command_id: str) -> None:
-        """Wait for the first answer to a command."""
-        await self.until(lambda: any(a.command_id == command_id for a in self.answers))
+        """Wait for the first answer to a command; or for the host's death, over which it may have
+        been lost: then it is the next one's to answer."""
+        await self.until(lambda: command_id not in self._open or self.dead.is_set())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something durable."""
@@ -337,6 +343,7 @@ class Succession:
                 self.events.append(effect)
             elif isinstance(effect, Answer):
                 self.answers.append(effect)
+                self._open.pop(effect.command_id, None)
             elif isinstance(effect, Keep):
                 self.kept = effect.state
         self._record = self.machine.record().dump()

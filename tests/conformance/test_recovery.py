@@ -151,22 +151,29 @@ async def test_no_word_is_lost_or_told_twice_whenever_the_host_dies(
 ) -> None:
     chance = random.Random(seed)
     await up(run)
-    await run.send(profile.count(300))
-    for _ in range(8):
-        left = chance.randrange(12)
+    turns = 0
 
-        def due(group: object) -> bool:
-            nonlocal left
-            left -= 1
-            return left < 0
+    def over() -> bool:
+        return len(run.all(TurnEnded)) == turns
 
-        run.trap(due, chance.choice(list(Moment)))
-        if not await run.dies_unless(lambda: len(run.all(TurnEnded)) == 1):
-            break
-    assert run.lives > 3
-    assert (await ended(run)).stop_reason is StopReason.COMPLETED
-    assert said(run) == [str(number) for number in range(1, 301)]
-    assert (len(run.all(TurnStarted)), len(run.all(ProcessStarted))) == (1, 1)
+    # On a slow machine an agent may be through before so many hosts are.
+    while run.lives <= 3:
+        turns += 1
+        await run.send(profile.count(300))
+        for _ in range(8):
+            left = chance.randrange(12)
+
+            def due(group: object) -> bool:
+                nonlocal left
+                left -= 1
+                return left < 0
+
+            run.trap(due, chance.choice(list(Moment)))
+            if not await run.dies_unless(over):
+                break
+        assert (await ended(run, turns)).stop_reason is StopReason.COMPLETED
+    assert said(run) == [str(number) for number in range(1, 301)] * turns
+    assert (len(run.all(TurnStarted)), len(run.all(ProcessStarted))) == (turns, 1)
 
 
 async def test_what_an_agent_says_while_no_host_is_there_is_told(
