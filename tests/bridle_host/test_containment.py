@@ -94,7 +94,7 @@ def test_probes_leave_no_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
     # By its name: another process may be trying its own.
     tag = uuid.uuid4().hex[:12]
     tried: list[Path] = []
-    monkeypatch.setattr(containment.secrets, "token_hex", lambda size: tag)
+    monkeypatch.setattr("bridle_host.containment.secrets.token_hex", lambda size: tag)
     attempt = containment._try
 
     def noted(level: Level, root: Path | None) -> str:
