@@ -48,12 +48,13 @@ class Watcher:
         self._open.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits until what was said meets the condition; fails after 10 s."""
+        """Waits until what was said meets the condition; fails after 30 s."""
         async with asyncio.timeout(30), self._news:
             await self._news.wait_for(condition)
 
     async def until_events(self, count: int) -> None:
-        await self.until(lambda: len(self.events) >= count)
+        # (In their batches: to list many thousands anew at each message takes long.)
+        await self.until(lambda: sum(len(each.events.events) for each in self.said) >= count)
 
     async def ended(self) -> BaseException | None:
         """Waits for the end; returns the error, None for an OK."""
