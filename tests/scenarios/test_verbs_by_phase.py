@@ -137,10 +137,15 @@ async def _bring(pair: Pair, slug: str, phase: str) -> None:
 
 async def _decided(pair: Pair, receipt: receipt_pb2.Receipt, stays: bool) -> str:
     """The outcome of a receipt; one that stays in the queue is told as it is."""
+    outcome = receipt.outcome
     if stays:
-        outcome = (await pair.client.get_command(receipt.command_id)).outcome
-        waited = outcome.reason == receipt_pb2.OUTCOME_REASON_QUEUED
-        assert waited, receipt_pb2.OutcomeReason.Name(outcome.reason)
+
+        async def queued() -> bool:
+            nonlocal outcome
+            outcome = (await pair.client.get_command(receipt.command_id)).outcome
+            return outcome.reason == receipt_pb2.OUTCOME_REASON_QUEUED
+
+        await until(queued, "its host has put it into the queue")
     else:
         outcome = (await pair.client.wait(receipt)).outcome
     state = receipt_pb2.OutcomeState.Name(outcome.state).removeprefix("OUTCOME_STATE_")
