@@ -11,6 +11,7 @@ from pathlib import Path
 from bridle.v1 import event_pb2, receipt_pb2, session_pb2, watch_pb2
 from tests.pair import PATIENCE, Pair
 from tests.support.event_order import check_order
+from tests.support.leaks import GUARD
 
 __all__ = [
     "NEVER",
@@ -121,7 +122,9 @@ def gate(path: Path) -> Iterator[Gate]:
 
 
 def bearing(word: str) -> list[str]:
-    """The command lines of processes on this machine that hold a word."""
+    """The command lines of processes on this machine that hold a word, but for those of another
+    run of the tests: it may run the very same ones."""
+    guard = f"{GUARD}={os.environ.get(GUARD, '')}"
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -130,8 +133,12 @@ def bearing(word: str) -> list[str]:
             command = (
                 (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             )
+            if word not in command:
+                continue
+            environment = (entry / "environ").read_bytes().decode("utf-8", "replace").split("\0")
         except OSError:
             continue
-        if word in command:
+        guards = [each for each in environment if each.startswith(f"{GUARD}=")]
+        if all(each.startswith(guard) for each in guards):
             found.append(command)
     return found
