@@ -141,6 +141,7 @@ async def twins(pair: Pair) -> None:
         now = await here(pair)
         assert (now.epoch, now.state) == (first.epoch, host_pb2.HOST_STATE_CONNECTED)
         # What the fenced one still had to say is stored nowhere; the twin never had the session.
+        await reaches(pair, "x", session_pb2.PHASE_FAILED)
         events = await log(pair, "x")
         assert ends(events) == [(1, "HOST_STATE_LOST", False)]
         assert kinds(events)[-1] == "session_ended"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bridle.v1 import session_pb2
 from tests.pair import PATIENCE, Result, program, running_pair
-from tests.scenarios.support import log
+from tests.scenarios.support import log, reaches
 
 
 async def _run(name: str, *words: str) -> Result:
@@ -31,6 +32,7 @@ async def test_each_mistake_at_the_command_line_gets_its_code_and_changes_nothin
 ) -> None:
     async with running_pair(tmp_path) as pair:
         await pair.client.start_session("x", agent="shell")
+        await reaches(pair, "x", session_pb2.PHASE_IDLE)
         before = [s.SerializeToString() async for s in pair.client.list_sessions()]
         large = tmp_path / "large"
         large.write_text("x" * 5_000_000)
