@@ -29,6 +29,7 @@ from bridle.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
 from tests.bridle_control.serving import bearer, failure
 from tests.pair import PATIENCE, Pair, running_pair, until
 from tests.scenarios.support import check_order, kinds, log, output, reaches, turn_ends
+from tests.support.driving import eventually
 from tests.support.pace import paced
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -62,6 +63,13 @@ async def token(pair: Pair, name: str, *rights: str, ttl: float | None = None) -
 
 def token_file(pair: Pair, session_id: str, run: int = 1) -> Path:
     return pair.home / "host" / "runs" / session_id / str(run) / "token"
+
+
+async def session_token(pair: Pair, session_id: str) -> str:
+    """The session's own, once its host has begun with it: a start may be answered before."""
+    file = token_file(pair, session_id)
+    await eventually(file.exists)
+    return file.read_text().strip()
 
 
 # --- what is open ends with its token -------------------------------------------------------------
@@ -165,7 +173,7 @@ def _more(reading: Reading, count: int) -> Any:
 
 async def test_the_token_of_a_session_that_has_ended_opens_nothing(pair: Pair) -> None:
     made = await pair.client.start_session("mortal", agent="shell")
-    secret = token_file(pair, made.session.session_id).read_text().strip()
+    secret = await session_token(pair, made.session.session_id)
     async with Client(pair.address, token=secret) as agent:
         assert (await agent.get_session("mortal")).slug == "mortal"
         killed = await pair.client.kill("mortal")
@@ -243,7 +251,7 @@ async def test_an_agent_is_itself_whatever_it_says_and_reaches_none_but_its_own(
     ]
     script = "; ".join(f"{word} >/dev/null 2>&1; echo code=$?" for word in words)
     await pair.client.start_session("agent", agent="shell", prompt=script)
-    await turn_ends(pair, "agent", 1)
+    await turn_ends(pair, "agent", 1, commands=len(words))
     codes = re.findall(r"code=(\d+)", output(await log(pair, "agent")))
     assert len(codes) == len(words)
     assert "0" not in codes
@@ -274,7 +282,7 @@ async def test_down_a_chain_of_sessions_no_token_holds_more_than_the_one_above(p
                 assert refused.value.reason == "NOT_ALLOWED"
             made = (await client.start_session(f"level-{depth}", agent="shell")).session
         above.append(made.session_id)
-        secret = token_file(pair, made.session_id).read_text().strip()
+        secret = await session_token(pair, made.session_id)
 
 
 FORGED = (
@@ -373,7 +381,7 @@ async def test_no_secret_stands_in_logs_command_lines_environments_or_error_text
         slug = f"canary-{number}"
         async with Client(pair.address, token=canaries[f"user {number}"]) as client:
             made = (await client.start_session(slug, agent="shell", prompt=script)).session
-        canaries[f"session {number}"] = token_file(pair, made.session_id).read_text().strip()
+        canaries[f"session {number}"] = await session_token(pair, made.session_id)
     seen = set(_command_lines())
     for number in range(2):
         await turn_ends(pair, f"canary-{number}", 1)

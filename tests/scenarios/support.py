@@ -84,9 +84,10 @@ async def turn_begins(pair: Pair, slug: str, turn: int) -> None:
     raise AssertionError("the watch ended by itself")
 
 
-async def turn_ends(pair: Pair, slug: str, turn: int) -> event_pb2.Event:
-    """Wait for the end of a turn."""
-    async with asyncio.timeout(PATIENCE):
+async def turn_ends(pair: Pair, slug: str, turn: int, *, commands: int = 1) -> event_pb2.Event:
+    """Wait for the end of a turn, in which an agent runs so many commands of Bridle's at most."""
+    # (On a busy machine each is seconds, most of which its Python takes to come up.)
+    async with asyncio.timeout(PATIENCE + 10.0 * (commands - 1)):
         async for event in pair.client.watch(slug, until=NEVER):
             if event.WhichOneof("kind") == "turn_ended" and event.turn == turn:
                 return event

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bridle.v1 import session_pb2
 from tests.pair import running_pair, until
-from tests.scenarios.support import bearing, log, output, turn_ends
+from tests.scenarios.support import bearing, log, output, reaches, turn_ends
 
 START = "bridle session start {slug} --agent shell --dir {directory}; echo $?"
 
@@ -19,7 +19,7 @@ async def test_a_childs_directory_lies_in_its_parents_wherever_links_lead(tmp_pa
         (pair.work / "in").symlink_to(pair.work / "below")
         starts = [START.format(slug=name, directory=name) for name in ("below", "in", "out")]
         await pair.client.start_session("parent", agent="shell", prompt="; ".join(starts))
-        await turn_ends(pair, "parent", 1)
+        await turn_ends(pair, "parent", 1, commands=len(starts))
 
         said = output(await log(pair, "parent"))
         assert [line for line in said.splitlines() if line.isdigit()] == ["0", "0", "5"]
@@ -54,7 +54,7 @@ async def test_an_agent_starts_a_child_and_sends_to_it_and_watches_it_and_stops_
             told("stop", "session stop"),
         ]
         await pair.client.start_session("parent", agent="shell", prompt="; ".join(script))
-        await turn_ends(pair, "parent", 1)
+        await turn_ends(pair, "parent", 1, commands=len(script))
 
         said = output(await log(pair, "parent"))
         assert codes(said) == dict.fromkeys(
@@ -69,7 +69,7 @@ async def test_an_agent_starts_a_child_and_sends_to_it_and_watches_it_and_stops_
                 assert event.session_ended.reason == session_pb2.END_REASON_STOP_REQUESTED
         cancelled = [e for e in await log(pair, "parent") if e.HasField("input_cancelled")]
         assert len(cancelled) == 1
-        assert (await pair.client.get_session("kid")).phase == session_pb2.PHASE_IDLE
+        await reaches(pair, "kid", session_pb2.PHASE_IDLE)
         await pair.kill_all()
 
 
@@ -93,14 +93,14 @@ async def test_a_stranger_is_not_there_for_an_agent_and_what_it_may_not_do_is_re
             told("rule", "session start kid --agent shell --allow Bash"),
         ]
         await pair.client.start_session("parent", agent="shell", prompt="; ".join(script))
-        await turn_ends(pair, "parent", 1)
+        await turn_ends(pair, "parent", 1, commands=len(script))
 
         said = output(await log(pair, "parent"))
         assert codes(said) == {
             **dict.fromkeys(("read", "watch", "transcript", "send", "stop", "kill"), 3),
             **dict.fromkeys(("approve", "delete", "token", "away", "lax", "rule"), 5),
         }, said
-        assert (await pair.client.get_session("stranger")).phase == session_pb2.PHASE_IDLE
+        await reaches(pair, "stranger", session_pb2.PHASE_IDLE)
         slugs = {found.slug async for found in pair.client.list_sessions()}
         assert slugs == {"stranger", "parent"}
         await pair.kill_all()
