@@ -28,6 +28,7 @@ from tests.bridle_control.serving import RunningControl, control_server, fails
 from tests.contract.requests import About, own_methods, path_of, request_for
 from tests.pair import Pair, running_pair
 from tests.scenarios.support import kinds, log, output, turn_ends
+from tests.support.driving import eventually
 
 pb: Any = session_service_pb2
 identity: Any = identity_service_pb2
@@ -215,6 +216,7 @@ async def _swap(tmp_path: Path, place: Path) -> None:
         (outside / "marker").write_text("untouched")
         made = await pair.client.start_session("parent", agent="shell", directory=str(work))
         secret = pair.home / "host" / "runs" / made.session.session_id / "1" / "token"
+        await eventually(secret.exists)  # a start may be answered before
         with swapping(work / "swung", inside, outside) as count:
             async with Client(pair.address, token=secret.read_text().strip()) as agent:
                 found = [
