@@ -105,9 +105,9 @@ class Runner:
         self._write(json.dumps({"id": number, "op": op, **what}))
         return number
 
-    async def next(self, number: str) -> Answer:
-        """The next answer to an order."""
-        async with asyncio.timeout(PATIENCE):
+    async def next(self, number: str, within: float = PATIENCE) -> Answer:
+        """The next answer to an order, in so many seconds."""
+        async with asyncio.timeout(within):
             return await self._answers[number].get()
 
     async def dial(self, client: str, address: str, token: str, **more: object) -> None:

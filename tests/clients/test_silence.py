@@ -17,7 +17,7 @@ from tests.clients.runners import Answer, Language, Runner, built, running
 from tests.clients.test_calls import ref, start, text
 from tests.clients.test_credentials import pending
 from tests.clients.test_restart import AWAY
-from tests.pair import Pair
+from tests.pair import PATIENCE, Pair
 from tests.robustness.fault_proxy import FaultProxy, fault_proxy
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -74,8 +74,7 @@ async def silent_and_back(runner: Runner, proxy: FaultProxy) -> None:
     await until(runner, number, seen, "event")
     proxy.stall()
     await runner.call("Send", ref(slug) | text("say meanwhile"))
-    async with asyncio.timeout(NOTICED):
-        await until(runner, number, seen, "disconnected")
+    await until(runner, number, seen, "disconnected", NOTICED)
     proxy.heal()
     while "agentMessage" not in seen[-1]:
         await until(runner, number, seen, "event")
@@ -94,7 +93,7 @@ async def lost_while_it_waits(runner: Runner, proxy: FaultProxy) -> None:
     await asyncio.sleep(AWAY)
     proxy.heal()
     await runner.call("Kill", ref(slug))
-    answer = await runner.next(number)
+    answer = await runner.next(number, NOTICED)
     assert "response" in answer, answer
 
 
@@ -115,10 +114,12 @@ async def away_and_back(runner: Runner, proxy: FaultProxy) -> None:
     await runner.cancel(number)
 
 
-async def until(runner: Runner, number: str, seen: list[Answer], wanted: str) -> None:
-    """Until an answer of a kind; events are kept."""
+async def until(
+    runner: Runner, number: str, seen: list[Answer], wanted: str, within: float = PATIENCE
+) -> None:
+    """Until an answer of a kind, each in so many seconds; events are kept."""
     while True:
-        answer = await runner.next(number)
+        answer = await runner.next(number, within)
         assert not answer.keys() & {"end", "error"}, answer
         if "event" in answer:
             seen.append(answer["event"])
