@@ -52,7 +52,8 @@ class Profile:
 
 
 def _shell_children(seconds: int, busy: bool) -> str:
-    forks = f"sleep {seconds} & setsid sleep {seconds} & (setsid sleep {seconds} &);"
+    # All are born when the turn ends: a setsid that is a job of a shell forks when it likes.
+    forks = f"sleep {seconds} & setsid -f sleep {seconds}; (setsid sleep {seconds} &);"
     return forks + (" echo begun; sleep 600; echo never" if busy else "")
 
 
