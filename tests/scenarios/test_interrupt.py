@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from bridle.v1 import event_pb2, receipt_pb2
 from tests.pair import Pair, running_pair
 from tests.scenarios.support import RAN, bearing, check_order, log, output, turn_ends
@@ -54,6 +56,7 @@ async def test_with_wait_the_command_line_prints_the_outcome_of_an_interrupt(
         assert "hit nothing" in unheard.err
 
 
+@pytest.mark.timeout(300)
 async def test_two_hundred_interrupts_right_after_the_start_all_hit(tmp_path: Path) -> None:
     """The command is either never begun or ended; what follows it in the script never runs."""
     marks = tmp_path / "marks"

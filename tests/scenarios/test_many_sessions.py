@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from bridle.v1 import session_pb2
 from tests.pair import running_pair
 from tests.scenarios.support import bearing, check_order, kinds, log, turn_ends
@@ -14,6 +16,7 @@ COMMANDS = 50
 CLIENTS = 5
 
 
+@pytest.mark.timeout(300)
 async def test_twenty_shells_run_fifty_commands_each_once_and_in_order(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     ledger.mkdir()
