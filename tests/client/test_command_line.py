@@ -184,6 +184,7 @@ async def test_what_agents_print_is_made_harmless(pair: Pair) -> None:
 
 async def test_ls_lists_live_ones_and_with_a_all_and_with_q_only_slugs(pair: Pair) -> None:
     assert (await pair.cli("session", "start", "lab", "--agent", "shell", "-l", "team=a")).code == 0
+    await idle(pair, "lab")
     await start(pair, "gone")
     await pair.cli("kill", "gone", "--wait")
     assert "gone" not in (await pair.cli("ls", "-q")).out.split()
