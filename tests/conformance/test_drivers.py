@@ -246,7 +246,7 @@ async def test_a_stop_ends_an_idle_agent_by_itself_and_nothing_is_left(
 async def test_a_stop_right_after_the_start(runs: Runs) -> None:
     async with runs() as run:
         await run.driver.start(None)
-        await run.driver.stop(grace=5)
+        await run.driver.stop(grace=30)
         gone = await run.wait(ProcessGone)
         assert gone.deliberate
         await run.until(lambda: run.ended)
