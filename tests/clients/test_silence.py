@@ -27,9 +27,10 @@ NOTICED = 90.0
 #: Seconds, longer than a call that asks for no wait is tried; and what the call asks for.
 LONG, WAIT = 31.0, "45s"
 
-#: Seconds for which nobody can be reached, and the longest between two tries. Left to itself gRPC
-#: would pause for 13 s or more by then, and for minutes in the end.
-AWAY_LONG, BETWEEN = 45.0, 12.0
+#: Seconds for which nobody can be reached, and the longest between two tries: 6 s, and for as long
+#: a client and who looks at it may stand still. Left to itself gRPC would pause for 21 s or more by
+#: then, and for minutes in the end.
+AWAY_LONG, BETWEEN = 75.0, 20.0
 
 #: What came of a client's three stories.
 Outcomes = Sequence[BaseException | None]
