@@ -34,6 +34,7 @@ async def test_calls_by_hand_over_grpc_and_http_do_what_the_page_says(tmp_path: 
         sent = await shell(pair, curl.replace("127.0.0.1:7421", pair.http), TOKEN=token)
         assert json.loads(sent.out)["receipt"]["verb"] == "VERB_SEND", sent
         if shutil.which("grpcurl") is not None:  # it watches until it is ended
-            watch = f"timeout 3 {grpcurl.replace('127.0.0.1:7420', pair.address)}"
-            told = await shell(pair, watch, TOKEN=token)
+            watch = f"coproc exec {grpcurl.replace('127.0.0.1:7420', pair.address)}; "
+            until = "sed '/\"sessionStarted\"/q' <&${COPROC[0]}; kill $COPROC_PID"
+            told = await shell(pair, watch + until, TOKEN=token)
             assert '"sessionStarted"' in told.out, told
