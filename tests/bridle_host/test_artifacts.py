@@ -17,6 +17,13 @@ def never() -> bool:
     return False
 
 
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out when time runs out is not to depend on this machine."""
+    monkeypatch.setattr(artifacts, "REPORT_TIME", 600.0)
+    monkeypatch.setattr(artifacts, "GIT_TIME", 600.0)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> RunFiles:
     made = RunFiles(tmp_path / "runs", "session", 2)
