@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,13 @@ from tests.bridle_host.journal_support import until
 from tests.bridle_host.telemetry_support import CALLER, TRACE, named, only, place, scraped
 from tests.fakes.control import FakeControl
 from tests.support.collector import collector
+from tests.support.ports import held_port
 from tests.support.shims import end_shims
 
 JOIN = ("--join-token-file", "join", "--name", "h1")
 #: Seconds in which a host ends whatever its collector does: a few, on a quiet machine. What would
 #: wait for the collector would wait for `HANGS`.
-ENDS, HANGS = 60, 600
+ENDS, HANGS = 120, 600
 
 
 @pytest.fixture
@@ -39,12 +40,24 @@ def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     end_shims(tmp_path / "state" / "runs")
 
 
+#: Runs the service, which waits in the end for a collector that is there, but slow.
+PATIENT = f"""
+import sys
+from bridle_telemetry import telemetry
+telemetry.CLOSE_GRACE = {ENDS}
+from bridle_host.__main__ import main
+sys.exit(main())
+"""
+
+
 @asynccontextmanager
 async def running(
-    directory: Path, control: FakeControl, *more: str
+    directory: Path, control: FakeControl, *more: str, patient: bool = False
 ) -> AsyncIterator[tuple[HostProcess, str]]:
     """A host that is ready, and its line."""
-    async with host(directory, *serve(control.address, *JOIN, *more)) as process:
+    program = ("-c", PATIENT) if patient else ("-m", "bridle_host")
+    words = serve(control.address, *JOIN, *more)
+    async with host(directory, *words, program=program) as process:
         yield process, await process.line()
 
 
@@ -95,7 +108,8 @@ def listening(pid: int) -> list[str]:
     """The local addresses at which a process listens, in hexadecimal."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+        with suppress(FileNotFoundError):  # it is at work, and closes some
+            inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
     found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
@@ -116,7 +130,7 @@ async def test_a_turn_of_a_real_shell_is_in_the_collector_without_a_word_of_it(
     with collector() as taken:
         async with FakeControl() as control:
             more = ("--otlp-endpoint", taken.endpoint)
-            async with running(joined, control, *more) as (process, ready):
+            async with running(joined, control, *more, patient=True) as (process, ready):
                 assert ready == "ready host=h1"
                 control.command(start(directory=str(joined / secret), environment={"KEY": secret}))
                 where = "$OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -161,7 +175,7 @@ async def test_a_turn_over_which_its_host_was_killed_is_one_span_of_its_input(
                 await control.until(lambda: answered(control, "c-2"))
                 killed = time.time_ns()
                 await process.end(signal.SIGKILL)
-            async with running(joined, control, *more) as (process, _):
+            async with running(joined, control, *more, patient=True) as (process, _):
                 marker.touch()
                 await control.until(lambda: ended_turns(control) == 2)
                 await process.end(signal.SIGTERM)
@@ -305,13 +319,14 @@ async def works(control: FakeControl, process: HostProcess) -> list[str]:
 
 
 async def test_a_collector_that_is_away_holds_up_nothing(joined: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
+    # Nobody else is to have this port, and what is sent there.
+    with held_port() as gone:
         nowhere = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    async with (
-        FakeControl() as control,
-        running(joined, control, "--otlp-endpoint", nowhere) as (process, _),
-    ):
-        await works(control, process)
+        async with (
+            FakeControl() as control,
+            running(joined, control, "--otlp-endpoint", nowhere) as (process, _),
+        ):
+            await works(control, process)
 
 
 async def test_a_collector_that_hangs_holds_up_nothing(joined: Path) -> None:
