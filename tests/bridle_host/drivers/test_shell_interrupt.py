@@ -6,7 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from bridle_core.observations import (
 )
 from bridle_host.containment import detect
 from bridle_host.drivers.shell import ShellFactory
+from bridle_host.process import Interrupted, Mark, ShimProcess
 from tests.support.driving import GRACE, Drive, driving, eventually
 
 
@@ -197,6 +200,39 @@ async def test_what_was_said_before_an_interrupt_is_kept_and_nothing_comes_after
     await shell.interrupt(after, grace=0.2)
     over = shell.seen.index(shell.all(TurnOver)[-1])
     assert not [seen for seen in shell.seen[over:] if isinstance(seen, ToolOutput)]
+
+
+async def test_an_interrupt_that_still_looks_for_what_its_turn_has_born_never_hits_the_next(
+    shell: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No bash is so quick: it is asked, and what it started is looked for, again and again.
+    monkeypatch.setattr("bridle_host.drivers.shell.driver.FIRST_ANSWER", 0.0001)
+    interrupt, looks, looked = ShimProcess.interrupt, 0, asyncio.Event()
+
+    async def late(self: ShimProcess, *mark: Mark, **how: Any) -> Interrupted:
+        nonlocal looks
+        turn = shell.driver._turn  # type: ignore[attr-defined]
+        looks += turn.last
+        held = turn.last and looks == 2
+        if held:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    while not shell.commands("sleep 4801"):  # noqa: ASYNC110 - nothing tells it
+                        await asyncio.sleep(0.01)
+        try:
+            return await interrupt(self, *mark, **how)
+        finally:
+            if held:
+                looked.set()
+
+    monkeypatch.setattr(ShimProcess, "interrupt", late)
+    await shell.interrupt(await shell.begin("sleep 60"))
+    after = await shell.begin("sleep 4801; touch never")
+    await eventually(lambda: shell.commands("sleep 4801"))
+    await looked.wait()
+    over = await shell.interrupt(after)
+    assert over.stop_reason is StopReason.INTERRUPTED
+    assert not (shell.directory / "never").exists()
 
 
 # --- Those who do not obey -----------------------------------------------------------------------

@@ -116,6 +116,10 @@ class ShellDriver(Driver):
         self._pid = 0
         self._lost: tuple[str, ...] = ()
         self._places = Places()
+        #: How many looks for what a turn has born are under way, and set while none is.
+        self._takes = 0
+        self._taken_all = asyncio.Event()
+        self._taken_all.set()
         #: What is being told.
         self._group: list[Observation] = []
 
@@ -576,6 +580,8 @@ class ShellDriver(Driver):
 
     async def _begin(self, number: int, content: Sequence[Content]) -> None:
         await self._up.wait()
+        # What is still looking for the last turn's processes would take this one's for them.
+        await self._taken_all.wait()
         bash = self._bash
         if bash is None or (self._turn is not None and self._turn.number == number):
             return
@@ -623,11 +629,20 @@ class ShellDriver(Driver):
 
     async def _take(self, bash: Bash, turn: Turn) -> None:
         """Signal what was born in the turn, and kill what is left of it after the grace."""
-        done = await bash.process.interrupt(
-            Mark(()) if turn.background else turn.mark,
-            grace=max(0.0, turn.deadline - asyncio.get_running_loop().time()),
-            spare_jobs=not turn.background,
-        )
+        if turn.over.is_set():
+            return
+        self._takes += 1
+        self._taken_all.clear()
+        try:
+            done = await bash.process.interrupt(
+                Mark(()) if turn.background else turn.mark,
+                grace=max(0.0, turn.deadline - asyncio.get_running_loop().time()),
+                spare_jobs=not turn.background,
+            )
+        finally:
+            self._takes -= 1
+            if not self._takes:
+                self._taken_all.set()
         if done.killed and not turn.over.is_set():
             names = ", ".join(info.command[:80] for info in done.killed[:8])
             text = f"killed, as the interrupt's grace was over: {names}"
@@ -655,7 +670,8 @@ class ShellDriver(Driver):
                     await turn.answered.wait()
                 return True
             except TimeoutError:
-                pass
+                # It ends the turn with no answer but one to a question behind the last signal.
+                turn.awaited = ""
             if self._outbox.full or (self._seen != seen and patience < MOST_PATIENCE):
                 # What stands before the answer is still being read: that says nothing of bash.
                 patience = max(patience, clock() - begun + LEAST_PATIENCE)
