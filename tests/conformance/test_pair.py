@@ -18,6 +18,7 @@ from bridle_core.observations import ResumeMode
 from tests.conformance.profiles import PROFILES, Profile
 from tests.pair import PATIENCE, Pair, running_pair
 from tests.scenarios.support import bearing, check_order, log, reaches
+from tests.support.driving import eventually
 
 INTERRUPTED = event_pb2.STOP_REASON_INTERRUPTED
 COMPLETED = event_pb2.STOP_REASON_COMPLETED
@@ -151,6 +152,9 @@ async def test_what_was_born_in_the_session_is_gone_with_it(
         await session.ends(await session.send(profile.children(6511, False)))
         turn = await session.send(profile.children(6512, True))
         await session.until_said(turn, "begun")
+        # What was forked may not be what it is to be yet.
+        for own in ("sleep 6511", "sleep 6512"):
+            await eventually(lambda own=own: len(bearing(own)) == 3)  # type: ignore[misc]
         await session.pair.client.wait((await session.pair.client.interrupt("talk")).receipt)
         assert bearing("sleep 6512") == []
         assert len(bearing("sleep 6511")) == 3
