@@ -14,6 +14,7 @@ pytest_plugins = ["tests.support.leaks", "pytester"]
 # Hypothesis fails an example that takes a fifth of a second, and a test whose first examples take a
 # second to make up. On a busy machine a process stands still for longer than that, in any of them.
 settings.register_profile("bridle", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("bridle"), derandomize=True)
 settings.load_profile("bridle")
 
 
