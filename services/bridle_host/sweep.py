@@ -24,6 +24,8 @@ LISTED = 256
 # What a guardian may take to kill all that has come to it, before it is killed itself. One that
 # the machine lets wait for a processor gets more, as it alone finds what has left the tree.
 GUARDIAN_SECONDS = 3.0
+# Seconds between the two looks that find nothing.
+BETWEEN_LOOKS = 0.02
 #: Stays until the run's files go.
 UNSEEN_FILE = "unseen"
 
@@ -73,6 +75,8 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
         left = search.look()
         if not left and not search.populated():
             empty += 1
+            # What is in the midst of an execve shows no mark, for longer than two quick looks.
+            time.sleep(BETWEEN_LOOKS)
             continue
         empty = 0
         for process in left.values():
