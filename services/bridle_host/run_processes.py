@@ -139,12 +139,13 @@ class RunProcesses:
 
 
 async def sweep_until_gone(state_directory: Path) -> int:
-    """Kill what no shim holds any more; returns, however long it takes, when nothing is left."""
-    swept = 0
+    """Kill what no shim holds any more; returns, however long it takes, when nothing is left: how
+    many were killed beyond the agent's own."""
+    killed: set[tuple[int, float]] = set()
     while True:
         report = await asyncio.to_thread(sweep, state_directory)
-        swept += len(report.killed)
+        killed.update((info.pid, info.start_time) for info in report.beyond_agent)
         if report.remaining == 0:
-            return swept
+            return len(killed)
         log.error("%d processes of a run can't be killed; looking again", report.remaining)
         await asyncio.sleep(LOOK_AGAIN)

@@ -34,9 +34,9 @@ UNSEEN_FILE = "unseen"
 class SweepReport:
     """found: False when there was no state file, so nothing to do. rebooted: the machine has
     started anew since, so nothing can be left. killed: the first 256 that were, without shim and
-    guardian. remaining: must be 0. duration: seconds. seen: False when something that left the
-    tree may live on unseen: shim and guardian were killed together, and no namespace or cgroup
-    holds the rest.
+    guardian. agent: the pid of the agent's own, 0 where there is none. remaining: must be 0.
+    duration: seconds. seen: False when something that left the tree may live on unseen: shim and
+    guardian were killed together, and no namespace or cgroup holds the rest.
     """
 
     found: bool
@@ -44,9 +44,15 @@ class SweepReport:
     run: int = 0
     rebooted: bool = False
     killed: tuple[ProcessInfo, ...] = ()
+    agent: int = 0
     remaining: int = 0
     duration: float = 0.0
     seen: bool = True
+
+    @property
+    def beyond_agent(self) -> tuple[ProcessInfo, ...]:
+        """Those of `killed` that are not the agent's own process."""
+        return tuple(info for info in self.killed if info.pid != self.agent)
 
 
 def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
@@ -100,6 +106,7 @@ def sweep(state_directory: Path, *, limit: float = 10.0) -> SweepReport:
         session_id=session,
         run=run,
         killed=tuple(killed.values()),
+        agent=search.agent,
         remaining=remaining,
         duration=time.monotonic() - started,
         seen=seen,
@@ -200,9 +207,11 @@ class _Search:
             self.guardian = (int(guardian["pid"]), int(guardian["start_ticks"]))
             self.recorded.add(self.guardian)
             self.own.add(self.guardian)
+        self.agent = 0
         agent = state.get("agent")
         if isinstance(agent, dict):
             key = (int(agent["pid"]), int(agent["start_ticks"]))
+            self.agent = key[0]
             self.recorded.add(key)
             self.own.discard(key)
         self.mark = f"{shim.MARK_VARIABLE}={state['mark']}".encode() if state["mark"] else b""

@@ -382,6 +382,16 @@ async def test_a_sweep_takes_a_shim_that_still_lives(room: Bench) -> None:
     await process.close()
 
 
+async def test_a_sweep_does_not_count_the_agents_own_process(room: Bench) -> None:
+    process = await room.spawn(python(DAEMON))
+    await read_until(process, b"ready")
+    (daemon,) = set(room.living()) - {process.pid}
+    report = await asyncio.to_thread(sweep, room.directory / "state-0")
+    assert {info.pid for info in report.killed} == {process.pid, daemon}
+    assert {info.pid for info in report.beyond_agent} == {daemon}
+    await process.close()
+
+
 async def test_a_shim_that_hangs_is_killed_and_swept(
     room: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
