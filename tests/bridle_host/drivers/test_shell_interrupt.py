@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from bridle_core.observations import (
 )
 from bridle_host.containment import detect
 from bridle_host.drivers.shell import ShellFactory
+from bridle_host.drivers.shell.bash import Bash
 from bridle_host.process import Interrupted, Mark, ShimProcess
 from tests.support.driving import GRACE, Drive, driving, eventually
 
@@ -205,26 +206,34 @@ async def test_what_was_said_before_an_interrupt_is_kept_and_nothing_comes_after
 async def test_an_interrupt_that_still_looks_for_what_its_turn_has_born_never_hits_the_next(
     shell: Drive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # No bash is so quick: it is asked, and what it started is looked for, again and again.
-    monkeypatch.setattr("bridle_host.drivers.shell.driver.FIRST_ANSWER", 0.0001)
-    interrupt, looks, looked = ShimProcess.interrupt, 0, asyncio.Event()
+    # The first answer that would end the turn comes late: during the look that follows it.
+    interrupt, ask, looks = ShimProcess.interrupt, Bash.ask, 0
+    held: list[Awaitable[None]] = []
+    looked = asyncio.Event()
+
+    async def asked(self: Bash, token: str) -> None:
+        question = ask(self, token)
+        if looks == 1 and not held:
+            held.append(question)
+        else:
+            await question
 
     async def late(self: ShimProcess, *mark: Mark, **how: Any) -> Interrupted:
         nonlocal looks
-        turn = shell.driver._turn  # type: ignore[attr-defined]
-        looks += turn.last
-        held = turn.last and looks == 2
-        if held:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    while not shell.commands("sleep 4801"):  # noqa: ASYNC110 - nothing tells it
-                        await asyncio.sleep(0.01)
+        looks += shell.driver._turn.last  # type: ignore[attr-defined]
+        if looks != 2 or looked.is_set():
+            return await interrupt(self, *mark, **how)
+        await held[0]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while not shell.commands("sleep 4801"):  # noqa: ASYNC110 - nothing tells it
+                    await asyncio.sleep(0.01)
         try:
             return await interrupt(self, *mark, **how)
         finally:
-            if held:
-                looked.set()
+            looked.set()
 
+    monkeypatch.setattr(Bash, "ask", asked)
     monkeypatch.setattr(ShimProcess, "interrupt", late)
     await shell.interrupt(await shell.begin("sleep 60"))
     after = await shell.begin("sleep 4801; touch never")
