@@ -56,8 +56,9 @@ SETTINGS = (
     "CODEX_HOME",
     "CODEX_SQLITE_HOME",
 )
-#: What systemd tells the host service about itself, and about nobody that it starts.
-SYSTEMD_NAMES = frozenset(
+#: What systemd, or a build system, tells the host service about itself, and about nobody that it
+#: starts: what an agent calls is no part of the trace that the host service was started in.
+SERVICE_NAMES = frozenset(
     {
         "CREDENTIALS_DIRECTORY",
         "INVOCATION_ID",
@@ -68,6 +69,8 @@ SYSTEMD_NAMES = frozenset(
         "MAINPID",
         "NOTIFY_SOCKET",
         "SYSTEMD_EXEC_PID",
+        "TRACEPARENT",
+        "TRACESTATE",
         "WATCHDOG_PID",
         "WATCHDOG_USEC",
     }
@@ -122,7 +125,7 @@ def session_environment(
 
 
 def _is_passed_on(name: str) -> bool:
-    if name in INHERITED_NAMES or name in SYSTEMD_NAMES:
+    if name in INHERITED_NAMES or name in SERVICE_NAMES:
         return False
     return not name.startswith(INHERITED) or name.startswith(SETTINGS)
 

@@ -100,8 +100,8 @@ class ShimClient:
         Raises a SpawnError; then, as after a cancellation, nothing is left.
         """
         try:
-            _prepare(self._directory)
-            await _sweep_earlier(self._directory)
+            if _prepare(self._directory):
+                await _sweep_earlier(self._directory)
             await self._start_shim(options)
             body = json.dumps(agent).encode("ascii")
             if len(body) > shim.FRAME_LIMIT:
@@ -403,8 +403,9 @@ class ShimClient:
             await asyncio.wait([self._disconnected])
 
 
-def _prepare(state_directory: Path) -> None:
-    """Make the state directory; refuse while a shim of an earlier run is alive in it."""
+def _prepare(state_directory: Path) -> bool:
+    """Make the state directory; refuse while a shim of an earlier run is alive in it. Returns
+    whether one that is dead has left its state."""
     try:
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         state_directory.chmod(0o700)
@@ -418,13 +419,12 @@ def _prepare(state_directory: Path) -> None:
         (state_directory / shim.INPUT_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise ShimFailedError(f"state directory: {error.strerror}") from error
+    return state is not None
 
 
 async def _sweep_earlier(state_directory: Path) -> None:
     """End what an earlier shim left here; refuse where it can't be: the state file of a new shim
     takes the place of the one by which that is found."""
-    if read_state(state_directory) is None:
-        return
     report = await asyncio.to_thread(sweep, state_directory)
     if report.remaining:
         raise SessionBusyError(f"{report.remaining} processes of run {report.run} can't be killed")

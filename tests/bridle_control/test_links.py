@@ -657,6 +657,20 @@ async def test_a_host_that_is_back_within_ten_seconds_was_never_lost(stack: Stac
     assert "host_returned" not in kinds
 
 
+async def test_a_host_that_comes_and_goes_without_a_handshake_is_lost_all_the_same(
+    stack: Stack,
+) -> None:
+    host = await stack.host()
+    session = await stack.start(host)
+    await host.drop()
+    for _ in range(3):
+        await stack.until(lambda: stack.links.silence(host.host_id) is None)
+        stack.clock.advance(4.0)
+        await host.greet()
+        await host.drop()
+    await stack.eventually(lambda: last_kind(stack, session.session_id), "host_lost")
+
+
 async def test_a_host_that_is_in_its_handshake_when_the_time_is_over_is_not_lost_behind_it(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

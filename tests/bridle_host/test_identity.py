@@ -78,10 +78,11 @@ def test_what_an_agent_sets_for_its_commands_is_not_passed_on_and_settings_of_a_
     assert {name for name in environment if environment[name] == "x"} == set(settings.split())
 
 
-def test_what_systemd_tells_the_host_service_of_itself_reaches_no_agent() -> None:
+def test_what_the_host_service_is_told_of_itself_reaches_no_agent() -> None:
     told = (
         "NOTIFY_SOCKET WATCHDOG_PID WATCHDOG_USEC LISTEN_FDS LISTEN_PID LISTEN_FDNAMES"
         " CREDENTIALS_DIRECTORY INVOCATION_ID JOURNAL_STREAM MAINPID SYSTEMD_EXEC_PID"
+        " TRACEPARENT TRACESTATE"
     )
     inherited = dict.fromkeys((*told.split(), "XDG_RUNTIME_DIR"), "x")
     environment = session_environment(inherited, {}, IDENTITY, None)

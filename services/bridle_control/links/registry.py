@@ -221,6 +221,7 @@ class Links:
             listener(host_id)
 
     def _changed(self, changes: Changes) -> None:
+        # (In an order that hangs on no hash: a simulated story must be the same each time.)
         for host_id in sorted(changes.hosts & self._streams.keys()):
             rows = [row for row in changes.commands.values() if row.host_id == host_id]
             self._streams[host_id].hint([row for row in rows if is_to_send(row)])
@@ -260,7 +261,8 @@ class Links:
             self._lose_later(host_id)
 
     def _lose_later(self, host_id: str) -> None:
-        self._lost_at[host_id] = self._clock.now() + LOST_AFTER
+        # From when it was linked last: one that comes and goes in its handshake gains no time.
+        self._lost_at.setdefault(host_id, self._clock.now() + LOST_AFTER)
         self._wake.set()
 
     # ------------------------------------------------------------ the end

@@ -91,6 +91,7 @@ class Hub:
             self._live.drop(session_id)
         if not self._channels:
             return
+        # (In an order that hangs on no hash: a simulated story must be the same each time.)
         for session_id in sorted(changes.sessions | changes.deleted):
             channel = self._channels.get(session_id)
             if channel is not None:

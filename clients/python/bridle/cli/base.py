@@ -107,7 +107,7 @@ class Call:
             workspace=found.workspace,
             insecure=found.insecure,
             tls_ca=found.tls_ca,
-            interceptors=_placing(),
+            interceptors=_trace_context(),
             **more,
         )
 
@@ -137,10 +137,10 @@ class Call:
         complain(self.path, text)
 
 
-def _placing() -> Sequence[aio.ClientInterceptor]:
+def _trace_context() -> Sequence[aio.ClientInterceptor]:
     if "TRACEPARENT" not in os.environ:
         return ()
-    from bridle.cli.trace import interceptors
+    from bridle.cli.trace_context import interceptors
 
     return interceptors(os.environ)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridle import Client
-from bridle.cli.trace import interceptors
+from bridle.cli.trace_context import interceptors
 from bridle.retry import Backoff, RetryPolicy
 from tests.client.scripted_server import AWAY, Step, events, progress, serving
 
